@@ -1,0 +1,67 @@
+"""Counter-based random bits, identical in every backend, and the shuffles drawn from them. No state.
+
+Philox4x32 with 7 rounds, the fewest that pass BigCrush (Salmon et al. 2011, table 2). The bits of element
+e = row * columns + column of operation `op` in step `step` are word e mod 4 of
+
+    philox(counter = (e div 4, op, low 32 bits of step, high 32 bits of step), key = (low, high 32 bits of seed))
+
+so they depend on nothing else: not on the thread, the backend or the order of evaluation.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+ROUNDS = 7
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+
+
+class Key(NamedTuple):
+    """What a random operation's bits depend on, beside the element's index."""
+
+    seed: int  # 64 bits
+    step: int  # 64 bits
+    op: int  # 32 bits: the operation's index in the plan
+
+
+def philox(counter: tuple, key: tuple[int, int], rounds: int = ROUNDS) -> tuple:
+    """Philox4x32: four uint64 words below 2^32, for a counter of four such words (arrays or scalars)."""
+    c0, c1, c2, c3 = (np.asarray(c, dtype=np.uint64) for c in counter)
+    k0, k1 = key
+    for _ in range(rounds):
+        p0 = c0 * np.uint64(MULTIPLIERS[0])
+        p1 = c2 * np.uint64(MULTIPLIERS[1])
+        c0, c1, c2, c3 = (
+            (p1 >> _SHIFT) ^ c1 ^ np.uint64(k0),
+            p1 & _LOW,
+            (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1),
+            p0 & _LOW,
+        )
+        k0 = (k0 + WEYL[0]) & 0xFFFFFFFF
+        k1 = (k1 + WEYL[1]) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def bits(key: Key, shape: tuple[int, int]) -> np.ndarray:
+    """The uint32 random bits of every element of a (rows, columns) operation."""
+    size = shape[0] * shape[1]
+    blocks = np.arange((size + 3) // 4, dtype=np.uint64)
+    words = philox(
+        (blocks, key.op, key.step & 0xFFFFFFFF, key.step >> 32), (key.seed & 0xFFFFFFFF, (key.seed >> 32) & 0xFFFFFFFF)
+    )
+    return np.stack(words, axis=1).astype(np.uint32).reshape(-1)[:size].reshape(shape)
+
+
+def drop_threshold(rate: float) -> int:
+    """An element is dropped when its bits are below this: rate * 2^32, rounded."""
+    return int(round(rate * 4294967296.0))
+
+
+def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The order (n,) int64 in which epoch `epoch` visits the rows: a uniform shuffle of 0 .. n-1."""
+    return np.random.Generator(np.random.Philox(key=[seed & 0xFFFFFFFFFFFFFFFF, epoch])).permutation(n)
