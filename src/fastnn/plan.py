@@ -7,6 +7,7 @@ lives in two flat, 64-byte-aligned buffers, `State.parameters` (an optimizer cha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -45,7 +46,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)  # beyond 64 bits it is an error of the allocation, not a small number
 
     @property
     def slice(self) -> slice:
@@ -104,9 +105,9 @@ class Plan:
         softmax + cross_entropy, sigmoid + binary_cross_entropy, exponential + poisson: the loss's gradient
         with respect to the logits is stable where the activation's own derivative underflows.
         """
-        last = self.ops[-1]
-        if loss.link is None:
+        if loss.link is None or not self.ops:
             return self.ops
+        last = self.ops[-1]
         if last.kind == "softmax" and loss.link == "softmax":
             return self.ops[:-1]
         if last.kind in ("dense", "activation") and last.activation.name == loss.link:
@@ -158,7 +159,7 @@ def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> Array:
     >>> aligned((3, 5), np.dtype(np.float32)).ctypes.data % ALIGNMENT
     0
     """
-    size = int(np.prod(shape))
+    size = math.prod(shape) if isinstance(shape, tuple) else shape
     raw = np.zeros(size * dtype.itemsize + ALIGNMENT, dtype=np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size * dtype.itemsize].view(dtype).reshape(shape)
