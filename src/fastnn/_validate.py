@@ -71,9 +71,10 @@ def float_dtype(value: Any) -> np.dtype:
         dtype = np.dtype(value)
     except TypeError:
         raise ValueError(f"dtype is {value!r}, expected float32 or float64") from None
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if dtype.type not in (np.float32, np.float64):
         raise ValueError(f"dtype is {value!r}, expected float32 or float64")
-    return np.dtype(dtype.type)  # native byte order
+    native: np.dtype = dtype.newbyteorder("=")
+    return native
 
 
 def _real(name: str, value: Any) -> Array:
@@ -117,10 +118,13 @@ def finite(name: str, array: Array, dtype: np.dtype) -> None:
 
 
 def _gatherable(array: Array, dtype: np.dtype) -> Array:
-    """The array itself where rows can be gathered from it, else a contiguous copy in the compute dtype."""
-    if array.dtype in GATHERED and array.flags.aligned and array[:1].flags.c_contiguous:
+    """The array itself where rows can be gathered from it, else a contiguous copy: in its own dtype if that can
+    be gathered from (Normalize sees the same values in any memory layout), else in the compute dtype."""
+    if array.dtype not in GATHERED:
+        return np.ascontiguousarray(array, dtype=dtype)
+    if array.flags.aligned and array[:1].flags.c_contiguous:
         return array
-    return np.ascontiguousarray(array, dtype=dtype)
+    return np.require(array, requirements=["C", "A"])
 
 
 def features(X: Any, dtype: np.dtype, inputs: int | None = None, *, flatten: bool = False, name: str = "X") -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,17 +38,22 @@ class Sequential:
     """
 
     def __init__(self, layers: Sequence[Layer], *, dtype: Any = np.float32) -> None:
+        if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+            raise TypeError(f"layers is {layers!r}, expected a list of layers")
         self.layers = list(layers)
         self.dtype = _validate.float_dtype(dtype)
         if not self.layers:
             raise ValueError("layers is empty, expected at least one layer")
+        used: list[Layer] = []
         for position, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
-            if layer.index is not None or any(layer is other for other in self.layers[:position]):
-                raise ValueError(
-                    f"layers[{position}] is {layer!r}, which is in use already, expected a layer of its own"
-                )
+            for part in layer.parts():
+                if part.index is not None or any(part is other for other in used):
+                    raise ValueError(
+                        f"layers[{position}] has {part!r}, which is in use already, expected a layer of its own"
+                    )
+                used.append(part)
             if isinstance(layer, Flatten) and position:
                 raise ValueError(f"layers[{position}] is Flatten(), expected it first: what follows has rows already")
             if isinstance(layer, Normalize) and any(
@@ -56,7 +61,8 @@ class Sequential:
             ):
                 raise ValueError(f"layers[{position}] is {layer!r}, expected it directly on the data")
         for position, layer in enumerate(self.layers):
-            layer.index = position
+            for part in layer.parts():
+                part.index = position
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
         self._plan: Plan | None = None
