@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fastnn import _random
 from fastnn.nn.activations import Activation, identity
 from fastnn.nn.losses import Loss
 from fastnn.optim.rules import Rule
@@ -177,11 +178,19 @@ class State:
         self.step = 0
         self.views = plan.views(self.parameters, self.statistics)
 
+    @property
+    def buffers(self) -> tuple[Array, ...]:
+        """Everything training changes, but for the step count."""
+        return (self.parameters, self.statistics, *self.slots)
+
+    def finite(self) -> bool:
+        """Is no value NaN or infinite? Two passes without a copy: the extremes are NaN where any value is."""
+        return all(np.isfinite(buffer.min()) and np.isfinite(buffer.max()) for buffer in self.buffers if len(buffer))
+
     def initialize(self, seed: int) -> None:
         """Draw every tensor anew: tensor i from its own stream (seed, i), so layers do not shift each other."""
         for index, tensor in enumerate(self.plan.tensors):
-            rng = np.random.Generator(np.random.Philox(key=[seed, index]))
-            self.views[tensor.name][...] = tensor.initial(rng)
+            self.views[tensor.name][...] = tensor.initial(_random.generator(seed, index))
         self.slots, self.rule, self.step = (), None, 0
 
     def prepare_slots(self, rule: Rule) -> None:
