@@ -156,14 +156,16 @@ def feature_names(X: Any) -> list[str] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def same_names(X: Any, fitted: list[str] | None) -> None:
+def same_names(X: Any, fitted: list[str] | None, *, name: str = "X") -> None:
     """ValueError where X is a data frame whose columns are not those of the fit, in their order."""
     names = feature_names(X)
     if fitted is not None and names is not None and names != fitted:
         wrong = next((i for i, (a, b) in enumerate(zip(names, fitted, strict=False)) if a != b), len(fitted))
         got = names[wrong] if wrong < len(names) else "nothing"
         expected = fitted[wrong] if wrong < len(fitted) else "nothing"
-        raise ValueError(f"X has column {got!r} at position {wrong}, but this model was fitted with {expected!r} there")
+        raise ValueError(
+            f"{name} has column {got!r} at position {wrong}, but this model was fitted with {expected!r} there"
+        )
 
 
 def same_length(name: str, array: Array, rows: int, other: str = "X") -> None:
@@ -220,17 +222,17 @@ def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def sample_weight(weight: Any, rows: int, dtype: np.dtype) -> Array | None:
+def sample_weight(weight: Any, rows: int, dtype: np.dtype, *, name: str = "sample_weight") -> Array | None:
     """Weights (rows,) in dtype, not negative, not all zero; None stays None."""
     if weight is None:
         return None
-    array = _real("sample_weight", weight)
+    array = _real(name, weight)
     if array.ndim != 1:
-        raise ValueError(f"sample_weight has shape {array.shape}, expected ({rows},)")
-    same_length("sample_weight", array, rows)
-    finite("sample_weight", array, dtype)
+        raise ValueError(f"{name} has shape {array.shape}, expected ({rows},)")
+    same_length(name, array, rows)
+    finite(name, array, dtype)
     if array.min() < 0:
-        raise ValueError(f"sample_weight has value {array.min():g}, expected weights >= 0")
+        raise ValueError(f"{name} has value {array.min():g}, expected weights >= 0")
     if not array.any():
-        raise ValueError("sample_weight is all zero, expected at least one weight > 0")
+        raise ValueError(f"{name} is all zero, expected at least one weight > 0")
     return np.ascontiguousarray(array, dtype=dtype)

@@ -19,6 +19,7 @@ from fastnn.plan import Op, Plan, State
 
 Array = np.ndarray
 Metric = str | Callable[[Array, Array], float]
+RESERVED = ("loss", "lr", "seconds")  # keys of a history
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
 
 
@@ -178,11 +179,11 @@ class Sequential:
         ['accuracy', 'loss']
         """
         plan, loss = self.plan, self._known_loss()
-        names = [metric_name(metric) for metric in metrics]
+        named = named_metrics(metrics, loss)
         rows = self.features(X)
         target = _validate.targets(y, loss, len(rows), plan.outputs, self.dtype)
         weight = _validate.sample_weight(sample_weight, len(rows), self.dtype)
-        return self.score(rows, target, weight, dict(zip(names, metrics, strict=True)), backend)
+        return self.score(rows, target, weight, named, backend)
 
     def score(
         self, x: Array, y: Array, weight: Array | None, metrics: dict[str, Metric], backend: str | Backend | None
@@ -196,7 +197,7 @@ class Sequential:
             chosen.kernels.loss(loss, z[part], y[part], unit[part], value[part], dz[: part.stop - start])
         result = {"loss": float(np.average(value.astype(np.float64), weights=weight))}
         if metrics:
-            answer = decide(loss, z) if loss.link in ("softmax", "sigmoid") or loss.name == "hinge" else z
+            answer = decide(loss, z) if _classifies(loss) else z
             for name, metric in metrics.items():
                 result[name] = _accuracy(loss, y, answer, weight) if metric == "accuracy" else _call(metric, y, answer)
         return result
@@ -260,18 +261,29 @@ def decide(loss: Loss, z: Array) -> Array:
     return np.argmax(z, axis=1)
 
 
-def metric_name(metric: Metric) -> str:
-    """Its key in a history. ValueError or TypeError for what is no metric."""
-    if metric == "accuracy":
-        return "accuracy"
-    if callable(metric):
-        return str(getattr(metric, "__name__", type(metric).__name__))
-    raise ValueError(f"metrics has {metric!r}, expected 'accuracy' or a function of (y, prediction)")
+def _classifies(loss: Loss) -> bool:
+    return loss.link in ("softmax", "sigmoid") or loss.name == "hinge"
+
+
+def named_metrics(metrics: Sequence[Metric], loss: Loss) -> dict[str, Metric]:
+    """The metrics under their keys in a history. ValueError or TypeError for what is none, or none of this loss."""
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics is {metrics!r}, expected a list: [{metrics!r}]")
+    named: dict[str, Metric] = {}
+    for metric in metrics:
+        if metric != "accuracy" and not callable(metric):
+            raise ValueError(f"metrics has {metric!r}, expected 'accuracy' or a function of (y, prediction)")
+        if metric == "accuracy" and not _classifies(loss):
+            raise ValueError(f"metrics has 'accuracy', expected a loss of classes for it, not {loss}")
+        name = metric if isinstance(metric, str) else str(getattr(metric, "__name__", type(metric).__name__))
+        if name in named or name in RESERVED:
+            problem = "is what a history calls something else" if name in RESERVED else "is there twice"
+            raise ValueError(f"metrics has the name {name!r}, which {problem}, expected a name of its own for each")
+        named[name] = metric
+    return named
 
 
 def _accuracy(loss: Loss, y: Array, answer: Array, weight: Array | None) -> float:
-    if loss.link not in ("softmax", "sigmoid") and loss.name != "hinge":
-        raise ValueError(f"metrics has 'accuracy', expected a loss of classes for it, not {loss}")
     if loss.link == "sigmoid":
         right = ((y > 0.5) == answer.reshape(y.shape)).all(axis=1)
     else:
