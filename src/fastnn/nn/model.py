@@ -113,16 +113,19 @@ class Sequential:
 
     @property
     def built(self) -> bool:
+        """Whether the number of inputs is known, and with it every parameter."""
         return self._plan is not None
 
     @property
     def plan(self) -> Plan:
+        """The table of operations. NotFittedError before the model is built."""
         if self._plan is None:
             raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
         return self._plan
 
     @property
     def state(self) -> State:
+        """The parameters and all else that training changes. NotFittedError before the model is built."""
         if self._state is None:
             raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
         return self._state
@@ -258,7 +261,8 @@ def decide(loss: Loss, z: Array) -> Array:
     if loss.link == "sigmoid":
         positive = (z > 0).astype(np.int64)
         return positive[:, 0] if z.shape[1] == 1 else positive
-    return np.argmax(z, axis=1)
+    largest: Array = np.argmax(z, axis=1)
+    return largest
 
 
 def _classifies(loss: Loss) -> bool:
