@@ -202,8 +202,8 @@ class Trainer:
             kept = before["step"]
             model.state.load(before)
             raise DivergenceError(
-                f"the loss is {step_losses[wrong]} at step {kept + wrong + 1} with learning rate {lr[wrong]:g}: lower it, "
-                f"or set clip_norm; the model keeps the parameters of step {kept}"
+                f"the loss is {step_losses[wrong]} at step {kept + wrong + 1} with learning rate {lr[wrong]:g}: "
+                f"lower it, or set clip_norm; the model keeps the parameters of step {kept}"
             )
         return step_losses, seconds
 
