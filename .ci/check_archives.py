@@ -41,7 +41,9 @@ def main(tree: Path, sdist: Path, wheel: Path) -> int:
     modules = {name.partition(".")[0] for name in compiled}
     problems += differences("the wheel", set(NATIVE), modules)
 
-    print(f"{sdist.name}: {len(packed)} files; {wheel.name}: {len(content)} files, compiled: {', '.join(sorted(modules))}")
+    print(
+        f"{sdist.name}: {len(packed)} files; {wheel.name}: {len(content)} files, compiled: {', '.join(sorted(modules))}"
+    )
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return bool(problems)

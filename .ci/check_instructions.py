@@ -32,8 +32,11 @@ def main(build: Path) -> int:
             dispatched += 1
             if not WIDE.search(code):
                 problems.append(f"{name} has a name of a wide instruction set, and no wide instruction")
-            weak = [line.split()[-1] for line in command("nm", "-C", "--defined-only", path).splitlines()
-                    if re.match(r"\S+ [WVu] ", line)]
+            weak = [
+                line.split()[-1]
+                for line in command("nm", "-C", "--defined-only", path).splitlines()
+                if re.match(r"\S+ [WVu] ", line)
+            ]
             problems += [f"{name} defines a weak symbol: {symbol}" for symbol in weak]
         else:
             lines = [line for line in code.splitlines() if WIDE.search(line) and not NOT_AVX.search(line)]

@@ -1,8 +1,7 @@
 """fastnn trains and serves neural networks on the CPU, from Python, at the speed of the hardware."""
 
-from importlib import metadata as _metadata
-
 from fastnn import backends, nn, optim
+from fastnn._version import __version__
 from fastnn.backends import use_backend
 from fastnn.config import show_config
 from fastnn.errors import BackendUnavailable, DivergenceError, FallbackWarning, NotFittedError
@@ -10,8 +9,6 @@ from fastnn.gradient_check import gradient_check
 from fastnn.nn.model import Sequential
 from fastnn.training.history import History
 from fastnn.training.trainer import Trainer
-
-__version__ = _metadata.version("fastnn")
 
 __all__ = [
     "BackendUnavailable",
@@ -21,6 +18,7 @@ __all__ = [
     "NotFittedError",
     "Sequential",
     "Trainer",
+    "__version__",
     "backends",
     "gradient_check",
     "nn",
