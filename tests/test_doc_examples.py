@@ -9,6 +9,7 @@ import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastnn
@@ -21,6 +22,8 @@ MODULES = sorted(
 ROOT = Path(__file__).parent.parent
 PAGES = [path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))) if path.is_file()]
 BLOCK = re.compile(r"(<!-- not run[^\n]*-->\s*)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# what a reader of an example has imported
+PUBLIC = {"fastnn": fastnn, "np": np} | {name: getattr(fastnn, name) for name in fastnn.__all__}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -32,7 +35,7 @@ def test_docstrings(name):
         if (missing.name or "fastnn").partition(".")[0] == "fastnn":
             raise
         pytest.skip(f"needs {missing.name}")
-    assert doctest.testmod(module, optionflags=OPTIONS).failed == 0
+    assert doctest.testmod(module, globs=PUBLIC | vars(module), optionflags=OPTIONS).failed == 0
 
 
 @pytest.mark.skipif(not PAGES, reason="the documentation is not beside the tests")
