@@ -1,7 +1,7 @@
 """Check object files: AVX only in those compiled for it, and no symbol there that the linker could use for the others.
 
-An inline function or template in a file compiled for AVX-512 becomes a weak symbol; the linker keeps one copy of it, maybe
-that one, for the whole module, which then dies on an older CPU. So such a file may define no weak symbol at all.
+An inline function or template in a file compiled for AVX-512 becomes a weak symbol; the linker keeps one copy of it,
+maybe that one, for the whole module, which then dies on an older CPU. So such a file may define no weak symbol at all.
 
 python check_instructions.py BUILD_DIRECTORY
 """

@@ -17,7 +17,7 @@ import fastnn
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
-    if module.name.rpartition(".")[2] not in ("_native", "_loops", "__main__")
+    if module.name.rpartition(".")[2] not in ("_native", "_loops_cython", "__main__")
 )
 ROOT = Path(__file__).parent.parent
 PAGES = [path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))) if path.is_file()]
