@@ -26,7 +26,7 @@ case $repaired in *-manylinux_2_*) basename "$repaired" ;; *) die "$repaired is 
 
 copy_tests "$work/elsewhere"
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q "$repaired[test]"
+"$work/venv/bin/pip" install -q "$repaired[test,numba]" # numba too, which has no build for free-threaded Python and so is not in [test]
 cd "$work/elsewhere"
 installed_outside "$work/venv/bin/python"
 FASTNN_EXPECT_NATIVE=1 "$work/venv/bin/python" -m pytest -q -m "not slow"
