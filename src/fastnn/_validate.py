@@ -36,7 +36,8 @@ def number(
     if isinstance(value, (bool, np.bool_, str, bytes)) or not np.isscalar(value) or isinstance(value, complex):
         raise TypeError(f"{name} is {value!r}, expected {expected}")
     real = float(value)
-    if not math.isfinite(real) or real < low or real > high or (open_low and real == low) or (open_high and real == high):
+    outside = real < low or real > high or (open_low and real == low) or (open_high and real == high)
+    if not math.isfinite(real) or outside:
         raise ValueError(f"{name} is {value!r}, expected {expected}")
     return real
 
@@ -72,7 +73,7 @@ def float_dtype(value: Any) -> np.dtype:
         raise ValueError(f"dtype is {value!r}, expected float32 or float64") from None
     if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype is {value!r}, expected float32 or float64")
-    return dtype.newbyteorder("=")
+    return np.dtype(dtype.type)  # native byte order
 
 
 def _real(name: str, value: Any) -> Array:
@@ -185,7 +186,9 @@ def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name
     if y is not None and not hasattr(y, "toarray") and np.asarray(y).dtype.kind in "USO":
         kinds = {type(item).__name__ for item in np.asarray(y).ravel()[:1000].tolist()}
         if "str" in kinds:
-            raise TypeError(f"{name} has text ({', '.join(sorted(kinds))}), expected numbers: encode labels as 0 .. n-1")
+            raise TypeError(
+                f"{name} has text ({', '.join(sorted(kinds))}), expected numbers: encode labels as 0 .. n-1"
+            )
     array = _real(name, y)
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} has shape {array.shape}, expected (rows,) or (rows, {outputs})")

@@ -30,9 +30,7 @@ def config() -> dict[str, Any]:
     }
     if "native" in backends.available():
         native = import_module("fastnn.backends.native")
-        facts["instruction set"] = (
-            f"{native.default_instruction_set()} (of {', '.join(native.instruction_sets())})"
-        )
+        facts["instruction set"] = f"{native.default_instruction_set()} (of {', '.join(native.instruction_sets())})"
         facts["threads"] = f"{native.threads()} of {facts['threads']}"
     for package in _OPTIONAL:
         try:

@@ -26,7 +26,7 @@ class _Source(NamedTuple):
     remedy: str  # how to get it where importing the module fails
 
 
-_COMPILED = "it is compiled when the package is built: install a C++ compiler and this package again"
+_COMPILED = "install a C++ compiler, then this package again: it is compiled during the installation"
 BACKENDS: dict[str, _Source] = {
     "numpy": _Source("fastnn.backends.reference", ""),
     "python": _Source("fastnn.backends.python_loops", ""),
@@ -73,7 +73,7 @@ def _loads(name: str) -> bool:
 def _automatic() -> str:
     name = next(name for name in AUTOMATIC if _loads(name))
     if name != AUTOMATIC[0]:
-        message = f"the compiled kernels are missing, using the {name} backend: {_COMPILED}"
+        message = f"the native backend is not compiled in, using {name}, which is slower: {_COMPILED}"
         warnings.warn(message, FallbackWarning, stacklevel=4)
     return name
 

@@ -192,9 +192,7 @@ ELEMENTWISE: tuple[Activation, ...] = (
         "a",
         "z / (1 + |z|): Glorot & Bengio 2010",
     ),
-    Activation(
-        "exponential", lambda z, alpha: np.exp(z), lambda a, alpha: a * 1.0, "a", "exp(z), the link of poisson"
-    ),
+    Activation("exponential", lambda z, alpha: np.exp(z), lambda a, alpha: a * 1.0, "a", "exp(z), the link of poisson"),
 )
 
 ACTIVATIONS: dict[str, Activation] = {activation.name: activation for activation in ELEMENTWISE}

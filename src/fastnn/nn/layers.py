@@ -127,7 +127,9 @@ class Dense(Layer):
     def _initializer(self) -> Initializer:
         if self.init is not None:
             return self.init
-        name = self.activation.name if not isinstance(self.activation, Layer) else type(self.activation).__name__.lower()
+        name = (
+            self.activation.name if not isinstance(self.activation, Layer) else type(self.activation).__name__.lower()
+        )
         family = "he_normal" if name in _HE_FAMILY else "lecun_normal" if name == "selu" else "glorot_uniform"
         return initializers.INITIALIZERS[family]
 

@@ -46,10 +46,14 @@ class Sequential:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
             if layer.index is not None or any(layer is other for other in self.layers[:position]):
-                raise ValueError(f"layers[{position}] is {layer!r}, which is in use already, expected a layer of its own")
+                raise ValueError(
+                    f"layers[{position}] is {layer!r}, which is in use already, expected a layer of its own"
+                )
             if isinstance(layer, Flatten) and position:
                 raise ValueError(f"layers[{position}] is Flatten(), expected it first: what follows has rows already")
-            if isinstance(layer, Normalize) and any(not isinstance(before, Flatten) for before in self.layers[:position]):
+            if isinstance(layer, Normalize) and any(
+                not isinstance(before, Flatten) for before in self.layers[:position]
+            ):
                 raise ValueError(f"layers[{position}] is {layer!r}, expected it directly on the data")
         for position, layer in enumerate(self.layers):
             layer.index = position
@@ -180,17 +184,15 @@ class Sequential:
         """`evaluate` on arrays that were checked already."""
         loss, chosen = self._known_loss(), backends.resolve(backend)
         z = self._run(replace(self.plan, ops=self.plan.training_ops(loss)), x, chosen)
-        share = np.full(len(x), 1.0 / len(x)) if weight is None else weight / weight.sum(dtype=np.float64)
-        value, dz = np.empty(len(z), z.dtype), np.empty_like(z[:_LOSS_ROWS])
+        value, dz, unit = np.empty(len(z), z.dtype), np.empty_like(z[:_LOSS_ROWS]), np.ones(len(z), z.dtype)
         for start in range(0, len(z), _LOSS_ROWS):
             part = slice(start, min(start + _LOSS_ROWS, len(z)))
-            size = part.stop - start
-            chosen.kernels.loss(loss, z[part], y[part], share[part].astype(z.dtype), value[part], dz[:size])
-        result = {"loss": float(value.astype(np.float64) @ share)}
+            chosen.kernels.loss(loss, z[part], y[part], unit[part], value[part], dz[: part.stop - start])
+        result = {"loss": float(np.average(value.astype(np.float64), weights=weight))}
         if metrics:
             answer = decide(loss, z) if loss.link in ("softmax", "sigmoid") or loss.name == "hinge" else z
             for name, metric in metrics.items():
-                result[name] = _accuracy(loss, y, answer, share) if metric == "accuracy" else _call(metric, loss, y, answer)
+                result[name] = _accuracy(loss, y, answer, weight) if metric == "accuracy" else _call(metric, y, answer)
         return result
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
@@ -249,7 +251,7 @@ def decide(loss: Loss, z: Array) -> Array:
     if loss.link == "sigmoid":
         positive = (z > 0).astype(np.int64)
         return positive[:, 0] if z.shape[1] == 1 else positive
-    return z.argmax(axis=1)
+    return np.argmax(z, axis=1)
 
 
 def metric_name(metric: Metric) -> str:
@@ -261,17 +263,17 @@ def metric_name(metric: Metric) -> str:
     raise ValueError(f"metrics has {metric!r}, expected 'accuracy' or a function of (y, prediction)")
 
 
-def _accuracy(loss: Loss, y: Array, answer: Array, share: Array) -> float:
+def _accuracy(loss: Loss, y: Array, answer: Array, weight: Array | None) -> float:
     if loss.link not in ("softmax", "sigmoid") and loss.name != "hinge":
         raise ValueError(f"metrics has 'accuracy', expected a loss of classes for it, not {loss}")
     if loss.link == "sigmoid":
         right = ((y > 0.5) == answer.reshape(y.shape)).all(axis=1)
     else:
         right = (y if y.ndim == 1 else y.argmax(axis=1)) == answer
-    return float(right @ share)
+    return float(np.average(right, weights=weight))
 
 
-def _call(metric: Metric, loss: Loss, y: Array, answer: Array) -> float:
+def _call(metric: Metric, y: Array, answer: Array) -> float:
     assert callable(metric)
     truth = y[:, 0] if y.ndim == 2 and answer.ndim == 1 and y.shape[1] == 1 else y
     return float(metric(truth, answer))

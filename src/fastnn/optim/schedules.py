@@ -69,7 +69,7 @@ class StepDecay(Schedule):
     gamma: float = _setting(0.1, 0.0)
 
     def factor(self, t: float, total: float) -> float:
-        return self.gamma ** math.floor(t / self.every)
+        return math.pow(self.gamma, math.floor(t / self.every))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Exponential(Schedule):
     gamma: float = _required(0.0)
 
     def factor(self, t: float, total: float) -> float:
-        return self.gamma**t
+        return math.pow(self.gamma, t)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class Trainer:
         data = self._data(X, y, sample_weight, "X", "y")
         batch = len(data) if batch_size == "full" else min(_validate.integer("batch_size", batch_size), len(data))
         held_out = self._validation(validation, data)
-        model = self._prepare(X, data)
+        self._prepare(X, data)
 
         first = len(self.history)
         steps = -(-len(data) // batch)
@@ -137,7 +137,6 @@ class Trainer:
                 logs |= self._measure(held_out, data)
                 self.history.append(logs)
                 progress.report(epoch + 1, first + epochs, logs)
-        assert model.loss is self.loss
         return self.history
 
     # Preparing --------------------------------------------------------------------------------------------
@@ -155,12 +154,13 @@ class Trainer:
             return None
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(f"validation is {type(validation).__name__}, expected (X, y) or (X, y, sample_weight)")
-        held_out = self._data(validation[0], validation[1], validation[2] if len(validation) == 3 else None, "validation X", "validation y")
+        weight = validation[2] if len(validation) == 3 else None
+        held_out = self._data(validation[0], validation[1], weight, "validation X", "validation y")
         if held_out.x.shape[1] != data.x.shape[1]:
             raise ValueError(f"validation X has {held_out.x.shape[1]} features, but X has {data.x.shape[1]}")
         return held_out
 
-    def _prepare(self, X: Any, data: Data) -> Sequential:
+    def _prepare(self, X: Any, data: Data) -> None:
         """The model built, its Normalize adapted, its loss and column names set."""
         model = self.model
         if not model.built:
@@ -171,7 +171,6 @@ class Trainer:
         model.loss = self.loss
         if model.feature_names is None:
             model.feature_names = _validate.feature_names(X)
-        return model
 
     # Running ----------------------------------------------------------------------------------------------
 
@@ -187,7 +186,7 @@ class Trainer:
                 weight = data.weight_of(rows[index * batch : (index + 1) * batch])
                 total, weights = total + loss * weight, weights + weight
             progress.advance(len(rows))
-        return {"loss": total / weights, "lr": float(lr[-1]), "seconds": seconds}
+        return {"loss": float(total / weights), "lr": float(lr[-1]), "seconds": seconds}
 
     def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
         """One call to the backend; undone if the loss is not finite after it."""
