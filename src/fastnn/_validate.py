@@ -73,7 +73,8 @@ def float_dtype(value: Any) -> np.dtype:
         raise ValueError(f"dtype is {value!r}, expected float32 or float64") from None
     if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"dtype is {value!r}, expected float32 or float64")
-    return np.dtype(dtype.type)  # native byte order
+    native: np.dtype = np.dtype(dtype.type)  # of this machine's byte order
+    return native
 
 
 def _real(name: str, value: Any) -> Array:

@@ -251,7 +251,8 @@ def decide(loss: Loss, z: Array) -> Array:
     if loss.link == "sigmoid":
         positive = (z > 0).astype(np.int64)
         return positive[:, 0] if z.shape[1] == 1 else positive
-    return np.argmax(z, axis=1)
+    largest: Array = z.argmax(axis=1)
+    return largest
 
 
 def metric_name(metric: Metric) -> str:
