@@ -35,7 +35,8 @@ def test_docstrings(name):
         if (missing.name or "fastnn").partition(".")[0] == "fastnn":
             raise
         pytest.skip(f"needs {missing.name}")
-    assert doctest.testmod(module, globs=PUBLIC | vars(module), optionflags=OPTIONS).failed == 0
+    failed, _ = doctest.testmod(module, globs=PUBLIC | vars(module), optionflags=OPTIONS)
+    assert failed == 0
 
 
 @pytest.mark.skipif(not PAGES, reason="the documentation is not beside the tests")
@@ -51,7 +52,8 @@ def test_pages(page, tmp_path, monkeypatch):
         line = text.count("\n", 0, match.start(2))
         if ">>>" in match[2]:
             example = doctest.DocTestParser().get_doctest(match[2], namespace, page.name, str(page), line)
-            assert doctest.DocTestRunner(optionflags=OPTIONS).run(example, clear_globs=False).failed == 0
+            failed, _ = doctest.DocTestRunner(optionflags=OPTIONS).run(example, clear_globs=False)
+            assert failed == 0
             namespace.update(example.globs)
         else:
             with warnings.catch_warnings():
