@@ -30,7 +30,7 @@ class Activation:
     `saved` is `z` or `a`, as `saves` says. `alpha` is the activation's one parameter (0 where it has none).
     Two activations are equal when name and alpha are.
 
-    >>> leaky_relu.with_alpha(0.2).value(-1.0, 0.2)
+    >>> float(leaky_relu.with_alpha(0.2).value(-1.0, 0.2))
     -0.2
     """
 
