@@ -14,10 +14,11 @@ import pytest
 
 import fastnn
 
+COMPILED = ("_native", "_loops_cython")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(fastnn.__path__, "fastnn.")
-    if module.name.rpartition(".")[2] not in ("_native", "_loops_cython", "__main__")
+    if module.name.rpartition(".")[2] not in (*COMPILED, "__main__")
 )
 ROOT = Path(__file__).parent.parent
 PAGES = [path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))) if path.is_file()]
@@ -32,9 +33,10 @@ def test_docstrings(name):
     try:
         module = importlib.import_module(name)
     except ImportError as missing:
-        if (missing.name or "fastnn").partition(".")[0] == "fastnn":
+        ours = (missing.name or "fastnn").partition(".")[0] == "fastnn"
+        if ours and not any(compiled in str(missing) for compiled in COMPILED):
             raise
-        pytest.skip(f"needs {missing.name}")
+        pytest.skip(str(missing))
     failed, _ = doctest.testmod(module, globs=PUBLIC | vars(module), optionflags=OPTIONS)
     assert failed == 0
 
