@@ -73,7 +73,7 @@ def float_dtype(value: Any) -> np.dtype:
         raise ValueError(f"dtype is {value!r}, expected float32 or float64") from None
     if dtype.type not in (np.float32, np.float64):
         raise ValueError(f"dtype is {value!r}, expected float32 or float64")
-    native: np.dtype = dtype.newbyteorder("=")
+    native: np.dtype = np.dtype(dtype.type)  # of this machine's byte order
     return native
 
 

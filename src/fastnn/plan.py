@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -178,14 +179,10 @@ class State:
         self.step = 0
         self.views = plan.views(self.parameters, self.statistics)
 
-    @property
-    def buffers(self) -> tuple[Array, ...]:
-        """Everything training changes, but for the step count."""
-        return (self.parameters, self.statistics, *self.slots)
-
     def finite(self) -> bool:
         """Is no value NaN or infinite? Two passes without a copy: the extremes are NaN where any value is."""
-        return all(np.isfinite(buffer.min()) and np.isfinite(buffer.max()) for buffer in self.buffers if len(buffer))
+        buffers = (self.parameters, self.statistics, *self.slots)
+        return all(np.isfinite(buffer.min()) and np.isfinite(buffer.max()) for buffer in buffers if len(buffer))
 
     def initialize(self, seed: int) -> None:
         """Draw every tensor anew: tensor i from its own stream (seed, i), so layers do not shift each other."""
@@ -198,3 +195,23 @@ class State:
         if self.rule != rule.name:
             self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in rule.slots)
             self.rule, self.step = rule.name, 0
+
+    def buffers(self) -> dict[str, Any]:
+        """A copy of everything training changes."""
+        return {
+            "parameters": self.parameters.copy(),
+            "statistics": self.statistics.copy(),
+            "slots": tuple(slot.copy() for slot in self.slots),
+            "rule": self.rule,
+            "step": self.step,
+        }
+
+    def load(self, buffers: dict[str, Any]) -> None:
+        """Go back to what `buffers` returned; views stay the same arrays."""
+        self.parameters[...] = buffers["parameters"]
+        self.statistics[...] = buffers["statistics"]
+        if len(self.slots) != len(buffers["slots"]):
+            self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in buffers["slots"])
+        for slot, kept in zip(self.slots, buffers["slots"], strict=True):
+            slot[...] = kept
+        self.rule, self.step = buffers["rule"], buffers["step"]

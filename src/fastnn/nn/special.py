@@ -60,6 +60,7 @@ def erf(x):
 
     Computed in float64 whatever the dtype of x; relative error below 3e-16 before the final rounding.
 
+    >>> import math
     >>> float(erf(0.5)) == math.erf(0.5)
     True
     """

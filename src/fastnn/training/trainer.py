@@ -192,16 +192,16 @@ class Trainer:
     def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
         """One call to the backend; undone if it fails, or if anything is not finite after it."""
         model = self.model
-        before = _Snapshot(model.state)
+        before = model.state.buffers()
         start = time.perf_counter()
         try:
             step_losses = self.backend.train_steps(
                 model.plan, model.state, self.recipe, data.x, data.y, data.weight, rows, batch, lr
             )
             seconds = time.perf_counter() - start
-            _raise_if_diverged(step_losses, lr, model.state, before.step)
+            _raise_if_diverged(step_losses, lr, model.state, before["step"])
         except BaseException:  # also KeyboardInterrupt, in the middle of an update
-            before.restore(model.state)
+            model.state.load(before)
             raise
         return step_losses, seconds
 
@@ -216,19 +216,6 @@ class Trainer:
         return {name: value for name, value in scores.items() if name != "loss"}
 
 
-class _Snapshot:
-    """A copy of what a slice may change, to go back to."""
-
-    def __init__(self, state: State) -> None:
-        self.step, self.rule, self.slots = state.step, state.rule, state.slots
-        self.copies = [buffer.copy() for buffer in state.buffers]
-
-    def restore(self, state: State) -> None:
-        state.step, state.rule, state.slots = self.step, self.rule, self.slots
-        for buffer, copy in zip(state.buffers, self.copies, strict=True):
-            buffer[...] = copy
-
-
 def _raise_if_diverged(losses: Array, lr: Array, state: State, before: int) -> None:
     """DivergenceError where one of the steps' losses, or what the last step left behind, is NaN or infinite."""
     finite = np.isfinite(losses)
@@ -237,8 +224,8 @@ def _raise_if_diverged(losses: Array, lr: Array, state: State, before: int) -> N
     wrong = len(losses) - 1 if finite.all() else int(finite.argmin())
     what = "a parameter or a moment is NaN or infinite" if finite.all() else f"the loss is {losses[wrong]}"
     raise DivergenceError(
-        f"{what} at step {before + wrong + 1} with learning rate {lr[wrong]:g}; the model keeps the parameters of "
-        f"step {before}: lower the learning rate, or set clip_norm"
+        f"{what} at step {before + wrong + 1} with learning rate {lr[wrong]:g}: lower it, or set clip_norm; the model "
+        f"keeps the parameters of step {before}"
     )
 
 
