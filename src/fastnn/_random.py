@@ -63,6 +63,11 @@ def drop_threshold(rate: float) -> int:
     return round(rate * 4294967296.0)
 
 
+def generator(seed: int, stream: int) -> np.random.Generator:
+    """NumPy's generator for one of the 2^64 streams of a 64-bit seed."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
+
+
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     """The order (n,) int64 in which epoch `epoch` visits the rows: a uniform shuffle of 0 .. n-1."""
-    return np.random.Generator(np.random.Philox(key=[seed & 0xFFFFFFFFFFFFFFFF, epoch])).permutation(n)
+    return generator(seed, epoch).permutation(n)

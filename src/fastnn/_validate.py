@@ -71,22 +71,30 @@ def float_dtype(value: Any) -> np.dtype:
         dtype = np.dtype(value)
     except TypeError:
         raise ValueError(f"dtype is {value!r}, expected float32 or float64") from None
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if dtype.type not in (np.float32, np.float64):
         raise ValueError(f"dtype is {value!r}, expected float32 or float64")
     native: np.dtype = np.dtype(dtype.type)  # of this machine's byte order
     return native
 
 
-def _real(name: str, value: Any) -> Array:
-    """`value` as a real array. TypeError for what has no numbers, ValueError for text that is not numeric."""
+def _array(name: str, value: Any) -> Array:
+    """`value` as an array of any dtype. ValueError or TypeError for what is none."""
     if value is None:
         raise ValueError(f"{name} is None, expected an array of numbers")
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise TypeError(f"{name} is a sparse matrix, expected a dense array: call {name}.toarray()")
+    if np.ma.is_masked(value):
+        masked = int(np.ma.getmaskarray(value).sum())
+        raise ValueError(f"{name} is a masked array with {masked} masked values, expected none")
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} is not an array: {error}") from None
+
+
+def _real(name: str, value: Any) -> Array:
+    """`value` as a real array. TypeError for what has no numbers, ValueError for text that is not numeric."""
+    array = _array(name, value)
     kind = array.dtype.kind
     if kind in "fiub":
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -118,10 +126,13 @@ def finite(name: str, array: Array, dtype: np.dtype) -> None:
 
 
 def _gatherable(array: Array, dtype: np.dtype) -> Array:
-    """The array itself where rows can be gathered from it, else a contiguous copy in the compute dtype."""
-    if array.dtype in GATHERED and array.flags.aligned and array[:1].flags.c_contiguous:
+    """The array itself where rows can be gathered from it, else a contiguous copy: in its own dtype if that can
+    be gathered from (Normalize sees the same values in any memory layout), else in the compute dtype."""
+    if array.dtype not in GATHERED:
+        return np.ascontiguousarray(array, dtype=dtype)
+    if array.flags.aligned and array[:1].flags.c_contiguous:
         return array
-    return np.ascontiguousarray(array, dtype=dtype)
+    return np.require(array, requirements=["C", "A"])
 
 
 def features(X: Any, dtype: np.dtype, inputs: int | None = None, *, flatten: bool = False, name: str = "X") -> Array:
@@ -153,14 +164,17 @@ def feature_names(X: Any) -> list[str] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def same_names(X: Any, fitted: list[str] | None) -> None:
+def same_names(X: Any, fitted: list[str] | None, *, name: str = "X") -> None:
     """ValueError where X is a data frame whose columns are not those of the fit, in their order."""
     names = feature_names(X)
     if fitted is not None and names is not None and names != fitted:
-        wrong = next((i for i, (a, b) in enumerate(zip(names, fitted, strict=False)) if a != b), len(fitted))
+        shorter = min(len(names), len(fitted))
+        wrong = next((i for i in range(shorter) if names[i] != fitted[i]), shorter)
         got = names[wrong] if wrong < len(names) else "nothing"
         expected = fitted[wrong] if wrong < len(fitted) else "nothing"
-        raise ValueError(f"X has column {got!r} at position {wrong}, but this model was fitted with {expected!r} there")
+        raise ValueError(
+            f"{name} has column {got!r} at position {wrong}, but this model was fitted with {expected!r} there"
+        )
 
 
 def same_length(name: str, array: Array, rows: int, other: str = "X") -> None:
@@ -184,13 +198,14 @@ def labels(name: str, y: Array, outputs: int) -> Array:
 
 def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name: str = "y") -> Array:
     """y as the loss wants it: int64 labels (B,), or values (B, O) in dtype. TypeError or ValueError otherwise."""
-    if y is not None and not hasattr(y, "toarray") and np.asarray(y).dtype.kind in "USO":
-        kinds = {type(item).__name__ for item in np.asarray(y).ravel()[:1000].tolist()}
-        if "str" in kinds:
+    array = _array(name, y)
+    if array.dtype.kind in "USO":
+        kinds = {type(item).__name__ for item in array.ravel()[:1000].tolist()}
+        if kinds & {"str", "bytes"}:
             raise TypeError(
                 f"{name} has text ({', '.join(sorted(kinds))}), expected numbers: encode labels as 0 .. n-1"
             )
-    array = _real(name, y)
+    array = _real(name, array)
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} has shape {array.shape}, expected (rows,) or (rows, {outputs})")
     same_length(name, array, rows)
@@ -217,17 +232,18 @@ def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def sample_weight(weight: Any, rows: int, dtype: np.dtype) -> Array | None:
+def sample_weight(weight: Any, rows: int, dtype: np.dtype, *, name: str = "sample_weight") -> Array | None:
     """Weights (rows,) in dtype, not negative, not all zero; None stays None."""
     if weight is None:
         return None
-    array = _real("sample_weight", weight)
+    array = _real(name, weight)
     if array.ndim != 1:
-        raise ValueError(f"sample_weight has shape {array.shape}, expected ({rows},)")
-    same_length("sample_weight", array, rows)
-    finite("sample_weight", array, dtype)
+        raise ValueError(f"{name} has shape {array.shape}, expected ({rows},)")
+    same_length(name, array, rows)
+    finite(name, array, dtype)
     if array.min() < 0:
-        raise ValueError(f"sample_weight has value {array.min():g}, expected weights >= 0")
+        raise ValueError(f"{name} has value {array.min():g}, expected weights >= 0")
+    array = np.ascontiguousarray(array, dtype=dtype)
     if not array.any():
-        raise ValueError("sample_weight is all zero, expected at least one weight > 0")
-    return np.ascontiguousarray(array, dtype=dtype)
+        raise ValueError(f"{name} is all zero in {dtype}, expected at least one weight > 0")
+    return array

@@ -7,12 +7,14 @@ lives in two flat, 64-byte-aligned buffers, `State.parameters` (an optimizer cha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from fastnn import _random
 from fastnn.nn.activations import Activation, identity
 from fastnn.nn.losses import Loss
 from fastnn.optim.rules import Rule
@@ -46,7 +48,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)  # beyond 64 bits it is an error of the allocation, not a small number
 
     @property
     def slice(self) -> slice:
@@ -105,9 +107,9 @@ class Plan:
         softmax + cross_entropy, sigmoid + binary_cross_entropy, exponential + poisson: the loss's gradient
         with respect to the logits is stable where the activation's own derivative underflows.
         """
-        last = self.ops[-1]
-        if loss.link is None:
+        if loss.link is None or not self.ops:
             return self.ops
+        last = self.ops[-1]
         if last.kind == "softmax" and loss.link == "softmax":
             return self.ops[:-1]
         if last.kind in ("dense", "activation") and last.activation.name == loss.link:
@@ -159,10 +161,19 @@ def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> Array:
     >>> aligned((3, 5), np.dtype(np.float32)).ctypes.data % ALIGNMENT
     0
     """
-    size = int(np.prod(shape))
+    size = math.prod(shape) if isinstance(shape, tuple) else shape
     raw = np.zeros(size * dtype.itemsize + ALIGNMENT, dtype=np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size * dtype.itemsize].view(dtype).reshape(shape)
+
+
+class Snapshot(NamedTuple):
+    """What `State.snapshot` copied."""
+
+    step: int
+    rule: str | None
+    slots: int
+    copies: tuple[Array, ...]
 
 
 class State:
@@ -177,11 +188,19 @@ class State:
         self.step = 0
         self.views = plan.views(self.parameters, self.statistics)
 
+    @property
+    def buffers(self) -> tuple[Array, ...]:
+        """Everything training changes, but for the step count."""
+        return (self.parameters, self.statistics, *self.slots)
+
+    def finite(self) -> bool:
+        """Is no value NaN or infinite? Two passes without a copy: the extremes are NaN where any value is."""
+        return all(np.isfinite(buffer.min()) and np.isfinite(buffer.max()) for buffer in self.buffers if len(buffer))
+
     def initialize(self, seed: int) -> None:
         """Draw every tensor anew: tensor i from its own stream (seed, i), so layers do not shift each other."""
         for index, tensor in enumerate(self.plan.tensors):
-            rng = np.random.Generator(np.random.Philox(key=[seed, index]))
-            self.views[tensor.name][...] = tensor.initial(rng)
+            self.views[tensor.name][...] = tensor.initial(_random.generator(seed, index))
         self.slots, self.rule, self.step = (), None, 0
 
     def prepare_slots(self, rule: Rule) -> None:
@@ -190,22 +209,14 @@ class State:
             self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in rule.slots)
             self.rule, self.step = rule.name, 0
 
-    def buffers(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """A copy of everything training changes."""
-        return {
-            "parameters": self.parameters.copy(),
-            "statistics": self.statistics.copy(),
-            "slots": tuple(slot.copy() for slot in self.slots),
-            "rule": self.rule,
-            "step": self.step,
-        }
+        return Snapshot(self.step, self.rule, len(self.slots), tuple(buffer.copy() for buffer in self.buffers))
 
-    def load(self, buffers: dict[str, Any]) -> None:
-        """Go back to what `buffers` returned; views stay the same arrays."""
-        self.parameters[...] = buffers["parameters"]
-        self.statistics[...] = buffers["statistics"]
-        if len(self.slots) != len(buffers["slots"]):
-            self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in buffers["slots"])
-        for slot, kept in zip(self.slots, buffers["slots"], strict=True):
-            slot[...] = kept
-        self.rule, self.step = buffers["rule"], buffers["step"]
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot; views stay the same arrays."""
+        self.step, self.rule = snapshot.step, snapshot.rule
+        if len(self.slots) != snapshot.slots:
+            self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in range(snapshot.slots))
+        for buffer, copy in zip(self.buffers, snapshot.copies, strict=True):
+            buffer[...] = copy

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fastnn import _validate
 from fastnn.nn.special import erf
 
 Formula = Callable[[Any, float], Any]
@@ -30,7 +31,7 @@ class Activation:
     `saved` is `z` or `a`, as `saves` says. `alpha` is the activation's one parameter (0 where it has none).
     Two activations are equal when name and alpha are.
 
-    >>> float(leaky_relu.with_alpha(0.2).value(-1.0, 0.2))
+    >>> float(leaky_relu.value(-1.0, 0.2))
     -0.2
     """
 
@@ -45,12 +46,12 @@ class Activation:
     kinks: tuple[float, ...] = ()  # z where the derivative jumps; central differences are meaningless there
 
     def with_alpha(self, alpha: float) -> Activation:
-        """The same activation with another parameter. ValueError where alpha is out of range."""
+        """The same activation with another parameter. ValueError or TypeError where alpha is out of range."""
         low, high = self.alpha_range
-        if not (low <= alpha <= high):
-            expected = f"in [{low}, {high}]" if high > low else f"{low} ({self.name} has no parameter)"
-            raise ValueError(f"alpha of {self.name} is {alpha!r}, expected a number {expected}")
-        return replace(self, alpha=float(alpha))
+        if low == high and alpha != low:
+            raise ValueError(f"alpha of {self.name} is {alpha!r}, expected {low} ({self.name} has no parameter)")
+        number = _validate.number(f"alpha of {self.name}", alpha, low, high, open_high=math.isinf(high))
+        return replace(self, alpha=number)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Activation) and (self.name, self.alpha) == (other.name, other.alpha)

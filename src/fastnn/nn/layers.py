@@ -37,6 +37,11 @@ class Layer:
         """The operations of this layer for rows of `inputs` values."""
         raise NotImplementedError
 
+    def parts(self) -> list[Layer]:
+        """The layer, and the one that is its activation."""
+        follow = getattr(self, "activation", None)
+        return [self, follow] if isinstance(follow, Layer) else [self]
+
     def settings(self) -> str:
         """What `summary()` says of the layer beside its shape."""
         return ""
@@ -124,7 +129,7 @@ class Dense(Layer):
         if follow is None:
             assert isinstance(self.activation, activations.Activation)
             return [Op("dense", inputs, outputs, tensors, self.activation)]
-        follow.index, follow._views = self.index, self._views  # its tensors are this layer's
+        follow._views = self._views  # its tensors are this layer's
         return [Op("dense", inputs, outputs, tensors), *follow.ops(outputs)]
 
     def _initializer(self) -> Initializer:
@@ -153,7 +158,7 @@ class Activation(Layer):
 
     def ops(self, inputs: int) -> list[Op]:
         if isinstance(self.activation, Layer):
-            self.activation.index, self.activation._views = self.index, self._views
+            self.activation._views = self._views
             return self.activation.ops(inputs)
         return [Op("activation", inputs, inputs, activation=self.activation)]
 
@@ -365,14 +370,23 @@ class Normalize(Layer):
 
 
 def _moments(x: Array, axis: int | None) -> tuple[Array, Array]:
-    """Mean and standard deviation in float64: two passes over slices of 4096 rows, so no copy of x is made."""
+    """Mean and standard deviation in float64: two passes over slices of 4096 rows, so no copy of x is made.
+
+    Both are taken of x minus its first value: a constant column is then exactly 0, whatever its sum rounds to.
+    Each slice is made contiguous, so that the memory layout of x does not change the order of the sums.
+    """
     slices = [slice(start, start + 4096) for start in range(0, len(x), 4096)]
     count = len(x) if axis == 0 else x.size
-    mean = sum(x[s].sum(axis=axis, dtype=np.float64) for s in slices) / count
-    var = sum(((x[s] - mean) ** 2).sum(axis=axis) for s in slices) / count
-    noise = np.finfo(np.float64).eps * np.abs(mean)  # a constant column's spread is rounding, not information
-    std = np.sqrt(var)
-    return mean, np.where(std > 4 * noise, std, 0.0)
+    pivot = x[0].astype(np.float64) if axis == 0 else np.float64(x[0, 0])
+
+    def centred(part: slice) -> Array:
+        moved: Array = np.ascontiguousarray(x[part], dtype=np.float64) - pivot
+        return moved
+
+    mean = sum(centred(s).sum(axis=axis) for s in slices) / count
+    std = np.sqrt(sum(((centred(s) - mean) ** 2).sum(axis=axis) for s in slices) / count)
+    noise = np.finfo(np.float64).eps * np.abs(pivot + mean)  # 0.1 + 0.2 beside 0.3: rounding, not information
+    return pivot + mean, np.where(std > 4 * noise, std, 0.0)
 
 
 _ROW_LAYERS: dict[str, Callable[[], Layer]] = {"softmax": Softmax, "maxout": Maxout, "prelu": PReLU, "rrelu": RReLU}

@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fastnn import _validate
+
 Array = np.ndarray
 Pointwise = Callable[[Any, Any, float], Any]  # (z, y, parameter) -> array or scalar
 
@@ -175,22 +177,20 @@ def get(loss: str | Loss) -> Loss:
     raise ValueError(f"loss is {loss!r}, expected one of: {', '.join(LOSSES)}")
 
 
-def _with_parameter(name: str, argument: str, number: float, low: float, high: float) -> Loss:
-    if not (low <= number < high):
-        raise ValueError(f"{argument} is {number!r}, expected a number in [{low}, {high})")
-    return replace(LOSSES[name], parameter=float(number))
-
-
 def Huber(delta: float = 1.0) -> Loss:
     """huber with another delta > 0."""
-    return _with_parameter("huber", "delta", delta, np.nextafter(0.0, 1.0), np.inf)
+    return replace(LOSSES["huber"], parameter=_validate.number("delta", delta, low=0.0, open_low=True))
 
 
 def CrossEntropy(label_smoothing: float = 0.0) -> Loss:
     """cross_entropy with targets (1 - s) q + s / O, s in [0, 1)."""
-    return _with_parameter("cross_entropy", "label_smoothing", label_smoothing, 0.0, 1.0)
+    return replace(LOSSES["cross_entropy"], parameter=_smoothing(label_smoothing))
 
 
 def BinaryCrossEntropy(label_smoothing: float = 0.0) -> Loss:
     """binary_cross_entropy with targets (1 - s) y + s / 2, s in [0, 1)."""
-    return _with_parameter("binary_cross_entropy", "label_smoothing", label_smoothing, 0.0, 1.0)
+    return replace(LOSSES["binary_cross_entropy"], parameter=_smoothing(label_smoothing))
+
+
+def _smoothing(value: float) -> float:
+    return _validate.number("label_smoothing", value, low=0.0, high=1.0, open_high=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from fastnn.plan import Op, Plan, State
 
 Array = np.ndarray
 Metric = str | Callable[[Array, Array], float]
+RESERVED = ("loss", "lr", "seconds")  # keys of a history
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
 
 
@@ -38,17 +39,22 @@ class Sequential:
     """
 
     def __init__(self, layers: Sequence[Layer], *, dtype: Any = np.float32) -> None:
+        if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+            raise TypeError(f"layers is {layers!r}, expected a list of layers")
         self.layers = list(layers)
         self.dtype = _validate.float_dtype(dtype)
         if not self.layers:
             raise ValueError("layers is empty, expected at least one layer")
+        used: list[Layer] = []
         for position, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
-            if layer.index is not None or any(layer is other for other in self.layers[:position]):
-                raise ValueError(
-                    f"layers[{position}] is {layer!r}, which is in use already, expected a layer of its own"
-                )
+            for part in layer.parts():
+                if part.index is not None or any(part is other for other in used):
+                    raise ValueError(
+                        f"layers[{position}] has {part!r}, which is in use already, expected a layer of its own"
+                    )
+                used.append(part)
             if isinstance(layer, Flatten) and position:
                 raise ValueError(f"layers[{position}] is Flatten(), expected it first: what follows has rows already")
             if isinstance(layer, Normalize) and any(
@@ -56,7 +62,8 @@ class Sequential:
             ):
                 raise ValueError(f"layers[{position}] is {layer!r}, expected it directly on the data")
         for position, layer in enumerate(self.layers):
-            layer.index = position
+            for part in layer.parts():
+                part.index = position
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
         self._plan: Plan | None = None
@@ -106,16 +113,19 @@ class Sequential:
 
     @property
     def built(self) -> bool:
+        """Whether the number of inputs is known, and with it every parameter."""
         return self._plan is not None
 
     @property
     def plan(self) -> Plan:
+        """The table of operations. NotFittedError before the model is built."""
         if self._plan is None:
             raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
         return self._plan
 
     @property
     def state(self) -> State:
+        """The parameters and all else that training changes. NotFittedError before the model is built."""
         if self._state is None:
             raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
         return self._state
@@ -125,7 +135,7 @@ class Sequential:
         kept = dict(self.__dict__)
         state = kept.pop("_state")
         kept["_plan"], kept["_spans"] = None, []
-        kept["buffers"] = None if state is None else (self.plan.inputs, state.buffers())
+        kept["buffers"] = None if state is None else (self.plan.inputs, state.snapshot())
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -135,7 +145,7 @@ class Sequential:
         if built is not None:
             self._plan, self._spans = self._lower(built[0])
             self._state = State(self._plan)
-            self._state.load(built[1])
+            self._state.restore(built[1])
             self._bind()
 
     def features(self, X: Any, *, name: str = "X") -> Array:
@@ -190,11 +200,11 @@ class Sequential:
         ['accuracy', 'loss']
         """
         plan, loss = self.plan, self._known_loss()
-        names = [metric_name(metric) for metric in metrics]
+        named = named_metrics(metrics, loss)
         rows = self.features(X)
         target = _validate.targets(y, loss, len(rows), plan.outputs, self.dtype)
         weight = _validate.sample_weight(sample_weight, len(rows), self.dtype)
-        return self.score(rows, target, weight, dict(zip(names, metrics, strict=True)), backend)
+        return self.score(rows, target, weight, named, backend)
 
     def score(
         self, x: Array, y: Array, weight: Array | None, metrics: dict[str, Metric], backend: str | Backend | None
@@ -208,7 +218,7 @@ class Sequential:
             chosen.kernels.loss(loss, z[part], y[part], unit[part], value[part], dz[: part.stop - start])
         result = {"loss": float(np.average(value.astype(np.float64), weights=weight))}
         if metrics:
-            answer = decide(loss, z) if loss.link in ("softmax", "sigmoid") or loss.name == "hinge" else z
+            answer = decide(loss, z) if _classifies(loss) else z
             for name, metric in metrics.items():
                 result[name] = _accuracy(loss, y, answer, weight) if metric == "accuracy" else _call(metric, y, answer)
         return result
@@ -273,18 +283,29 @@ def decide(loss: Loss, z: Array) -> Array:
     return largest
 
 
-def metric_name(metric: Metric) -> str:
-    """Its key in a history. ValueError or TypeError for what is no metric."""
-    if metric == "accuracy":
-        return "accuracy"
-    if callable(metric):
-        return str(getattr(metric, "__name__", type(metric).__name__))
-    raise ValueError(f"metrics has {metric!r}, expected 'accuracy' or a function of (y, prediction)")
+def _classifies(loss: Loss) -> bool:
+    return loss.link in ("softmax", "sigmoid") or loss.name == "hinge"
+
+
+def named_metrics(metrics: Sequence[Metric], loss: Loss) -> dict[str, Metric]:
+    """The metrics under their keys in a history. ValueError or TypeError for what is none, or none of this loss."""
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics is {metrics!r}, expected a list: [{metrics!r}]")
+    named: dict[str, Metric] = {}
+    for metric in metrics:
+        if metric != "accuracy" and not callable(metric):
+            raise ValueError(f"metrics has {metric!r}, expected 'accuracy' or a function of (y, prediction)")
+        if metric == "accuracy" and not _classifies(loss):
+            raise ValueError(f"metrics has 'accuracy', expected a loss of classes for it, not {loss}")
+        name = metric if isinstance(metric, str) else str(getattr(metric, "__name__", type(metric).__name__))
+        if name in named or name in RESERVED:
+            problem = "is what a history calls something else" if name in RESERVED else "is there twice"
+            raise ValueError(f"metrics has the name {name!r}, which {problem}, expected a name of its own for each")
+        named[name] = metric
+    return named
 
 
 def _accuracy(loss: Loss, y: Array, answer: Array, weight: Array | None) -> float:
-    if loss.link not in ("softmax", "sigmoid") and loss.name != "hinge":
-        raise ValueError(f"metrics has 'accuracy', expected a loss of classes for it, not {loss}")
     if loss.link == "sigmoid":
         right = ((y > 0.5) == answer.reshape(y.shape)).all(axis=1)
     else:

@@ -68,6 +68,7 @@ class Optimizer(Penalties):
 
     @property
     def rule(self) -> Rule:
+        """Its formula and the slots it keeps."""
         return RULES[self.name]
 
     def coefficients(self, lr: float, t: int) -> tuple[float, ...]:

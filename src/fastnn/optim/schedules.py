@@ -40,6 +40,7 @@ class Schedule:
                 _validate.number(item.name, getattr(self, item.name), **item.metadata)
 
     def factor(self, t: float, total: float) -> float:
+        """What the learning rate is multiplied with at time t of a run as long as total."""
         raise NotImplementedError
 
     def factors(self, first: int, last: int, steps_per_epoch: int, epochs: int) -> np.ndarray:

@@ -23,6 +23,7 @@ class History:
         self.epochs: dict[str, list[float]] = {}
 
     def append(self, logs: dict[str, float]) -> None:
+        """One more epoch."""
         for name, value in logs.items():
             self.epochs.setdefault(name, []).append(value)
 

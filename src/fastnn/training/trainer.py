@@ -17,10 +17,11 @@ from fastnn.errors import DivergenceError
 from fastnn.nn import losses
 from fastnn.nn.layers import Normalize
 from fastnn.nn.losses import Loss
-from fastnn.nn.model import Metric, Sequential, metric_name
+from fastnn.nn.model import Metric, Sequential, named_metrics
 from fastnn.optim import optimizers, schedules
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Schedule
+from fastnn.plan import State
 from fastnn.training.history import History
 from fastnn.training.progress import Progress
 
@@ -78,12 +79,10 @@ class Trainer:
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"model is {model!r}, expected a fastnn.Sequential")
-        if isinstance(metrics, str):
-            raise TypeError(f"metrics is {metrics!r}, expected a list: [{metrics!r}]")
         self.model = model
         self.loss = losses.get(loss)
         self.schedule = schedules.get(schedule)
-        self.metrics: dict[str, Metric] = {metric_name(metric): metric for metric in metrics}
+        self.metrics = named_metrics(metrics, self.loss)
         self.seed = _validate.seed(seed)
         self.backend = backends.resolve(backend)
         self.recipe = Recipe(
@@ -117,17 +116,18 @@ class Trainer:
         A second fit goes on where the first ended: same parameters, optimizer state, step count and history.
 
         ValueError or TypeError where the data is not that, before anything is touched. DivergenceError where the
-        loss becomes NaN or infinite. KeyboardInterrupt leaves the model at its last completed step.
+        loss or a parameter becomes NaN or infinite. After that, after KeyboardInterrupt and after any other error the
+        model is as the last call to the backend that succeeded left it (see SLICE_SECONDS), and can go on.
         """
         epochs = _validate.integer("epochs", epochs)
-        data = self._data(X, y, sample_weight, "X", "y")
+        data = self._data(X, y, sample_weight)
         batch = len(data) if batch_size == "full" else min(_validate.integer("batch_size", batch_size), len(data))
-        held_out = self._validation(validation, data)
-        self._prepare(X, data)
+        held_out = self._validation(validation, X, data)
 
         first = len(self.history)
         steps = -(-len(data) // batch)
         with Progress(verbose, len(data), epochs) as progress:
+            self._prepare(X, data)
             for epoch in range(first, first + epochs):
                 order = _random.permutation(self.seed, epoch, len(data)) if shuffle else np.arange(len(data))
                 factors = self.schedule.factors(epoch * steps, (epoch + 1) * steps, steps, first + epochs)
@@ -140,21 +140,23 @@ class Trainer:
 
     # Preparing --------------------------------------------------------------------------------------------
 
-    def _data(self, X: Any, y: Any, sample_weight: Any, x_name: str, y_name: str) -> Data:
+    def _data(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
         """The arguments checked against each other and the model; nothing is changed."""
         model = self.model
-        x = model.features(X, name=x_name)
+        x = model.features(X, name=f"{prefix}X")
         outputs = model.plan.outputs if model.built else model.outputs_for(x.shape[1])
-        target = _validate.targets(y, self.loss, len(x), outputs, model.dtype, name=y_name)
-        return Data(x, target, _validate.sample_weight(sample_weight, len(x), model.dtype))
+        target = _validate.targets(y, self.loss, len(x), outputs, model.dtype, name=f"{prefix}y")
+        weight = _validate.sample_weight(sample_weight, len(x), model.dtype, name=f"{prefix}sample_weight")
+        return Data(x, target, weight)
 
-    def _validation(self, validation: Any, data: Data) -> Data | None:
+    def _validation(self, validation: Any, X: Any, data: Data) -> Data | None:
         if validation is None:
             return None
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(f"validation is {type(validation).__name__}, expected (X, y) or (X, y, sample_weight)")
         weight = validation[2] if len(validation) == 3 else None
-        held_out = self._data(validation[0], validation[1], weight, "validation X", "validation y")
+        _validate.same_names(validation[0], _validate.feature_names(X), name="validation X")
+        held_out = self._data(validation[0], validation[1], weight, "validation ")
         if held_out.x.shape[1] != data.x.shape[1]:
             raise ValueError(f"validation X has {held_out.x.shape[1]} features, but X has {data.x.shape[1]}")
         return held_out
@@ -188,23 +190,19 @@ class Trainer:
         return {"loss": float(total / weights), "lr": float(lr[-1]), "seconds": seconds}
 
     def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
-        """One call to the backend; undone if the loss is not finite after it."""
+        """One call to the backend; undone if it fails, or if anything is not finite after it."""
         model = self.model
-        before = model.state.buffers()
+        before = model.state.snapshot()
         start = time.perf_counter()
-        step_losses = self.backend.train_steps(
-            model.plan, model.state, self.recipe, data.x, data.y, data.weight, rows, batch, lr
-        )
-        seconds = time.perf_counter() - start
-        finite = np.isfinite(step_losses)
-        if not finite.all():
-            wrong = int(finite.argmin())
-            kept = before["step"]
-            model.state.load(before)
-            raise DivergenceError(
-                f"the loss is {step_losses[wrong]} at step {kept + wrong + 1} with learning rate {lr[wrong]:g}: "
-                f"lower it, or set clip_norm; the model keeps the parameters of step {kept}"
+        try:
+            step_losses = self.backend.train_steps(
+                model.plan, model.state, self.recipe, data.x, data.y, data.weight, rows, batch, lr
             )
+            seconds = time.perf_counter() - start
+            _raise_if_diverged(step_losses, lr, model.state, before.step)
+        except BaseException:  # also KeyboardInterrupt, in the middle of an update
+            model.state.restore(before)
+            raise
         return step_losses, seconds
 
     def _measure(self, held_out: Data | None, data: Data) -> dict[str, float]:
@@ -216,6 +214,19 @@ class Trainer:
             return {}
         scores = self.model.score(data.x, data.y, data.weight, self.metrics, self.backend)
         return {name: value for name, value in scores.items() if name != "loss"}
+
+
+def _raise_if_diverged(losses: Array, lr: Array, state: State, before: int) -> None:
+    """DivergenceError where one of the steps' losses, or what the last step left behind, is NaN or infinite."""
+    finite = np.isfinite(losses)
+    if finite.all() and state.finite():
+        return
+    wrong = len(losses) - 1 if finite.all() else int(finite.argmin())
+    what = "a parameter or a moment is NaN or infinite" if finite.all() else f"the loss is {losses[wrong]}"
+    raise DivergenceError(
+        f"{what} at step {before + wrong + 1} with learning rate {lr[wrong]:g}; the model keeps the parameters of "
+        f"step {before}: lower the learning rate, or set clip_norm"
+    )
 
 
 def _slices(steps: int) -> Iterator[tuple[int, int, list[float]]]:

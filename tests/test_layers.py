@@ -1,0 +1,399 @@
+"""Layers: shapes, settings, what they compute in inference, and what they refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from common import BACKENDS, LAYERS, build, features, make_layer, parameters, stir
+
+from fastnn import NotFittedError, Sequential, Trainer, nn, optim
+from fastnn.nn import activations, initializers
+
+X = features(9, 4)
+
+
+def softmax(z):
+    return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+
+
+COMPUTE = {  # in inference, written out for a built layer
+    nn.Dense: lambda l, x: x @ l.weight + l.bias,
+    nn.Activation: lambda l, x: np.tanh(x),
+    nn.Softmax: lambda l, x: softmax(x),
+    nn.Maxout: lambda l, x: np.maximum(x[:, 0::2], x[:, 1::2]),
+    nn.PReLU: lambda l, x: np.where(x > 0, x, l.slope * x),
+    nn.RReLU: lambda l, x: np.where(x > 0, x, 11 / 48 * x),
+    nn.Dropout: lambda l, x: x,
+    nn.BatchNorm: lambda l, x: l.gamma * (x - l.running_mean) / np.sqrt(l.running_var + 1e-5) + l.beta,
+    nn.LayerNorm: lambda l, x: (
+        l.gamma * (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) + l.beta
+    ),
+    nn.Flatten: lambda l, x: x,
+    nn.Normalize: lambda l, x: (x - l.shift) * l.scale,
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+def test_computes(kind, backend):
+    model = build(make_layer(kind), inputs=4)
+    rng = np.random.default_rng(5)
+    for view in model.state.views.values():
+        view[...] = rng.uniform(0.5, 2.0, view.shape)
+    expected = COMPUTE[kind](model.layers[0], X)
+    np.testing.assert_allclose(model.predict(X, backend=backend), expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shapes_and_dtype(kind, dtype):
+    model = Sequential([make_layer(kind)], dtype=dtype).build(4, seed=0)
+    for rows in (1, 3):
+        a = model.predict(X[:rows])
+        assert a.shape == (rows, model.plan.outputs)
+        assert a.dtype == dtype
+    assert model.plan.outputs == (2 if kind is nn.Maxout else 4)
+
+
+@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+def test_repr_names_the_layer(kind):
+    assert repr(make_layer(kind)).startswith(f"{kind.__name__}(")
+    assert repr(make_layer(kind)) in Sequential([make_layer(kind)]).build(4, seed=0).summary()
+
+
+@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+def test_a_layer_belongs_to_one_place(kind):
+    layer = make_layer(kind)
+    Sequential([layer])
+    with pytest.raises(ValueError, match=r"layers\[0\] has .* in use already"):
+        Sequential([layer])
+    other = make_layer(kind)
+    with pytest.raises(ValueError, match=r"layers\[1\] has .* in use already"):
+        Sequential([other, other])
+    Sequential([other])  # the failed attempt left it free
+
+
+@pytest.mark.parametrize("inside", [nn.Dense, nn.Activation], ids=lambda kind: kind.__name__)
+def test_so_does_a_layer_inside_a_layer(inside):
+    def wrap(layer):
+        return nn.Dense(4, layer) if inside is nn.Dense else nn.Activation(layer)
+
+    slope = nn.PReLU()
+    with pytest.raises(ValueError, match=r"layers\[1\] .* in use already"):
+        Sequential([wrap(slope), wrap(slope)])
+    Sequential([wrap(slope)]).build(4, seed=0)
+    with pytest.raises(ValueError, match=r"layers\[0\] .* in use already"):
+        Sequential([wrap(slope)])
+    with pytest.raises(ValueError, match=r"layers\[0\] .* in use already"):
+        Sequential([slope])
+
+
+# Dense ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 5])
+def test_maxout_makes_its_own_pieces(pieces):
+    model = build(nn.Dense(4, nn.Maxout(pieces)), nn.Dense(1))
+    assert model.layers[0].weight.shape == (3, 4 * pieces)
+    assert model.layers[0].bias.shape == (4 * pieces,)
+    assert model.layers[1].weight.shape == (4, 1)
+    z = features() @ model.layers[0].weight + model.layers[0].bias
+    a = z.reshape(-1, 4, pieces).max(axis=2)
+    expected = a @ model.layers[1].weight + model.layers[1].bias
+    np.testing.assert_allclose(model.predict(features()), expected, rtol=1e-10)
+
+
+def test_maxout_wants_whole_units():
+    with pytest.raises(ValueError, match="pieces is 3, expected a divisor of the 4 values"):
+        Sequential([nn.Maxout(3)]).build(4)
+
+
+@pytest.mark.parametrize("optimizer", optim.OPTIMIZERS)
+@pytest.mark.parametrize("layers", [(), ("tanh",), ("maxout",)], ids=["last", "tanh", "maxout"])
+def test_without_a_bias_it_stays_zero(optimizer, layers):
+    first = nn.Dense(4, *layers, bias=False)
+    model = Sequential([first, nn.Dense(2)]).build(3, seed=0)
+    Trainer(model, "mse", optimizer, seed=0).fit(features(), features(7, 2), epochs=3, batch_size=2, verbose=False)
+    np.testing.assert_array_equal(first.bias, 0)
+    assert model.layers[1].bias.any()
+
+
+@pytest.mark.parametrize("name", [*activations.ACTIVATIONS, *activations.ROW_ACTIVATIONS])
+def test_default_initialiser_follows_the_activation(name):
+    rectifiers = {"relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "prelu", "rrelu", "maxout"}
+    family = "he_normal" if name in rectifiers else "lecun_normal" if name == "selu" else "glorot_uniform"
+    weights = [
+        Sequential([nn.Dense(6, name, init=init)]).build(5, seed=3).layers[0].weight.copy() for init in (None, family)
+    ]
+    np.testing.assert_array_equal(*weights)
+
+
+# Normalize -----------------------------------------------------------------------------------------------------
+
+DATA = np.random.default_rng(6).normal(3.0, 2.0, size=(5000, 3)) * [1.0, 100.0, 1e-3]
+
+
+def adapted(layer: nn.Normalize, data: np.ndarray = DATA, dtype=np.float64) -> Sequential:
+    model = Sequential([layer, nn.Dense(1)], dtype=dtype)
+    Trainer(model, "mse", optim.SGD(0.0), seed=0).fit(data, np.zeros((len(data), 1)), epochs=1, verbose=False)
+    return model
+
+
+def test_normalize_to_mean_0_and_deviation_1():
+    layer = nn.Normalize()
+    adapted(layer)
+    np.testing.assert_allclose(layer.shift, DATA.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(layer.scale, 1 / DATA.std(axis=0), rtol=1e-12)
+
+
+def test_normalize_to_0_and_1():
+    layer = nn.Normalize("minmax")
+    adapted(layer)
+    z = (DATA - layer.shift) * layer.scale
+    np.testing.assert_allclose(z.min(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(z.max(axis=0), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["standard", "minmax"])
+def test_normalize_all_features_alike(mode):
+    layer = nn.Normalize(mode, per_feature=False)
+    adapted(layer)
+    assert len(np.unique(layer.shift)) == len(np.unique(layer.scale)) == 1
+    low, spread = (DATA.mean(), DATA.std()) if mode == "standard" else (DATA.min(), np.ptp(DATA))
+    assert layer.shift[0] == pytest.approx(low)
+    assert layer.scale[0] == pytest.approx(1 / spread)
+
+
+@pytest.mark.parametrize("mode", ["standard", "minmax"])
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e9, 1e-30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_feature_has_scale_1(mode, value, dtype):
+    layer = nn.Normalize(mode)
+    adapted(layer, np.full((1000, 2), value), dtype)
+    np.testing.assert_array_equal(layer.scale, 1)
+    np.testing.assert_allclose(layer.shift, value, rtol=1e-6)
+
+
+def test_large_numbers_keep_their_small_spread():
+    """A variance of 1 around 1e6 drowns in float32 unless it is taken in two passes of float64."""
+    data = 1e6 + np.random.default_rng(0).normal(size=(20000, 1))
+    layer = nn.Normalize()
+    adapted(layer, data)
+    assert layer.scale[0] == pytest.approx(1 / data.std(), rel=1e-9)
+
+
+def test_normalize_learns_once():
+    layer = nn.Normalize()
+    model = adapted(layer)
+    before = parameters(model)
+    Trainer(model, "mse", optim.SGD(0.0), seed=0).fit(2 * DATA, DATA[:, :1], epochs=1, verbose=False)
+    np.testing.assert_array_equal(layer.shift, before["0.shift"])
+    model.build(3, seed=0)
+    np.testing.assert_array_equal(layer.shift, 0)
+    Trainer(model, "mse", optim.SGD(0.0), seed=0).fit(2 * DATA, DATA[:, :1], epochs=1, verbose=False)
+    np.testing.assert_allclose(layer.shift, 2 * before["0.shift"], rtol=1e-12)
+
+
+# Flatten -------------------------------------------------------------------------------------------------------
+
+
+def test_flatten_reads_rows_in_c_order():
+    images = np.random.default_rng(0).normal(size=(5, 2, 3, 4))
+    flat = build(nn.Flatten(), nn.Dense(2), inputs=(2, 3, 4))
+    np.testing.assert_array_equal(flat.predict(images), flat.predict(images.reshape(5, -1)))
+    np.testing.assert_array_equal(flat.predict(np.asfortranarray(images)), flat.predict(images))
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([nn.Dense(2), nn.Flatten()], r"layers\[1\] is Flatten\(\), expected it first"),
+        ([nn.Dense(2), nn.Normalize()], r"layers\[1\] is Normalize\(standard\), expected it directly on the data"),
+        ([nn.Normalize(), nn.Normalize()], r"layers\[1\] is Normalize\(standard\), expected it directly on the data"),
+        ([], "layers is empty, expected at least one layer"),
+    ],
+)
+def test_order_of_layers(layers, message):
+    with pytest.raises(ValueError, match=message):
+        Sequential(layers)
+
+
+def test_normalize_may_follow_flatten():
+    build(nn.Flatten(), nn.Normalize(), nn.Dense(2), inputs=(2, 2))
+
+
+@pytest.mark.parametrize("layers", [[nn.Dense(2), "relu"], [nn.Dense], [None]], ids=repr)
+def test_what_is_no_layer(layers):
+    with pytest.raises(TypeError, match=r"layers\[\d\] is .*, expected a layer of fastnn.nn"):
+        Sequential(layers)
+
+
+@pytest.mark.parametrize("layers", [nn.Dense(2), 3, None], ids=repr)
+def test_layers_that_are_no_list(layers):
+    with pytest.raises(TypeError, match=r"layers is .*, expected a list of layers"):
+        Sequential(layers)
+
+
+# Settings ------------------------------------------------------------------------------------------------------
+
+OUT_OF_RANGE = [
+    (nn.Dense, "units", [0, -1]),
+    (nn.Dense, "l1", [-1.0, np.nan, np.inf]),
+    (nn.Dense, "l2", [-1.0, np.nan, np.inf]),
+    (nn.Dense, "decay", [-1.0, np.nan, np.inf]),
+    (nn.Dense, "init", ["he", "", np.nan]),
+    (nn.Dense, "activation", ["rleu", "", 3]),
+    (nn.Activation, "activation", ["rleu", 3]),
+    (nn.Maxout, "pieces", [1, 0, -2]),
+    (nn.PReLU, "init", [np.nan, np.inf]),
+    (nn.RReLU, "lower", [-0.1, 0.5, np.nan]),
+    (nn.RReLU, "upper", [0.1, np.nan, np.inf]),
+    (nn.Dropout, "rate", [-0.1, 1.0, 1.5, np.nan]),
+    (nn.BatchNorm, "momentum", [-0.1, 1.0, np.nan]),
+    (nn.BatchNorm, "epsilon", [0.0, -1e-5, np.nan]),
+    (nn.LayerNorm, "epsilon", [0.0, -1e-5, np.nan]),
+    (nn.Normalize, "mode", ["zscore", None]),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"), [(kind, name, value) for kind, name, values in OUT_OF_RANGE for value in values]
+)
+def test_out_of_range_names_the_setting(kind, name, value):
+    given = {nn.Dense: {"units": 4}}.get(kind, {}) | {name: value}
+    expected = "upper|lower" if kind is nn.RReLU else "init|value" if name == "init" else name
+    with pytest.raises(ValueError, match=rf"^({expected}) is .*, expected"):
+        kind(**given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (kind, name, value)
+        for kind, name, _ in OUT_OF_RANGE
+        if name not in ("init", "activation", "mode")
+        for value in ("3", True, [1], 1j)
+    ],
+)
+def test_not_a_number_names_the_setting(kind, name, value):
+    given = {nn.Dense: {"units": 4}}.get(kind, {}) | {name: value}
+    with pytest.raises(TypeError, match=rf"^{name} is .*, expected"):
+        kind(**given)
+
+
+def test_units_are_whole():
+    with pytest.raises(TypeError, match=r"units is 3\.0, expected an integer >= 1"):
+        nn.Dense(3.0)
+    assert nn.Dense(np.int64(3)).units == 3
+
+
+@pytest.mark.parametrize("name", nn.ACTIVATIONS)
+@pytest.mark.parametrize("alpha", [-0.1, np.nan, np.inf, "0.1", None])
+def test_alpha_out_of_range(name, alpha):
+    with pytest.raises((ValueError, TypeError), match=rf"alpha of {name} is .*, expected"):
+        nn.ACTIVATIONS[name].with_alpha(alpha)
+
+
+@pytest.mark.parametrize("make", [nn.Huber, nn.CrossEntropy, nn.BinaryCrossEntropy])
+@pytest.mark.parametrize("value", [-0.1, np.nan, np.inf, "0.1", None, True], ids=repr)
+def test_parameter_of_a_loss_out_of_range(make, value):
+    name = "delta" if make is nn.Huber else "label_smoothing"
+    with pytest.raises((ValueError, TypeError), match=rf"^{name} is .*, expected"):
+        make(value)
+
+
+def test_bounds_of_a_losses_parameter():
+    with pytest.raises(ValueError, match=r"delta is 0\.0"):
+        nn.Huber(0.0)
+    for make in (nn.CrossEntropy, nn.BinaryCrossEntropy):
+        with pytest.raises(ValueError, match=r"label_smoothing is 1\.0"):
+            make(1.0)
+        assert make(0.0).parameter == 0.0
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(ValueError, match=r"activation is 'rleu', expected one of: identity, .*relu, .*maxout"):
+        nn.Dense(3, "rleu")
+    with pytest.raises(ValueError, match=r"init is 'he', expected a number or one of: zeros, .*he_normal, .*xavier"):
+        initializers.get("he")
+    with pytest.raises(ValueError, match=r"loss is 'crossentropy', expected one of: mse, .*cross_entropy"):
+        Trainer(Sequential([nn.Dense(2)]), "crossentropy")
+
+
+@pytest.mark.parametrize("value", [np.float16, np.int32, "float128x", object, None], ids=repr)
+def test_dtype_of_a_model(value):
+    if value is None:
+        assert Sequential([nn.Dense(2)], dtype=None).dtype == np.float64  # numpy's own default
+    else:
+        with pytest.raises(ValueError, match=r"dtype is .*, expected float32 or float64"):
+            Sequential([nn.Dense(2)], dtype=value)
+
+
+def test_big_endian_dtype_becomes_native():
+    assert Sequential([nn.Dense(2)], dtype=">f4").dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), ("3", TypeError), ((2, 0), ValueError)]
+)
+def test_inputs_of_a_model(inputs, error):
+    model = Sequential([nn.Dense(2)])
+    with pytest.raises(error, match=r"inputs is .*, expected an integer >= 1"):
+        model.build(inputs)
+    assert not model.built
+
+
+# The model -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: model.predict(X),
+        lambda model: model.predict_class(X),
+        lambda model: model.predict_proba(X),
+        lambda model: model.evaluate(X, [0] * 9),
+        lambda model: model.summary(),
+        lambda model: model.plan,
+        lambda model: model.state,
+    ],
+    ids=["predict", "predict_class", "predict_proba", "evaluate", "summary", "plan", "state"],
+)
+def test_an_unbuilt_model_says_so(use):
+    with pytest.raises(NotFittedError, match=r"this model (is not built|has no loss) yet"):
+        use(Sequential([nn.Dense(2)]))
+
+
+def test_probabilities_and_classes():
+    model = build(nn.Dense(3), inputs=4)
+    model.loss = nn.LOSSES["cross_entropy"]
+    np.testing.assert_allclose(model.predict_proba(X), softmax(model.predict(X)), rtol=1e-12)
+    np.testing.assert_array_equal(model.predict_class(X), model.predict(X).argmax(axis=1))
+    model.loss = nn.LOSSES["hinge"]
+    np.testing.assert_array_equal(model.predict_class(X), model.predict(X).argmax(axis=1))
+    with pytest.raises(ValueError, match="trained with hinge, expected a cross-entropy"):
+        model.predict_proba(X)
+
+
+@pytest.mark.parametrize("end", [None, "sigmoid"])
+def test_probabilities_of_a_sigmoid(end):
+    """One output becomes the two columns 1 - p and p; several are labels of their own."""
+    single, several = build(nn.Dense(1, end), inputs=4), build(nn.Dense(3, end), inputs=4)
+    for model in (single, several):
+        model.loss = nn.LOSSES["binary_cross_entropy"]
+    z = X @ single.layers[0].weight + single.layers[0].bias
+    p = 1 / (1 + np.exp(-z))
+    np.testing.assert_allclose(single.predict_proba(X), np.hstack([1 - p, p]), rtol=1e-10)
+    np.testing.assert_array_equal(single.predict_class(X), (z[:, 0] > 0).astype(int))
+    assert several.predict_proba(X).shape == (9, 3)
+    assert set(np.unique(several.predict_class(X))) <= {0, 1}
+    assert several.predict_class(X).shape == (9, 3)
+
+
+def test_stir_reaches_every_parameter():
+    """The helper the other tests lean on."""
+    model = Sequential([nn.Dense(3, "prelu"), nn.BatchNorm()]).build(3, seed=0)
+    before = parameters(model)
+    stir(model)
+    for tensor in model.plan.tensors:
+        assert (model.state.views[tensor.name] != before[tensor.name]).any() == tensor.trainable
