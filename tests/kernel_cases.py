@@ -370,7 +370,7 @@ def update(draw, B, I, O, rule: Rule = RULES["adam"], adjustment=ADJUSTMENTS["ev
     w, g, slots = draw(n), draw(n), tuple(np.abs(draw(n)) for _ in rule.slots)
 
     def terms(r):
-        scale, limit, l1, l2, shrink = adjustment
+        scale, limit, l1, l2, _ = adjustment
         w64, g64, slots64 = (np.asarray(a, np.float64) for a in (w, g, slots))
         adjusted = np.clip(scale * g64, -limit, limit) + l1 * np.sign(w64) + l2 * w64
         size = np.abs(scale * g64) + l1 + l2 * np.abs(w64)

@@ -141,7 +141,7 @@ def test_surrogate_is_the_straight_through_estimator():
     assert derivative_at(step, np.array([-1.5, -1.0, 0.0, 1.0, 1.5])).tolist() == [0, 1, 1, 1, 0]
 
 
-@pytest.mark.parametrize("name, alpha", [("leaky_relu", 0.3), ("elu", 2.0)])
+@pytest.mark.parametrize(("name", "alpha"), [("leaky_relu", 0.3), ("elu", 2.0)])
 def test_alpha_changes_value_and_derivative(name, alpha):
     activation = ACTIVATIONS[name].with_alpha(alpha)
     z = np.array([-1.5, -0.25])
@@ -170,7 +170,7 @@ def test_get_takes_names_activations_and_none():
     assert activations.get("gelu") is ACTIVATIONS["gelu"]
     assert activations.get(ACTIVATIONS["gelu"]) is ACTIVATIONS["gelu"]
     assert activations.get(None) is ACTIVATIONS["identity"]
-    with pytest.raises(ValueError, match="activation is 'swish', expected one of: identity, .*rrelu"):
+    with pytest.raises(ValueError, match=r"activation is 'swish', expected one of: identity, .*rrelu"):
         activations.get("swish")
     assert not set(ROW_ACTIVATIONS) & set(ACTIVATIONS)
 

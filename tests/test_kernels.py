@@ -20,7 +20,7 @@ from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.losses import LOSSES
 from fastnn.optim.rules import RULES
 
-BACKENDS = pytest.mark.parametrize("backend, kernels", backend_parameters())
+BACKENDS = pytest.mark.parametrize(("backend", "kernels"), backend_parameters())
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 KERNELS = tuple(Kernels.__dataclass_fields__)
 
@@ -145,7 +145,7 @@ def assert_close(got, want, magnitude, dtype, what: str):
     error = np.where(np.isnan(want), 0.0, np.abs(got.astype(np.float64) - want))
     worst = np.argmax(error - bound) if error.size else 0
     assert np.all(error <= bound), (
-        f"{what}: off by {error.flat[worst]:.3g} where {np.broadcast_to(bound, error.shape).flat[worst]:.3g} is allowed "
+        f"{what}: off by {error.flat[worst]:.3g}, allowed {np.broadcast_to(bound, error.shape).flat[worst]:.3g} "
         f"(got {got.flat[worst]!r}, expected {want.flat[worst]!r}, index {np.unravel_index(worst, error.shape)})"
     )
 
@@ -243,7 +243,7 @@ class TestEveryActivation:
 @DTYPES
 @shapes(FEW_SHAPES)
 @pytest.mark.parametrize(
-    "loss, kind",
+    ("loss", "kind"),
     [pytest.param(loss, kind, id=f"{loss}-{kind}") for loss in LOSSES.values() for kind in loss.targets],
 )
 def test_every_loss(loss, kind, shape, dtype, backend, kernels):

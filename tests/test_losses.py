@@ -11,7 +11,8 @@ from fastnn.nn import losses
 from fastnn.nn.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber
 
 EVERY = pytest.mark.parametrize(
-    "loss, kind", [pytest.param(loss, kind, id=f"{loss}-{kind}") for loss in LOSSES.values() for kind in loss.targets]
+    ("loss", "kind"),
+    [pytest.param(loss, kind, id=f"{loss}-{kind}") for loss in LOSSES.values() for kind in loss.targets],
 )
 
 
@@ -142,7 +143,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize(
-    "name, kind", [(name, kind) for name, loss in VARIANTS.items() for kind in loss.targets], ids="-".join
+    ("name", "kind"), [(name, kind) for name, loss in VARIANTS.items() for kind in loss.targets], ids="-".join
 )
 def test_value_and_gradient_agree_with_pytorch(name, kind):
     torch = pytest.importorskip("torch")
@@ -165,7 +166,7 @@ def test_binary_smoothing_moves_targets_towards_a_half():
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    ("make", "message"),
     [
         (lambda: Huber(0.0), "delta is 0.0"),
         (lambda: Huber(math.nan), "delta is nan"),

@@ -9,7 +9,7 @@ from conftest import backend_parameters
 from fastnn import _random
 from fastnn._random import Key
 
-BACKENDS = pytest.mark.parametrize("backend, kernels", backend_parameters())
+BACKENDS = pytest.mark.parametrize(("backend", "kernels"), backend_parameters())
 
 # Random123 1.14, tests/kat_vectors, the lines `philox4x32 7`
 KNOWN = {
@@ -23,7 +23,7 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("counter, key, words", KNOWN.values(), ids=KNOWN)
+@pytest.mark.parametrize(("counter", "key", "words"), KNOWN.values(), ids=KNOWN)
 def test_philox_gives_the_published_words(counter, key, words):
     assert tuple(int(word) for word in _random.philox(counter, key)) == words
 

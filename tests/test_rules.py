@@ -114,7 +114,7 @@ def amsgrad():
 
 
 def nadam():
-    """Dozat 2016, algorithm 2: m_bar = (1 - mu_t) g_hat + mu_{t+1} m_hat, here with mu_t = beta1 (1 - 0.96^(t/250) / 2)"""
+    """Dozat 2016, algorithm 2: m_bar = (1 - mu_t) g_hat + mu_{t+1} m_hat, mu_t = beta1 (1 - 0.96^(t/250) / 2)"""
     w, m, v, product = START, 0.0, 0.0, 1.0
 
     def mu(t):
@@ -147,7 +147,7 @@ PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize("name, published", PUBLISHED, ids=[published.__name__ for _, published in PUBLISHED])
+@pytest.mark.parametrize(("name", "published"), PUBLISHED, ids=[published.__name__ for _, published in PUBLISHED])
 def test_six_steps_follow_the_published_algorithm(name, published):
     rule = RULES[name]
     w = np.array([START])

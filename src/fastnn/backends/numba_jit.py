@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numba
@@ -70,7 +70,7 @@ def _copy(function: types.FunctionType, dtype: np.dtype) -> types.FunctionType:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _formula(function: types.FunctionType, dtype: np.dtype) -> Any:
     return numba.njit(_copy(function, dtype), fastmath=_FORMULA_MATH, nogil=True)
 
@@ -114,7 +114,7 @@ def _backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
         reference.dense_backward_weights(x, dz, dw, db)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
     chosen = _CHOOSERS.get(name)
     if chosen is not None:
@@ -132,7 +132,7 @@ def _calls(function: types.FunctionType, name: str) -> bool:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _around(name: str, dtype: np.dtype, formulas: tuple[types.FunctionType, ...]) -> Callable[..., Any] | None:
     # tanh costs numba a call of 30 ns an element; NumPy's vectorised one is 3 to 7 times as fast
     if any(_calls(formula, "tanh") for formula in formulas):
@@ -162,7 +162,7 @@ _STAND_INS[loops.store] = loops.store
 _STORED = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8))  # others go through NumPy
 
 
-@lru_cache(maxsize=None)
+@cache
 def _gather_of(stored: np.dtype, contiguous: bool, out: np.dtype) -> Callable[..., Any]:
     """One version for every layout but C order: numba would compile one for each, and for read-only rows again."""
     x = numba.types.Array(numba.from_dtype(stored), 2, "C" if contiguous else "A", readonly=True)
