@@ -10,7 +10,8 @@ so they depend on nothing else: not on the thread, the backend or the order of e
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Key(NamedTuple):
     op: int  # 32 bits: the operation's index in the plan
 
 
-def philox(counter: tuple, key: tuple[int, int], rounds: int = ROUNDS) -> tuple:
+def philox(counter: Sequence[Any], key: tuple[int, int], rounds: int = ROUNDS) -> tuple[np.ndarray, ...]:
     """Philox4x32: four uint64 words below 2^32, for a counter of four such words (arrays or scalars)."""
     c0, c1, c2, c3 = (np.asarray(c, dtype=np.uint64) for c in counter)
     k0, k1 = key
@@ -59,7 +60,7 @@ def bits(key: Key, shape: tuple[int, int]) -> np.ndarray:
 
 def drop_threshold(rate: float) -> int:
     """An element is dropped when its bits are below this: rate * 2^32, rounded."""
-    return int(round(rate * 4294967296.0))
+    return round(rate * 4294967296.0)
 
 
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:

@@ -1,0 +1,107 @@
+"""Who computes: the registry of backends, and how one is chosen.
+
+`resolve` is asked once a fit or prediction. The choice is, first that is set: the `backend=` argument,
+`use_backend`, the environment variable FASTNN_BACKEND, and automatically: native, else numba, else numpy.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import NamedTuple
+
+from fastnn import engine
+from fastnn.backends.contract import Backend, Kernels
+from fastnn.errors import BackendUnavailable, FallbackWarning
+
+
+class _Source(NamedTuple):
+    module: str  # has KERNELS
+    remedy: str  # how to get it where importing the module fails
+
+
+_COMPILED = "install a C++ compiler, then this package again: it is compiled during the installation"
+BACKENDS: dict[str, _Source] = {
+    "numpy": _Source("fastnn.backends.reference", ""),
+    "python": _Source("fastnn.backends.python_loops", ""),
+    "cython": _Source("fastnn.backends.cython_loops", _COMPILED),
+    "numba": _Source("fastnn.backends.numba_jit", "install this package with the extra [numba]"),
+    "native": _Source("fastnn.backends.native", _COMPILED),
+}
+AUTOMATIC = ("native", "numba", "numpy")
+_chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
+
+
+def make(name: str, kernels: Kernels) -> Backend:
+    """A backend with these kernels under the Python engine."""
+    return Backend(name, kernels, partial(engine.predict, kernels), partial(engine.train_steps, kernels))
+
+
+@functools.cache
+def load(name: str) -> Backend:
+    """The backend of that name. ValueError where there is none, BackendUnavailable where it is not installed."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend is {name!r}, expected 'auto' or one of: {', '.join(BACKENDS)}")
+    source = BACKENDS[name]
+    try:
+        module = importlib.import_module(source.module)
+    except ImportError as error:
+        raise BackendUnavailable(f"backend {name!r} is not available ({error}): {source.remedy}") from error
+    return make(name, module.KERNELS)
+
+
+def available() -> list[str]:
+    """The names of the backends that can be loaded here."""
+    return [name for name in BACKENDS if _loads(name)]
+
+
+def _loads(name: str) -> bool:
+    try:
+        load(name)
+    except BackendUnavailable:
+        return False
+    return True
+
+
+@functools.cache
+def _automatic() -> str:
+    name = next(name for name in AUTOMATIC if _loads(name))
+    if name != AUTOMATIC[0]:
+        message = f"the native backend is not compiled in, using {name}, which is slower: {_COMPILED}"
+        warnings.warn(message, FallbackWarning, stacklevel=4)
+    return name
+
+
+def resolve(backend: str | Backend | None = None) -> Backend:
+    """The backend to use: `backend` itself, or what was chosen for None and "auto" (see the module)."""
+    if isinstance(backend, Backend):
+        return backend
+    if backend is not None and not isinstance(backend, str):
+        raise TypeError(f"backend is {backend!r}, expected 'auto' or one of: {', '.join(BACKENDS)}")
+    if backend in (None, "auto"):
+        backend = _chosen.get() or os.environ.get("FASTNN_BACKEND") or "auto"
+    return load(_automatic() if backend == "auto" else backend)
+
+
+@contextmanager
+def use_backend(backend: str) -> Iterator[None]:
+    """Within the block, whatever asks for no backend of its own gets this one.
+
+    >>> import fastnn
+    >>> with fastnn.use_backend("numpy"):
+    ...     fastnn.backends.resolve().name
+    'numpy'
+    """
+    if backend != "auto":
+        load(backend)
+    token = _chosen.set(backend)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)

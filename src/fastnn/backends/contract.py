@@ -26,8 +26,8 @@ Array = np.ndarray
 class Adjustment(NamedTuple):
     """What happens around an optimizer's rule: first clipping, then the penalties, last the decay.
 
-        g <- clip(scale * g, -limit, limit) + l1 * sign(w) + l2 * w
-        w <- (1 - shrink) * w - delta,  delta from the rule
+    g <- clip(scale * g, -limit, limit) + l1 * sign(w) + l2 * w
+    w <- (1 - shrink) * w - delta,  delta from the rule
     """
 
     scale: float = 1.0  # clipping by global norm
@@ -75,7 +75,7 @@ class Kernels:
     # out = 0 where bits < drop_threshold(rate), else x / (1 - rate); out may be x.  Its own backward: same key
     dropout: Callable[[Array, float, Key, Array], None]  # x, rate, key, out
 
-    # Batch statistics: mean and inv_std (O,) = 1 / sqrt(var + epsilon), var biased; a = gamma (x - mean) inv_std + beta.
+    # Batch statistics: mean, inv_std (O,) = 1 / sqrt(var + epsilon), var biased; a = gamma (x - mean) inv_std + beta.
     # running <- momentum * running + (1 - momentum) * batch, the variance unbiased (B / (B - 1); biased for B = 1)
     batch_norm_forward: Callable[
         [Array, Array, Array, float, float, Array, Array, Array, Array, Array], None

@@ -85,7 +85,7 @@ def prelu_backward(z: Array, slope: Array, da: Array, dz: Array, dslope: Array) 
     np.multiply(da, np.where(z > 0, slope.dtype.type(1), slope), out=dz)
 
 
-def _rrelu_slope(shape: tuple[int, ...], lower: float, upper: float, key: Key, dtype: np.dtype) -> Array:
+def _rrelu_slope(shape: tuple[int, int], lower: float, upper: float, key: Key, dtype: np.dtype) -> Array:
     return (lower + (upper - lower) * (_random.bits(key, shape) * 2.0**-32)).astype(dtype)
 
 

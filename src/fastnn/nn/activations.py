@@ -30,7 +30,7 @@ class Activation:
     `saved` is `z` or `a`, as `saves` says. `alpha` is the activation's one parameter (0 where it has none).
     Two activations are equal when name and alpha are.
 
-    >>> leaky_relu.with_alpha(0.2).value(-1.0, 0.2)
+    >>> float(leaky_relu.with_alpha(0.2).value(-1.0, 0.2))
     -0.2
     """
 
@@ -57,6 +57,9 @@ class Activation:
 
     def __hash__(self) -> int:
         return hash((self.name, self.alpha))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.name, self.alpha)  # formulas are found again by name
 
     def __str__(self) -> str:
         return self.name if self.alpha_range == (0.0, 0.0) else f"{self.name}({self.alpha:g})"
@@ -192,13 +195,16 @@ ELEMENTWISE: tuple[Activation, ...] = (
         "a",
         "z / (1 + |z|): Glorot & Bengio 2010",
     ),
-    Activation(
-        "exponential", lambda z, alpha: np.exp(z), lambda a, alpha: a * 1.0, "a", "exp(z), the link of poisson"
-    ),
+    Activation("exponential", lambda z, alpha: np.exp(z), lambda a, alpha: a * 1.0, "a", "exp(z), the link of poisson"),
 )
 
 ACTIVATIONS: dict[str, Activation] = {activation.name: activation for activation in ELEMENTWISE}
 ROW_ACTIVATIONS: tuple[str, ...] = ("softmax", "maxout", "prelu", "rrelu")
+
+
+def _restore(name: str, alpha: float) -> Activation:
+    return replace(ACTIVATIONS[name], alpha=alpha)
+
 
 identity = ACTIVATIONS["identity"]
 leaky_relu = ACTIVATIONS["leaky_relu"]

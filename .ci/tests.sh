@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The README's test command, word for word, in a fresh copy of the sources. pytest's summary is the last thing printed.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+command=$(readme_command '-m pytest')
+copy_tree "$FASTNN_CI_WORK/tests"
+cd "$FASTNN_CI_WORK/tests"
+export FASTNN_REQUIRE_NATIVE=1 FASTNN_EXPECT_NATIVE=1
+printf '$ %s\n' "$command"
+bash -euo pipefail -c "$command" </dev/null

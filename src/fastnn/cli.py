@@ -1,0 +1,79 @@
+"""The command `fastnn`: demo, bench, info. Parses and prints; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from fastnn import backends, datasets, demo, ladder
+from fastnn._version import __version__
+from fastnn.config import show_config
+from fastnn.errors import BackendUnavailable
+
+
+def _demo(options: argparse.Namespace) -> None:
+    images = datasets.find(options.data)
+    print(f"{images.name}: {len(images.x):,} images to learn from, {len(images.x_test):,} to test with")
+    result = demo.run(
+        images, backend=options.backend, epochs=options.epochs, seed=options.seed, verbose=not options.quiet
+    )
+    print(result.model.summary())
+    print(f"test accuracy {result.accuracy:.4f}")
+    print(f"{result.rows_per_second:,.0f} rows per second on the {result.backend} backend")
+    demo.draw(result, images, options.out)
+    print(f"curves and predictions: {options.out}")
+
+
+def _ladder(options: argparse.Namespace) -> None:
+    results = {}
+    for problem in ladder.PROBLEMS:
+        results[problem.name] = ladder.climb(problem)
+        print(ladder.table(problem, results[problem.name]), end="\n\n")
+    missing = [name for name in ladder.COMPILED if name not in backends.available()]
+    if missing:
+        print(f"left out, not installed here: {', '.join(missing)}")
+    ladder.draw(results, options.out)
+    print(f"picture: {options.out}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    show_config()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Every command's function takes the parsed options."""
+    root = argparse.ArgumentParser(prog="fastnn", description="Neural networks on the CPU, at the speed of it.")
+    root.add_argument("--version", action="version", version=f"fastnn {__version__}")
+    commands = root.add_subparsers(required=True, metavar="command")
+
+    train = commands.add_parser("demo", help="train a classifier on real images and draw the result")
+    train.add_argument("--data", metavar="DIR", help="a directory of idx files (as MNIST's), or 'digits'")
+    train.add_argument("--backend", default="auto", choices=["auto", *backends.BACKENDS], help="who computes")
+    train.add_argument("--epochs", type=int, help="passes over the data")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--out", default="demo.png", metavar="PNG", help="where the picture goes")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    train.set_defaults(run=_demo)
+
+    bench = commands.add_parser("bench", help="measure this machine").add_subparsers(required=True, metavar="what")
+    rungs = bench.add_parser("ladder", help="explicit loops, vectorised, compiled: the same steps, timed")
+    rungs.add_argument("--out", default="ladder.png", metavar="PNG", help="where the picture goes")
+    rungs.set_defaults(run=_ladder)
+
+    info = commands.add_parser("info", help="backend, instruction set, threads, versions")
+    info.set_defaults(run=_info)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0, or 1 with one line on stderr for what the user can mend."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, BackendUnavailable, ImportError) as error:
+        print(f"fastnn: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,50 @@
+"""What runs here: backend, instruction set, threads, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import import_module, metadata
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends
+
+_OPTIONAL = ("numba", "scikit-learn", "matplotlib", "tqdm")
+
+
+def config() -> dict[str, Any]:
+    """The facts `show_config` prints, as a dictionary."""
+    from fastnn import __version__
+
+    facts: dict[str, Any] = {
+        "fastnn": __version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "backend": backends.resolve().name,
+        "backends": ", ".join(backends.available()),
+        "instruction set": "none: the compiled kernels are missing",
+        "threads": f"{_usable_cpus()} usable CPUs",
+        "numpy": np.__version__,
+    }
+    if "native" in backends.available():
+        native = import_module("fastnn.backends.native")
+        facts["instruction set"] = f"{native.default_instruction_set()} (of {', '.join(native.instruction_sets())})"
+        facts["threads"] = f"{native.threads()} of {facts['threads']}"
+    for package in _OPTIONAL:
+        try:
+            facts[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            facts[package] = "not installed"
+    return facts
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def show_config() -> None:
+    """Print backend, instruction set, threads and versions, a line each."""
+    for name, value in config().items():
+        print(f"{name:<16} {value}")

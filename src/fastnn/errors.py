@@ -1,0 +1,25 @@
+"""The package's own errors and warnings."""
+
+from __future__ import annotations
+
+
+class BackendUnavailable(ImportError):
+    """A backend that was asked for is not there; the message says how to get it."""
+
+
+class NotFittedError(ValueError, AttributeError):
+    """A model was used before it was built or fitted (both bases, as scikit-learn's error of that name)."""
+
+
+class DivergenceError(RuntimeError):
+    """The loss became NaN or infinite; the message has step and learning rate. The model keeps the parameters
+    of the last call that ended finite."""
+
+
+class FallbackWarning(RuntimeWarning):
+    """The compiled kernels are missing and a slower backend was chosen instead. Issued once."""
+
+
+def missing_extra(package: str, purpose: str, extra: str) -> ImportError:
+    """The error for an optional dependency that is not installed; names the extra that brings it."""
+    return ImportError(f"{purpose} needs {package}: install this package with the extra [{extra}]")

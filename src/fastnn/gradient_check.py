@@ -1,0 +1,98 @@
+"""Is the gradient right? Central differences against the engine's backward pass, parameter by parameter."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnn import _validate, backends
+from fastnn.backends.contract import Backend
+from fastnn.engine import Recipe, Step
+from fastnn.nn import losses
+from fastnn.nn.losses import Loss
+from fastnn.nn.model import Sequential
+from fastnn.optim import SGD
+from fastnn.plan import Plan, State
+
+Array = np.ndarray
+_ROUNDING = 64  # the loss is taken to be right within this many eps: sums of some hundred rounded terms
+
+
+def gradient_check(
+    model: Sequential,
+    X: Any,
+    y: Any,
+    *,
+    loss: str | Loss | None = None,
+    sample_weight: Any = None,
+    backend: str | Backend | None = None,
+    epsilon: float = 1e-5,
+    limit: int = 100,
+    seed: int = 0,
+) -> dict[str, float]:
+    """The relative error of the gradient of each parameter: {"0.weight": 3e-10, "0.bias": ...}.
+
+    Everything runs in float64 on a copy of the model, in training mode (random layers draw the same bits each
+    time). For a parameter tensor with analytic gradient g and numeric gradient n,
+
+        n_i = (loss(w_i + epsilon) - loss(w_i - epsilon)) / (2 epsilon),   error = |g - n| / (|g| + |n|)
+
+    in Euclidean norms over at most `limit` of its entries, drawn at random. What |g - n| owes to the rounding of
+    the loss does not count, so a gradient of 0 (a bias below BatchNorm) has error 0. Around 1e-7 or less is right,
+    1e-2 is wrong; a value near a kink (relu at 0, |z - y| at 0) may spoil it.
+
+    X (B, I) and y as in `Trainer.fit`; loss: the model's own unless given. ValueError or TypeError otherwise.
+
+    >>> model = fastnn.Sequential([nn.Dense(4, activation="tanh"), nn.Dense(2)]).build(3, seed=0)
+    >>> errors = gradient_check(model, np.eye(3), [0, 1, 0], loss="cross_entropy")
+    >>> max(errors.values()) < 1e-7
+    True
+    """
+    epsilon = _validate.number("epsilon", epsilon, low=0.0, open_low=True)
+    limit = _validate.integer("limit", limit)
+    chosen_loss = losses.get(loss if loss is not None else model._known_loss())
+    dtype = np.dtype(np.float64)
+    x = model.features(X)
+    target = _validate.targets(y, chosen_loss, len(x), model.plan.outputs, dtype)
+    weight = _validate.sample_weight(sample_weight, len(x), dtype)
+
+    step = _float64_step(model, chosen_loss, target.ndim == 1, len(x), backends.resolve(backend))
+    step.gather(x, target, weight, np.arange(len(x)))
+    value = step.loss_and_gradient(seed, 0)
+    analytic = step.work.gradient.copy()
+    noise = _ROUNDING * np.finfo(dtype).eps * abs(value) / epsilon  # of one entry of n
+
+    rng = np.random.default_rng(seed)
+    errors = {}
+    for tensor in step.state.plan.tensors:
+        if not tensor.trainable:
+            continue
+        entries = tensor.offset + rng.permutation(tensor.size)[:limit]
+        numeric = np.array([_slope(step, entry, epsilon, seed) for entry in entries])
+        g = analytic[entries]
+        scale = np.linalg.norm(g) + np.linalg.norm(numeric)
+        difference = np.linalg.norm(g - numeric) - noise * math.sqrt(len(entries))
+        errors[tensor.name] = float(difference / scale) if difference > 0 else 0.0
+    return errors
+
+
+def _float64_step(model: Sequential, loss: Loss, labels: bool, rows: int, backend: Backend) -> Step:
+    """A training step of a float64 copy of the model."""
+    plan = Plan.assemble(list(model.plan.ops), model.plan.inputs, np.dtype(np.float64))
+    state = State(plan)
+    for name, view in model.state.views.items():
+        state.views[name][...] = view
+    return Step(backend.kernels, plan, state, Recipe(loss, SGD()), labels, rows)
+
+
+def _slope(step: Step, entry: int, epsilon: float, seed: int) -> float:
+    parameters = step.state.parameters
+    kept = parameters[entry]
+    parameters[entry] = kept + epsilon
+    above = step.loss_and_gradient(seed, 0)
+    parameters[entry] = kept - epsilon
+    below = step.loss_and_gradient(seed, 0)
+    parameters[entry] = kept
+    return (above - below) / (2.0 * epsilon)

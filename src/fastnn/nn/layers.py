@@ -1,0 +1,387 @@
+"""The layers: what each learns, its settings, and the operations it becomes. No arithmetic.
+
+A layer is a declaration until a model is built from it; then `layer.weight` and its like are live numpy views
+of the model's parameters: what an optimizer changes is seen there at once, and writing into them changes the
+model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from fastnn import _validate
+from fastnn.nn import activations, initializers
+from fastnn.nn.initializers import Initializer
+from fastnn.plan import FREE, Op, Penalty, Tensor
+
+Array = np.ndarray
+
+_HE_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "prelu", "rrelu", "maxout")
+
+
+class Layer:
+    """Base of all layers. `index` is the layer's place in its model; its views appear when that is built."""
+
+    index: int | None = None
+
+    def __init__(self) -> None:
+        self._views: dict[str, Array] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_views": {}}  # a copy gets views of its own model's buffers, or none
+
+    def ops(self, inputs: int) -> list[Op]:
+        """The operations of this layer for rows of `inputs` values."""
+        raise NotImplementedError
+
+    def settings(self) -> str:
+        """What `summary()` says of the layer beside its shape."""
+        return ""
+
+    def _tensor(
+        self,
+        role: str,
+        shape: tuple[int, ...],
+        initial: Callable[[np.random.Generator], Array | float],
+        *,
+        trainable: bool = True,
+        penalty: Penalty = FREE,
+    ) -> Tensor:
+        assert self.index is not None
+        return Tensor(f"{self.index}.{role}", shape, initial, trainable, penalty)
+
+    def _view(self, role: str) -> Array:
+        if role not in self._views:
+            raise AttributeError(f"this {type(self).__name__} has no {role} yet: fit its model, or call model.build")
+        return self._views[role]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings()})"
+
+
+class Dense(Layer):
+    """a = f(x w + b): x (B, I), w (I, O), b (O,), a (B, O).
+
+    `activation`: a name of `fastnn.nn.ACTIVATIONS`, an `activations.Activation` (with its parameter), or
+    "softmax", "maxout", "prelu", "rrelu" or such a layer. `init`: a name of `INITIALIZERS`, an initialiser or a
+    number; None takes He's for the relu family, LeCun's for selu and Glorot's uniform otherwise. Biases start
+    at 0. `l1`, `l2` and `decay` (all >= 0) penalise the weights of this layer; None: as the optimizer says.
+
+    ValueError or TypeError where an argument is out of range.
+
+    >>> Dense(10, activation="relu", init="he_normal")
+    Dense(10, relu)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | activations.Activation | Layer | None = None,
+        *,
+        init: str | Initializer | float | None = None,
+        bias: bool = True,
+        l1: float | None = None,
+        l2: float | None = None,
+        decay: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.units = _validate.integer("units", units)
+        self.activation: activations.Activation | Layer = _resolve(activation)
+        self.init = None if init is None else initializers.get(init)
+        self.bias_used = bool(bias)
+        for name, value in (("l1", l1), ("l2", l2), ("decay", decay)):
+            if value is not None:
+                _validate.number(name, value, low=0.0)
+        self.penalty = Penalty(l1, l2, decay)
+
+    @property
+    def weight(self) -> Array:
+        """(I, O), live."""
+        return self._view("weight")
+
+    @property
+    def bias(self) -> Array:
+        """(O,), live; zeros that no optimizer touches where the layer was made with bias=False."""
+        return self._view("bias")
+
+    def ops(self, inputs: int) -> list[Op]:
+        follow = self.activation if isinstance(self.activation, Layer) else None
+        pieces = follow.pieces if isinstance(follow, Maxout) else 1
+        outputs = self.units * pieces
+        draw = self._initializer().draw
+        tensors = {
+            "weight": self._tensor(
+                "weight",
+                (inputs, outputs),
+                lambda rng: draw(rng, (inputs, outputs), inputs, self.units),
+                penalty=self.penalty,
+            ),
+            "bias": self._tensor("bias", (outputs,), lambda rng: 0.0, trainable=self.bias_used),
+        }
+        if follow is None:
+            assert isinstance(self.activation, activations.Activation)
+            return [Op("dense", inputs, outputs, tensors, self.activation)]
+        follow.index, follow._views = self.index, self._views  # its tensors are this layer's
+        return [Op("dense", inputs, outputs, tensors), *follow.ops(outputs)]
+
+    def _initializer(self) -> Initializer:
+        if self.init is not None:
+            return self.init
+        name = (
+            self.activation.name if not isinstance(self.activation, Layer) else type(self.activation).__name__.lower()
+        )
+        family = "he_normal" if name in _HE_FAMILY else "lecun_normal" if name == "selu" else "glorot_uniform"
+        return initializers.INITIALIZERS[family]
+
+    def settings(self) -> str:
+        return f"{self.units}, {self.activation}" + ("" if self.bias_used else ", bias=False")
+
+
+class Activation(Layer):
+    """An activation as a layer of its own: fused into the Dense before it where that has none.
+
+    >>> Activation("tanh")
+    Activation(tanh)
+    """
+
+    def __init__(self, activation: str | activations.Activation | Layer) -> None:
+        super().__init__()
+        self.activation = _resolve(activation)
+
+    def ops(self, inputs: int) -> list[Op]:
+        if isinstance(self.activation, Layer):
+            self.activation.index, self.activation._views = self.index, self._views
+            return self.activation.ops(inputs)
+        return [Op("activation", inputs, inputs, activation=self.activation)]
+
+    def settings(self) -> str:
+        return str(self.activation)
+
+
+class Softmax(Layer):
+    """a_j = exp(z_j) / sum_k exp(z_k) over each row. Before cross_entropy it is fused into the loss."""
+
+    def ops(self, inputs: int) -> list[Op]:
+        return [Op("softmax", inputs, inputs)]
+
+
+class Maxout(Layer):
+    """a_o = max of the k pieces z_{ko} .. z_{ko + k - 1}: (B, k O) -> (B, O). Goodfellow et al. 2013.
+
+    `Dense(O, activation=Maxout(k))` makes the k O pre-activations itself.
+
+    >>> Dense(16, activation=Maxout(pieces=3))
+    Dense(16, Maxout(pieces=3))
+    """
+
+    def __init__(self, pieces: int = 2) -> None:
+        super().__init__()
+        self.pieces = _validate.integer("pieces", pieces, low=2)
+
+    def ops(self, inputs: int) -> list[Op]:
+        if inputs % self.pieces:
+            raise ValueError(f"pieces is {self.pieces}, expected a divisor of the {inputs} values that come in")
+        return [Op("maxout", inputs, inputs // self.pieces)]
+
+    def settings(self) -> str:
+        return f"pieces={self.pieces}"
+
+
+class PReLU(Layer):
+    """a = z where z > 0, else slope z, with one learned slope a column, 0.25 at first: He et al. 2015."""
+
+    def __init__(self, init: float = 0.25) -> None:
+        super().__init__()
+        self.init = _validate.number("init", init)
+
+    @property
+    def slope(self) -> Array:
+        """(O,), live."""
+        return self._view("slope")
+
+    def ops(self, inputs: int) -> list[Op]:
+        slope = self._tensor("slope", (inputs,), lambda rng: self.init)
+        return [Op("prelu", inputs, inputs, {"slope": slope})]
+
+    def settings(self) -> str:
+        return f"init={self.init:g}"
+
+
+class RReLU(Layer):
+    """a = z where z > 0, else slope z, the slope drawn for each value from U(lower, upper) in training and their
+    mean in inference: Xu et al. 2015."""
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3) -> None:
+        super().__init__()
+        self.lower = _validate.number("lower", lower, low=0.0)
+        self.upper = _validate.number("upper", upper, low=self.lower)
+
+    def ops(self, inputs: int) -> list[Op]:
+        return [Op("rrelu", inputs, inputs, settings={"lower": self.lower, "upper": self.upper})]
+
+    def settings(self) -> str:
+        return f"{self.lower:g}, {self.upper:g}"
+
+
+class Dropout(Layer):
+    """Inverted dropout: each value is 0 with probability rate, else divided by 1 - rate; nothing in inference.
+
+    Srivastava et al. 2014. The bits depend on seed, step, layer and position alone: every backend and any
+    number of threads drops the same values.
+    """
+
+    def __init__(self, rate: float = 0.5) -> None:
+        super().__init__()
+        self.rate = _validate.number("rate", rate, low=0.0, high=1.0, open_high=True)
+
+    def ops(self, inputs: int) -> list[Op]:
+        return [Op("dropout", inputs, inputs, settings={"rate": self.rate})] if self.rate else []
+
+    def settings(self) -> str:
+        return f"{self.rate:g}"
+
+
+class _Norm(Layer):
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = _validate.number("epsilon", epsilon, low=0.0, open_low=True)
+
+    @property
+    def gamma(self) -> Array:
+        """(O,), live: the learned scale, 1 at first."""
+        return self._view("gamma")
+
+    @property
+    def beta(self) -> Array:
+        """(O,), live: the learned shift, 0 at first."""
+        return self._view("beta")
+
+    def _affine(self, inputs: int) -> dict[str, Tensor]:
+        return {
+            "gamma": self._tensor("gamma", (inputs,), lambda rng: 1.0),
+            "beta": self._tensor("beta", (inputs,), lambda rng: 0.0),
+        }
+
+    def settings(self) -> str:
+        return f"epsilon={self.epsilon:g}"
+
+
+class BatchNorm(_Norm):
+    """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var of each column.
+
+    Of the batch in training; in inference of the running averages, running <- momentum running + (1 - momentum)
+    batch, whose variance is the unbiased one. Ioffe & Szegedy 2015.
+    """
+
+    def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
+        super().__init__(epsilon)
+        self.momentum = _validate.number("momentum", momentum, low=0.0, high=1.0, open_high=True)
+
+    @property
+    def running_mean(self) -> Array:
+        """(O,), live."""
+        return self._view("running_mean")
+
+    @property
+    def running_var(self) -> Array:
+        """(O,), live."""
+        return self._view("running_var")
+
+    def ops(self, inputs: int) -> list[Op]:
+        tensors = self._affine(inputs) | {
+            "running_mean": self._tensor("running_mean", (inputs,), lambda rng: 0.0, trainable=False),
+            "running_var": self._tensor("running_var", (inputs,), lambda rng: 1.0, trainable=False),
+        }
+        settings = {"momentum": self.momentum, "epsilon": self.epsilon}
+        return [Op("batch_norm", inputs, inputs, tensors, settings=settings)]
+
+
+class LayerNorm(_Norm):
+    """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var of each row. Ba et al. 2016."""
+
+    def __init__(self, *, epsilon: float = 1e-5) -> None:
+        super().__init__(epsilon)
+
+    def ops(self, inputs: int) -> list[Op]:
+        return [Op("layer_norm", inputs, inputs, self._affine(inputs), settings={"epsilon": self.epsilon})]
+
+
+class Flatten(Layer):
+    """Rows of any shape (B, d1, d2, ...) read in C order as (B, d1 d2 ...). Only as the first layer."""
+
+    def ops(self, inputs: int) -> list[Op]:
+        return []
+
+
+class Normalize(Layer):
+    """a = (x - shift) scale, learned from the data at the first fit and saved with the model.
+
+    `mode`: "standard" gives mean 0 and standard deviation 1, "minmax" the range 0 to 1. `per_feature=False` takes one
+    shift and scale for all features (pixels of one image). A constant feature has scale 1. Only before any
+    layer that learns.
+    """
+
+    def __init__(self, mode: Literal["standard", "minmax"] = "standard", *, per_feature: bool = True) -> None:
+        super().__init__()
+        if mode not in ("standard", "minmax"):
+            raise ValueError(f"mode is {mode!r}, expected 'standard' or 'minmax'")
+        self.mode, self.per_feature = mode, bool(per_feature)
+        self.adapted = False
+
+    @property
+    def shift(self) -> Array:
+        """(I,), live."""
+        return self._view("shift")
+
+    @property
+    def scale(self) -> Array:
+        """(I,), live."""
+        return self._view("scale")
+
+    def ops(self, inputs: int) -> list[Op]:
+        tensors = {
+            "shift": self._tensor("shift", (inputs,), lambda rng: 0.0, trainable=False),
+            "scale": self._tensor("scale", (inputs,), lambda rng: 1.0, trainable=False),
+        }
+        return [Op("normalize", inputs, inputs, tensors)]
+
+    def adapt(self, x: Array) -> None:
+        """Learn shift and scale from rows x (n, I), in float64, a slice of rows at a time."""
+        axis = 0 if self.per_feature else None
+        if self.mode == "minmax":
+            low = x.min(axis=axis).astype(np.float64)
+            shift, spread = low, x.max(axis=axis).astype(np.float64) - low
+        else:
+            shift, spread = _moments(x, axis)
+        self.shift[...] = shift
+        self.scale[...] = 1.0 / np.where(spread > 0, spread, 1.0)
+        self.adapted = True
+
+    def settings(self) -> str:
+        return self.mode + ("" if self.per_feature else ", per_feature=False")
+
+
+def _moments(x: Array, axis: int | None) -> tuple[Array, Array]:
+    """Mean and standard deviation in float64: two passes over slices of 4096 rows, so no copy of x is made."""
+    slices = [slice(start, start + 4096) for start in range(0, len(x), 4096)]
+    count = len(x) if axis == 0 else x.size
+    mean = sum(x[s].sum(axis=axis, dtype=np.float64) for s in slices) / count
+    var = sum(((x[s] - mean) ** 2).sum(axis=axis) for s in slices) / count
+    noise = np.finfo(np.float64).eps * np.abs(mean)  # a constant column's spread is rounding, not information
+    std = np.sqrt(var)
+    return mean, np.where(std > 4 * noise, std, 0.0)
+
+
+_ROW_LAYERS: dict[str, Callable[[], Layer]] = {"softmax": Softmax, "maxout": Maxout, "prelu": PReLU, "rrelu": RReLU}
+assert tuple(_ROW_LAYERS) == activations.ROW_ACTIVATIONS
+
+
+def _resolve(activation: Any) -> activations.Activation | Layer:
+    if isinstance(activation, (Softmax, Maxout, PReLU, RReLU)):
+        return activation
+    if isinstance(activation, str) and activation in _ROW_LAYERS:
+        return _ROW_LAYERS[activation]()
+    return activations.get(activation)

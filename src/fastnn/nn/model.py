@@ -1,0 +1,298 @@
+"""Sequential: a list of layers that becomes a Plan and a State. Predicts and describes itself; learns nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastnn import _validate, backends
+from fastnn.backends import reference
+from fastnn.backends.contract import Backend
+from fastnn.errors import NotFittedError
+from fastnn.nn import activations, losses
+from fastnn.nn.layers import Flatten, Layer, Normalize
+from fastnn.nn.losses import Loss
+from fastnn.plan import Op, Plan, State
+
+Array = np.ndarray
+Metric = str | Callable[[Array, Array], float]
+_LOSS_ROWS = 4096  # rows whose loss is taken at once
+
+
+class Sequential:
+    """Layers one after the other, all computed in one float dtype (float32 or float64).
+
+    The model is built when it first sees data, or by `build`. From then on `plan` is its table of operations,
+    `state` its parameters, and `layers[i].weight` and the like are live views of them.
+
+    TypeError where something in the list is not a layer, ValueError where the layers do not fit together.
+
+    >>> model = Sequential([nn.Dense(4, activation="relu"), nn.Dense(2)]).build(3, seed=0)
+    >>> model.layers[0].weight.shape, model.plan.parameter_count
+    ((3, 4), 26)
+    >>> model.predict(np.zeros((5, 3))).shape
+    (5, 2)
+    """
+
+    def __init__(self, layers: Sequence[Layer], *, dtype: Any = np.float32) -> None:
+        self.layers = list(layers)
+        self.dtype = _validate.float_dtype(dtype)
+        if not self.layers:
+            raise ValueError("layers is empty, expected at least one layer")
+        for position, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
+            if layer.index is not None or any(layer is other for other in self.layers[:position]):
+                raise ValueError(
+                    f"layers[{position}] is {layer!r}, which is in use already, expected a layer of its own"
+                )
+            if isinstance(layer, Flatten) and position:
+                raise ValueError(f"layers[{position}] is Flatten(), expected it first: what follows has rows already")
+            if isinstance(layer, Normalize) and any(
+                not isinstance(before, Flatten) for before in self.layers[:position]
+            ):
+                raise ValueError(f"layers[{position}] is {layer!r}, expected it directly on the data")
+        for position, layer in enumerate(self.layers):
+            layer.index = position
+        self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
+        self.feature_names: list[str] | None = None
+        self._plan: Plan | None = None
+        self._state: State | None = None
+        self._spans: list[tuple[int, int]] = []  # values into and out of each layer
+
+    # Building ---------------------------------------------------------------------------------------------
+
+    def build(self, inputs: int | tuple[int, ...], *, seed: int | None = None) -> Sequential:
+        """Lay out the parameters for rows of `inputs` values (or of that shape, under Flatten) and draw them."""
+        if isinstance(inputs, tuple):
+            inputs = int(np.prod([_validate.integer("inputs", size) for size in inputs]))
+        width = _validate.integer("inputs", inputs)
+        plan, spans = self._lower(width)
+        state = State(plan)
+        state.initialize(_validate.seed(seed))
+        self._plan, self._state, self._spans = plan, state, spans
+        for layer in self.layers:
+            if isinstance(layer, Normalize):
+                layer.adapted = False
+        self._bind()
+        return self
+
+    def _lower(self, inputs: int) -> tuple[Plan, list[tuple[int, int]]]:
+        """The plan, and the number of values into and out of each layer."""
+        ops: list[Op] = []
+        spans: list[tuple[int, int]] = []
+        width = inputs
+        for layer in self.layers:
+            made = layer.ops(width)
+            spans.append((width, made[-1].outputs if made else width))
+            ops += made
+            width = spans[-1][1]
+        return Plan.assemble(ops, inputs, self.dtype), spans
+
+    def _bind(self) -> None:
+        """Show every layer its views."""
+        for layer in self.layers:
+            layer._views.clear()
+        for name, view in self.state.views.items():
+            index, role = name.split(".")
+            self.layers[int(index)]._views[role] = view
+
+    def outputs_for(self, inputs: int) -> int:
+        """O, for rows of `inputs` values, before the model is built."""
+        return self._lower(inputs)[0].outputs
+
+    @property
+    def built(self) -> bool:
+        return self._plan is not None
+
+    @property
+    def plan(self) -> Plan:
+        if self._plan is None:
+            raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
+        return self._plan
+
+    @property
+    def state(self) -> State:
+        if self._state is None:
+            raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
+        return self._state
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: the layers and the buffers; plan and views are made anew around them."""
+        kept = dict(self.__dict__)
+        state = kept.pop("_state")
+        kept["_plan"], kept["_spans"] = None, []
+        kept["buffers"] = None if state is None else (self.plan.inputs, state.buffers())
+        return kept
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        built = kept.pop("buffers")
+        self.__dict__.update(kept)
+        self._state = None
+        if built is not None:
+            self._plan, self._spans = self._lower(built[0])
+            self._state = State(self._plan)
+            self._state.load(built[1])
+            self._bind()
+
+    def features(self, X: Any, *, name: str = "X") -> Array:
+        """X checked against this model: (rows, inputs), ready to gather from."""
+        inputs = self._plan.inputs if self._plan is not None else None
+        _validate.same_names(X, self.feature_names)
+        return _validate.features(X, self.dtype, inputs, flatten=isinstance(self.layers[0], Flatten), name=name)
+
+    # Predicting -------------------------------------------------------------------------------------------
+
+    def predict(self, X: Any, *, backend: str | Backend | None = None) -> Array:
+        """The last layer's output for every row: X (B, I) -> (B, O), in the model's dtype.
+
+        NotFittedError before the model is built; ValueError or TypeError where X does not fit it.
+        """
+        plan = self.plan
+        return self._run(plan, self.features(X), backend)
+
+    def predict_proba(self, X: Any, *, backend: str | Backend | None = None) -> Array:
+        """Probabilities (B, O) under the loss the model was trained with: each row's softmax or each value's
+        sigmoid. One column of a sigmoid becomes two, (1 - p, p), as scikit-learn has it.
+
+        ValueError where that loss is not a cross-entropy.
+        """
+        loss = self._known_loss()
+        if loss.link not in ("softmax", "sigmoid"):
+            raise ValueError(f"this model was trained with {loss}, expected a cross-entropy for probabilities")
+        p = link(loss, self._logits(X, backend))
+        return np.concatenate([1.0 - p, p], axis=1) if loss.link == "sigmoid" and p.shape[1] == 1 else p
+
+    def predict_class(self, X: Any, *, backend: str | Backend | None = None) -> Array:
+        """Class indices (B,) int64 of the largest output; of a sigmoid (B,), or (B, O) of 0 and 1 for O > 1."""
+        return decide(self._known_loss(), self._logits(X, backend))
+
+    def evaluate(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        metrics: Sequence[Metric] = (),
+        backend: str | Backend | None = None,
+    ) -> dict[str, float]:
+        """The loss and the metrics over rows X (B, I) with targets y: {"loss": ..., "accuracy": ...}.
+
+        The loss is the weighted mean over the rows, without penalties. A metric is "accuracy" or a function of
+        (y, prediction), whose prediction is `predict_class` for cross-entropies and hinge, else `predict`.
+
+        >>> model = Sequential([nn.Dense(2)]).build(3, seed=0)
+        >>> model.loss = nn.LOSSES["cross_entropy"]
+        >>> sorted(model.evaluate(np.eye(3), [0, 1, 0], metrics=["accuracy"]))
+        ['accuracy', 'loss']
+        """
+        plan, loss = self.plan, self._known_loss()
+        names = [metric_name(metric) for metric in metrics]
+        rows = self.features(X)
+        target = _validate.targets(y, loss, len(rows), plan.outputs, self.dtype)
+        weight = _validate.sample_weight(sample_weight, len(rows), self.dtype)
+        return self.score(rows, target, weight, dict(zip(names, metrics, strict=True)), backend)
+
+    def score(
+        self, x: Array, y: Array, weight: Array | None, metrics: dict[str, Metric], backend: str | Backend | None
+    ) -> dict[str, float]:
+        """`evaluate` on arrays that were checked already."""
+        loss, chosen = self._known_loss(), backends.resolve(backend)
+        z = self._run(replace(self.plan, ops=self.plan.training_ops(loss)), x, chosen)
+        value, dz, unit = np.empty(len(z), z.dtype), np.empty_like(z[:_LOSS_ROWS]), np.ones(len(z), z.dtype)
+        for start in range(0, len(z), _LOSS_ROWS):
+            part = slice(start, min(start + _LOSS_ROWS, len(z)))
+            chosen.kernels.loss(loss, z[part], y[part], unit[part], value[part], dz[: part.stop - start])
+        result = {"loss": float(np.average(value.astype(np.float64), weights=weight))}
+        if metrics:
+            answer = decide(loss, z) if loss.link in ("softmax", "sigmoid") or loss.name == "hinge" else z
+            for name, metric in metrics.items():
+                result[name] = _accuracy(loss, y, answer, weight) if metric == "accuracy" else _call(metric, y, answer)
+        return result
+
+    def _logits(self, X: Any, backend: str | Backend | None) -> Array:
+        plan = self.plan
+        return self._run(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
+
+    def _run(self, plan: Plan, x: Array, backend: str | Backend | None) -> Array:
+        out = np.empty((len(x), plan.outputs), dtype=self.dtype)
+        backends.resolve(backend).predict(plan, self.state, x, out)
+        return out
+
+    def _known_loss(self) -> Loss:
+        if self.loss is None:
+            raise NotFittedError("this model has no loss yet: fit it with a Trainer, or set model.loss")
+        self.loss = losses.get(self.loss)
+        return self.loss
+
+    # Describing -------------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """A table of the layers with the shapes of their rows and their parameters, as text.
+
+        >>> print(Sequential([nn.Dense(4, activation="relu"), nn.Dense(2)]).build(3, seed=0).summary())
+        layer                     output  parameters
+        0  Dense(4, relu)              4          16
+        1  Dense(2, identity)          2          10
+        total                                     26
+        """
+        counts = [0] * len(self.layers)
+        for tensor in self.plan.tensors:
+            counts[int(tensor.name.split(".")[0])] += tensor.size if tensor.trainable else 0
+        names = [f"{index}  {layer!r}" for index, layer in enumerate(self.layers)]
+        width = max(25, *(len(name) for name in names))
+        lines = [f"{'layer':<{width}} {'output':>6}  {'parameters':>10}"]
+        for name, (_, outputs), count in zip(names, self._spans, counts, strict=True):
+            lines.append(f"{name:<{width}} {outputs:>6}  {count:>10,}")
+        lines.append(f"{'total':<{width}} {'':>6}  {sum(counts):>10,}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Sequential([{', '.join(map(repr, self.layers))}], dtype={self.dtype})"
+
+
+def link(loss: Loss, z: Array) -> Array:
+    """The activation that the loss fuses, applied to its logits z (B, O)."""
+    a = np.empty_like(z)
+    if loss.link == "softmax":
+        reference.softmax_forward(z, a)
+    else:
+        reference.activation_forward(activations.get(loss.link), z, a)
+    return a
+
+
+def decide(loss: Loss, z: Array) -> Array:
+    """Classes from logits: the largest of a row, or the positive values of a sigmoid."""
+    if loss.link == "sigmoid":
+        positive = (z > 0).astype(np.int64)
+        return positive[:, 0] if z.shape[1] == 1 else positive
+    largest: Array = z.argmax(axis=1)
+    return largest
+
+
+def metric_name(metric: Metric) -> str:
+    """Its key in a history. ValueError or TypeError for what is no metric."""
+    if metric == "accuracy":
+        return "accuracy"
+    if callable(metric):
+        return str(getattr(metric, "__name__", type(metric).__name__))
+    raise ValueError(f"metrics has {metric!r}, expected 'accuracy' or a function of (y, prediction)")
+
+
+def _accuracy(loss: Loss, y: Array, answer: Array, weight: Array | None) -> float:
+    if loss.link not in ("softmax", "sigmoid") and loss.name != "hinge":
+        raise ValueError(f"metrics has 'accuracy', expected a loss of classes for it, not {loss}")
+    if loss.link == "sigmoid":
+        right = ((y > 0.5) == answer.reshape(y.shape)).all(axis=1)
+    else:
+        right = (y if y.ndim == 1 else y.argmax(axis=1)) == answer
+    return float(np.average(right, weights=weight))
+
+
+def _call(metric: Metric, y: Array, answer: Array) -> float:
+    assert callable(metric)
+    truth = y[:, 0] if y.ndim == 2 and answer.ndim == 1 and y.shape[1] == 1 else y
+    return float(metric(truth, answer))

@@ -1,0 +1,266 @@
+"""How a network learns: optimizers as declarations. The update formulas themselves are in `rules.py`.
+
+An optimizer holds its hyper-parameters and turns them into the coefficients of one step. Every optimizer
+takes three penalties, which apply to the weights of layers that do not set their own (biases, slopes and
+normalisation parameters are never penalised):
+
+    l1, l2:  g <- g + l1 sign(w) + l2 w     (coupled: they pass through the optimizer's averages)
+    decay:   w <- w - lr decay w            (decoupled: Loshchilov & Hutter 2019)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from fastnn import _validate
+from fastnn.optim.rules import RULES, Rule
+
+
+def _hyper(default: float, low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> float:
+    """A field with its range; `Optimizer.__post_init__` checks every one of them by name."""
+    limits = {"low": low, "high": high, "open_low": open_low, "open_high": open_high}
+    value: float = field(default=default, metadata=limits)
+    return value
+
+
+def _rate(default: float) -> float:
+    return _hyper(default, 0.0, math.inf, open_high=True)
+
+
+def _beta(default: float) -> float:
+    return _hyper(default, 0.0, 1.0, open_high=True)
+
+
+def _penalty(default: float = 0.0) -> float:
+    return _hyper(default, 0.0, math.inf, open_high=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalties:
+    """l1, l2 and decoupled decay, each >= 0: defaults for the weights of layers that set none."""
+
+    l1: float = _penalty()
+    l2: float = _penalty()
+    decay: float = _penalty()
+
+
+@dataclass(frozen=True)
+class Optimizer(Penalties):
+    """Base of all optimizers: a learning rate `lr` >= 0, a rule, and the rule's coefficients at step t.
+
+    ValueError names a hyper-parameter that is out of range.
+    """
+
+    name: ClassVar[str]
+    lr: float = _rate(0.01)
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            if item.metadata:
+                _validate.number(item.name, getattr(self, item.name), **item.metadata)
+
+    @property
+    def rule(self) -> Rule:
+        return RULES[self.name]
+
+    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+        """The rule's numbers at step t = 1, 2, ... with learning rate lr."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """w <- w - lr g.
+
+    >>> SGD(0.1).coefficients(0.1, t=1)
+    (0.1,)
+    """
+
+    name = "sgd"
+
+    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+        return (lr,)
+
+
+@dataclass(frozen=True)
+class Momentum(Optimizer):
+    """v <- beta v + gain g, w <- w - lr v.
+
+    Both published forms: gain = 1 (Polyak 1964, the default), or gain = 1 - beta with `averaged=True`, where v
+    is a running mean of the gradients; `bias_correction=True` then divides it by 1 - beta^t.
+    """
+
+    name = "momentum"
+    beta: float = _beta(0.9)
+    averaged: bool = False
+    bias_correction: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bias_correction and not self.averaged:
+            raise ValueError("bias_correction is True, expected averaged=True with it: only an average is biased")
+
+    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+        gain = 1.0 - self.beta if self.averaged else 1.0
+        return (lr / (1.0 - self.beta**t) if self.bias_correction else lr, self.beta, gain)
+
+
+@dataclass(frozen=True)
+class Nesterov(Optimizer):
+    """v <- beta v + g, w <- w - lr (g + beta v): Nesterov's gradient in the form of Sutskever et al. 2013."""
+
+    name = "nesterov"
+    beta: float = _beta(0.9)
+
+    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+        return (lr, self.beta)
+
+
+@dataclass(frozen=True)
+class AdaGrad(Optimizer):
+    """s <- s + g^2, w <- w - lr g / (sqrt(s) + epsilon): Duchi et al. 2011."""
+
+    name = "adagrad"
+    epsilon: float = _hyper(1e-10, 0.0, math.inf, open_low=True)
+
+    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+        return (lr, self.epsilon)
+
+
+@dataclass(frozen=True)
+class AdaDelta(Optimizer):
+    """v <- rho v + (1 - rho) g^2, d = sqrt(u + epsilon) / sqrt(v + epsilon) g, u <- rho u + (1 - rho) d^2,
+    w <- w - lr d: Zeiler 2012, where lr is 1."""
+
+    name = "adadelta"
+    lr: float = _rate(1.0)
+    rho: float = _beta(0.9)
+    epsilon: float = _hyper(1e-6, 0.0, math.inf, open_low=True)
+
+    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+        return (lr, self.rho, self.epsilon)
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """v <- rho v + (1 - rho) g^2, w <- w - lr g / (sqrt(v) + epsilon): Tieleman & Hinton 2012."""
+
+    name = "rmsprop"
+    lr: float = _rate(1e-3)
+    rho: float = _beta(0.9)
+    epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
+
+    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+        return (lr, self.rho, self.epsilon)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2,
+    w <- w - lr m' / (sqrt(v') + epsilon) with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t): Kingma & Ba 2015.
+
+    `amsgrad=True` divides by the largest v so far instead (Reddi et al. 2018, with the same corrections).
+
+    >>> Adam(1e-3).rule.slots
+    ('m', 'v')
+    """
+
+    name = "adam"
+    lr: float = _rate(1e-3)
+    beta1: float = _beta(0.9)
+    beta2: float = _beta(0.999)
+    epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
+    amsgrad: bool = False
+
+    @property
+    def rule(self) -> Rule:
+        return RULES["amsgrad" if self.amsgrad else "adam"]
+
+    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+        root = 1.0 / math.sqrt(1.0 - self.beta2**t)
+        return (lr / (1.0 - self.beta1**t), self.beta1, self.beta2, root, self.epsilon)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay, 0.01 unless a layer sets its own: Loshchilov & Hutter 2019."""
+
+    decay: float = field(default=0.01, kw_only=True, metadata={"low": 0.0, "high": math.inf, "open_high": True})
+
+
+_BLOCK = 1024
+
+
+@functools.lru_cache(maxsize=4096)
+def _momentum_product(beta1: float, momentum_decay: float, blocks: int) -> float:
+    """Product of mu_1 .. mu_n for n = 1024 * blocks: the running product of NAdam, in blocks to stay O(1) a step."""
+    product = 1.0
+    for block in range(blocks):
+        t = np.arange(block * _BLOCK + 1, (block + 1) * _BLOCK + 1)
+        product *= float(np.prod(beta1 * (1.0 - 0.5 * 0.96 ** (t * momentum_decay))))
+    return product
+
+
+@dataclass(frozen=True)
+class NAdam(Optimizer):
+    """Adam with Nesterov's look-ahead and a warmed-up momentum mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2):
+    w <- w - lr (mu_{t+1} m / (1 - mu_1 .. mu_{t+1}) + (1 - mu_t) g / (1 - mu_1 .. mu_t)) / (sqrt(v') + epsilon).
+
+    Dozat 2016, algorithm 2.
+    """
+
+    name = "nadam"
+    lr: float = _rate(2e-3)
+    beta1: float = _beta(0.9)
+    beta2: float = _beta(0.999)
+    epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
+    momentum_decay: float = _hyper(4e-3, 0.0, math.inf, open_high=True)
+
+    def _mu(self, t: int) -> float:
+        power: float = 0.96 ** (t * self.momentum_decay)
+        return self.beta1 * (1.0 - 0.5 * power)
+
+    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+        blocks = t // _BLOCK
+        product = _momentum_product(self.beta1, self.momentum_decay, blocks)
+        for i in range(blocks * _BLOCK + 1, t + 1):
+            product *= self._mu(i)
+        ahead = self._mu(t + 1)
+        root = 1.0 / math.sqrt(1.0 - self.beta2**t)
+        return (
+            lr * ahead / (1.0 - product * ahead),
+            lr * (1.0 - self._mu(t)) / (1.0 - product),
+            self.beta1,
+            self.beta2,
+            root,
+            self.epsilon,
+        )
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": AdaGrad,
+    "adadelta": AdaDelta,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+    "nadam": NAdam,
+}
+
+
+def get(optimizer: str | Optimizer) -> Optimizer:
+    """The optimizer of that name with its defaults. ValueError lists the known names."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
+        return OPTIMIZERS[optimizer]()
+    raise ValueError(f"optimizer is {optimizer!r}, expected an Optimizer or one of: {', '.join(OPTIMIZERS)}")

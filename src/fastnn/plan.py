@@ -1,0 +1,211 @@
+"""Plan: the flat table of operations every backend runs. State: what training changes. No arithmetic.
+
+A plan is a tuple of `Op` records, in the order a row passes through them. What an operation learns or counts
+lives in two flat, 64-byte-aligned buffers, `State.parameters` (an optimizer changes it) and
+`State.statistics` (it does not: running means, the scaling of the data); the operations see named views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fastnn.nn.activations import Activation, identity
+from fastnn.nn.losses import Loss
+from fastnn.optim.rules import Rule
+
+Array = np.ndarray
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """l1, l2 and decoupled decay of one tensor. None: whatever the optimizer sets."""
+
+    l1: float | None = None
+    l2: float | None = None
+    decay: float | None = None
+
+
+FREE = Penalty(0.0, 0.0, 0.0)  # biases, slopes, normalisation
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named piece of a flat buffer: `parameters` where an optimizer may change it, else `statistics`."""
+
+    name: str  # "0.weight": layer index and role
+    shape: tuple[int, ...]
+    initial: Callable[[np.random.Generator], Array | float] = field(compare=False)
+    trainable: bool = True
+    penalty: Penalty = FREE
+    offset: int = -1  # in elements; set by Plan.assemble
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.offset, self.offset + self.size)
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation: rows (B, inputs) in, rows (B, outputs) out.
+
+    `activation` is fused into it (dense, activation; identity elsewhere); `settings` are its numbers (dropout's
+    rate, batch_norm's momentum and epsilon, ...); `tensors` its parameters and statistics by role.
+    """
+
+    kind: str  # a key of engine.FORWARD and engine.BACKWARD
+    inputs: int
+    outputs: int
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    activation: Activation = identity
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The table, the tensors it uses, and the one float dtype everything is computed in."""
+
+    ops: tuple[Op, ...]
+    tensors: tuple[Tensor, ...]
+    dtype: np.dtype
+    inputs: int
+    outputs: int
+
+    @staticmethod
+    def assemble(ops: list[Op], inputs: int, dtype: np.dtype) -> Plan:
+        """Give every tensor its place in its buffer, each on a cache line of its own.
+
+        An activation that follows a dense operation with none becomes that operation's.
+        """
+        ops = _fuse_activations(ops)
+        step = ALIGNMENT // dtype.itemsize
+        ends = {True: 0, False: 0}
+        placed: list[Op] = []
+        tensors: list[Tensor] = []
+        for op in ops:
+            here = {}
+            for role, tensor in op.tensors.items():
+                here[role] = replace(tensor, offset=ends[tensor.trainable])
+                ends[tensor.trainable] += -(-tensor.size // step) * step
+                tensors.append(here[role])
+            placed.append(replace(op, tensors=here))
+        return Plan(tuple(placed), tuple(tensors), dtype, inputs, ops[-1].outputs if ops else inputs)
+
+    def training_ops(self, loss: Loss) -> tuple[Op, ...]:
+        """The operations whose output the loss takes: without the last activation if the loss has it fused.
+
+        softmax + cross_entropy, sigmoid + binary_cross_entropy, exponential + poisson: the loss's gradient
+        with respect to the logits is stable where the activation's own derivative underflows.
+        """
+        last = self.ops[-1]
+        if loss.link is None:
+            return self.ops
+        if last.kind == "softmax" and loss.link == "softmax":
+            return self.ops[:-1]
+        if last.kind in ("dense", "activation") and last.activation.name == loss.link:
+            return (*self.ops[:-1], replace(last, activation=identity))
+        return self.ops
+
+    def size(self, trainable: bool) -> int:
+        """Elements of the parameter buffer (trainable) or the statistics buffer, padding included."""
+        step = ALIGNMENT // self.dtype.itemsize
+        return sum(-(-t.size // step) * step for t in self.tensors if t.trainable == trainable)
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(tensor.size for tensor in self.tensors if tensor.trainable)
+
+    def views(self, parameters: Array, statistics: Array) -> dict[str, Array]:
+        """name -> view into a pair of flat buffers (or of arrays laid out like them, such as gradients)."""
+        return {
+            tensor.name: (parameters if tensor.trainable else statistics)[tensor.slice].reshape(tensor.shape)
+            for tensor in self.tensors
+        }
+
+    def segments(self) -> list[tuple[slice, Penalty]]:
+        """The parameter buffer cut where the penalty changes: what one optimizer call may update at once."""
+        cut: list[tuple[slice, Penalty]] = []
+        for tensor in self.tensors:
+            if not tensor.trainable:
+                continue
+            if cut and cut[-1][1] == tensor.penalty:
+                cut[-1] = (slice(cut[-1][0].start, tensor.slice.stop), tensor.penalty)
+            else:
+                cut.append((tensor.slice, tensor.penalty))
+        return cut
+
+
+def _fuse_activations(ops: list[Op]) -> list[Op]:
+    fused: list[Op] = []
+    for op in ops:
+        if op.kind == "activation" and fused and fused[-1].kind == "dense" and fused[-1].activation == identity:
+            fused[-1] = replace(fused[-1], activation=op.activation)
+        else:
+            fused.append(op)
+    return fused
+
+
+def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> Array:
+    """A zeroed C-ordered array whose first element lies on a cache line.
+
+    >>> aligned((3, 5), np.dtype(np.float32)).ctypes.data % ALIGNMENT
+    0
+    """
+    size = int(np.prod(shape))
+    raw = np.zeros(size * dtype.itemsize + ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size * dtype.itemsize].view(dtype).reshape(shape)
+
+
+class State:
+    """The buffers of one model: parameters, statistics, optimizer slots, and the number of steps taken."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.parameters = aligned(plan.size(trainable=True), plan.dtype)
+        self.statistics = aligned(plan.size(trainable=False), plan.dtype)
+        self.slots: tuple[Array, ...] = ()  # one buffer like `parameters` for each slot of the optimizer's rule
+        self.rule: str | None = None  # the rule the slots belong to
+        self.step = 0
+        self.views = plan.views(self.parameters, self.statistics)
+
+    def initialize(self, seed: int) -> None:
+        """Draw every tensor anew: tensor i from its own stream (seed, i), so layers do not shift each other."""
+        for index, tensor in enumerate(self.plan.tensors):
+            rng = np.random.Generator(np.random.Philox(key=[seed, index]))
+            self.views[tensor.name][...] = tensor.initial(rng)
+        self.slots, self.rule, self.step = (), None, 0
+
+    def prepare_slots(self, rule: Rule) -> None:
+        """Zeroed slots and a step count of 0, unless they are this rule's already (training goes on)."""
+        if self.rule != rule.name:
+            self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in rule.slots)
+            self.rule, self.step = rule.name, 0
+
+    def buffers(self) -> dict[str, Any]:
+        """A copy of everything training changes."""
+        return {
+            "parameters": self.parameters.copy(),
+            "statistics": self.statistics.copy(),
+            "slots": tuple(slot.copy() for slot in self.slots),
+            "rule": self.rule,
+            "step": self.step,
+        }
+
+    def load(self, buffers: dict[str, Any]) -> None:
+        """Go back to what `buffers` returned; views stay the same arrays."""
+        self.parameters[...] = buffers["parameters"]
+        self.statistics[...] = buffers["statistics"]
+        if len(self.slots) != len(buffers["slots"]):
+            self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in buffers["slots"])
+        for slot, kept in zip(self.slots, buffers["slots"], strict=True):
+            slot[...] = kept
+        self.rule, self.step = buffers["rule"], buffers["step"]

@@ -1,0 +1,68 @@
+"""History: what a fit measured, epoch by epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn.errors import missing_extra
+
+
+class History:
+    """One list a quantity, one entry an epoch: `history["loss"]`, "val_loss", "lr", "seconds", metrics.
+
+    "loss" is the mean over the epoch's batches as they were seen, before each one's update; "lr" is the rate of
+    the epoch's last step; "seconds" counts training, not validation.
+
+    >>> history = History()
+    >>> history.append({"loss": 0.5}); history.append({"loss": 0.25})
+    >>> history["loss"], len(history)
+    ([0.5, 0.25], 2)
+    """
+
+    def __init__(self) -> None:
+        self.epochs: dict[str, list[float]] = {}
+
+    def append(self, logs: dict[str, float]) -> None:
+        for name, value in logs.items():
+            self.epochs.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in self.epochs:
+            raise KeyError(f"{name!r}, expected one of: {', '.join(self.epochs)}")
+        return self.epochs[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.epochs
+
+    def __len__(self) -> int:
+        return max((len(values) for values in self.epochs.values()), default=0)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.epochs.items())
+        return f"History({len(self)} epochs: {last})"
+
+    def plot(self, axes: Any = None) -> Any:
+        """Loss curves (and metrics, dashed, on an axis of their own) with matplotlib; returns the axes.
+
+        ImportError naming the extra [plot] where matplotlib is missing.
+        """
+        try:
+            from matplotlib import pyplot
+        except ImportError as error:
+            raise missing_extra("matplotlib", "plotting", "plot") from error
+        if axes is None:
+            _, axes = pyplot.subplots()
+        epochs = range(1, len(self) + 1)
+        for name in ("loss", "val_loss"):
+            if name in self:
+                axes.plot(epochs, self[name], label=name)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss")
+        metrics = [name for name in self.epochs if name not in ("loss", "val_loss", "lr", "seconds")]
+        if metrics:
+            other = axes.twinx()
+            for name in metrics:
+                other.plot(epochs, self[name], "--", color=f"C{2 + metrics.index(name)}", label=name)
+            other.legend(loc="center right")
+        axes.legend(loc="upper right")
+        return axes

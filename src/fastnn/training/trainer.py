@@ -1,0 +1,231 @@
+"""Trainer: fits a Sequential to data. Checks the input once, then asks the backend for slices of each epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from fastnn import _random, _validate, backends
+from fastnn.backends.contract import Backend
+from fastnn.engine import Recipe
+from fastnn.errors import DivergenceError
+from fastnn.nn import losses
+from fastnn.nn.layers import Normalize
+from fastnn.nn.losses import Loss
+from fastnn.nn.model import Metric, Sequential, metric_name
+from fastnn.optim import optimizers, schedules
+from fastnn.optim.optimizers import Optimizer
+from fastnn.optim.schedules import Schedule
+from fastnn.training.history import History
+from fastnn.training.progress import Progress
+
+Array = np.ndarray
+SLICE_SECONDS = 0.05  # one call to the backend: short enough for Ctrl-C and the progress bar
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows that were checked: x (n, I), y (n,) labels or (n, O) values, weight (n,) or None."""
+
+    x: Array
+    y: Array
+    weight: Array | None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def weight_of(self, rows: Array) -> float:
+        return float(len(rows)) if self.weight is None else float(self.weight[rows].sum(dtype=np.float64))
+
+
+class Trainer:
+    """Trains `model` to minimise `loss`: gradient descent in batches, with everything of it here to set.
+
+    loss: a name of `fastnn.nn.LOSSES` or one of `nn.Huber(delta)`, `nn.CrossEntropy(label_smoothing)`, ...
+    optimizer: a name of `fastnn.optim.OPTIMIZERS` or an optimizer. schedule: factors on its learning rate.
+    metrics: "accuracy" or functions of (y, prediction), measured each epoch on the validation data, else on the
+    training data. seed: of the initial weights, shuffles and random layers; None draws one (`trainer.seed`).
+    backend: who computes; "auto" is the fastest there is. clip_norm: bound on the gradient's global norm;
+    clip_value: bound on each of its entries.
+
+    ValueError or TypeError where an argument is out of range, BackendUnavailable where the backend is missing.
+
+    >>> model = fastnn.Sequential([nn.Dense(8, activation="tanh"), nn.Dense(1)])
+    >>> trainer = Trainer(model, loss="mse", optimizer=optim.Adam(0.01), seed=0)
+    >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+    >>> history = trainer.fit(x, x**2, epochs=200, batch_size=16)
+    >>> history["loss"][-1] < 0.01
+    True
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: str | Loss,
+        optimizer: str | Optimizer = "adam",
+        *,
+        schedule: str | Schedule | None = None,
+        metrics: Sequence[Metric] = (),
+        seed: int | None = None,
+        backend: str | Backend = "auto",
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        if not isinstance(model, Sequential):
+            raise TypeError(f"model is {model!r}, expected a fastnn.Sequential")
+        if isinstance(metrics, str):
+            raise TypeError(f"metrics is {metrics!r}, expected a list: [{metrics!r}]")
+        self.model = model
+        self.loss = losses.get(loss)
+        self.schedule = schedules.get(schedule)
+        self.metrics: dict[str, Metric] = {metric_name(metric): metric for metric in metrics}
+        self.seed = _validate.seed(seed)
+        self.backend = backends.resolve(backend)
+        self.recipe = Recipe(
+            self.loss,
+            optimizers.get(optimizer),
+            self.seed,
+            math.inf if clip_norm is None else _validate.number("clip_norm", clip_norm, low=0.0, open_low=True),
+            math.inf if clip_value is None else _validate.number("clip_value", clip_value, low=0.0, open_low=True),
+        )
+        self.history = History()
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        epochs: int = 10,
+        batch_size: int | Literal["full"] = 32,
+        validation: tuple[Any, Any] | tuple[Any, Any, Any] | None = None,
+        sample_weight: Any = None,
+        shuffle: bool = True,
+        verbose: bool | None = None,
+    ) -> History:
+        """Go through the rows `epochs` times, a step for every `batch_size` of them, and return the History.
+
+        X (n, I) real numbers (more dimensions under Flatten); y (n,) class labels 0 .. O-1 or values (n, O), as
+        the loss takes them; sample_weight (n,) >= 0: a batch's loss is its weighted mean. batch_size "full" is
+        one step an epoch, 1 is stochastic descent; a last short batch is taken as it is. validation: (X, y) or
+        (X, y, sample_weight), measured after each epoch. verbose: see `Progress`.
+
+        A second fit goes on where the first ended: same parameters, optimizer state, step count and history.
+
+        ValueError or TypeError where the data is not that, before anything is touched. DivergenceError where the
+        loss becomes NaN or infinite. KeyboardInterrupt leaves the model at its last completed step.
+        """
+        epochs = _validate.integer("epochs", epochs)
+        data = self._data(X, y, sample_weight, "X", "y")
+        batch = len(data) if batch_size == "full" else min(_validate.integer("batch_size", batch_size), len(data))
+        held_out = self._validation(validation, data)
+        self._prepare(X, data)
+
+        first = len(self.history)
+        steps = -(-len(data) // batch)
+        with Progress(verbose, len(data), epochs) as progress:
+            for epoch in range(first, first + epochs):
+                order = _random.permutation(self.seed, epoch, len(data)) if shuffle else np.arange(len(data))
+                factors = self.schedule.factors(epoch * steps, (epoch + 1) * steps, steps, first + epochs)
+                lr = self.recipe.optimizer.lr * factors
+                logs = self._epoch(data, order, batch, lr, progress)
+                logs |= self._measure(held_out, data)
+                self.history.append(logs)
+                progress.report(epoch + 1, first + epochs, logs)
+        return self.history
+
+    # Preparing --------------------------------------------------------------------------------------------
+
+    def _data(self, X: Any, y: Any, sample_weight: Any, x_name: str, y_name: str) -> Data:
+        """The arguments checked against each other and the model; nothing is changed."""
+        model = self.model
+        x = model.features(X, name=x_name)
+        outputs = model.plan.outputs if model.built else model.outputs_for(x.shape[1])
+        target = _validate.targets(y, self.loss, len(x), outputs, model.dtype, name=y_name)
+        return Data(x, target, _validate.sample_weight(sample_weight, len(x), model.dtype))
+
+    def _validation(self, validation: Any, data: Data) -> Data | None:
+        if validation is None:
+            return None
+        if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+            raise TypeError(f"validation is {type(validation).__name__}, expected (X, y) or (X, y, sample_weight)")
+        weight = validation[2] if len(validation) == 3 else None
+        held_out = self._data(validation[0], validation[1], weight, "validation X", "validation y")
+        if held_out.x.shape[1] != data.x.shape[1]:
+            raise ValueError(f"validation X has {held_out.x.shape[1]} features, but X has {data.x.shape[1]}")
+        return held_out
+
+    def _prepare(self, X: Any, data: Data) -> None:
+        """The model built, its Normalize adapted, its loss and column names set."""
+        model = self.model
+        if not model.built:
+            model.build(data.x.shape[1], seed=self.seed)
+        for layer in model.layers:
+            if isinstance(layer, Normalize) and not layer.adapted:
+                layer.adapt(data.x)
+        model.loss = self.loss
+        if model.feature_names is None:
+            model.feature_names = _validate.feature_names(X)
+
+    # Running ----------------------------------------------------------------------------------------------
+
+    def _epoch(self, data: Data, order: Array, batch: int, lr: Array, progress: Progress) -> dict[str, float]:
+        """One pass over `order`, in calls of about SLICE_SECONDS. Returns the epoch's logs."""
+        total = weights = seconds = 0.0
+        for first, last, clock in _slices(len(lr)):
+            rows = order[first * batch : last * batch]
+            losses_, spent = self._slice(data, rows, batch, lr[first:last])
+            clock.append(spent)
+            seconds += spent
+            for index, loss in enumerate(losses_):
+                weight = data.weight_of(rows[index * batch : (index + 1) * batch])
+                total, weights = total + loss * weight, weights + weight
+            progress.advance(len(rows))
+        return {"loss": float(total / weights), "lr": float(lr[-1]), "seconds": seconds}
+
+    def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
+        """One call to the backend; undone if the loss is not finite after it."""
+        model = self.model
+        before = model.state.buffers()
+        start = time.perf_counter()
+        step_losses = self.backend.train_steps(
+            model.plan, model.state, self.recipe, data.x, data.y, data.weight, rows, batch, lr
+        )
+        seconds = time.perf_counter() - start
+        finite = np.isfinite(step_losses)
+        if not finite.all():
+            wrong = int(finite.argmin())
+            kept = before["step"]
+            model.state.load(before)
+            raise DivergenceError(
+                f"the loss is {step_losses[wrong]} at step {kept + wrong + 1} with learning rate {lr[wrong]:g}: "
+                f"lower it, or set clip_norm; the model keeps the parameters of step {kept}"
+            )
+        return step_losses, seconds
+
+    def _measure(self, held_out: Data | None, data: Data) -> dict[str, float]:
+        """Loss and metrics after an epoch: on the validation data, else the metrics on the training data."""
+        if held_out is not None:
+            scores = self.model.score(held_out.x, held_out.y, held_out.weight, self.metrics, self.backend)
+            return {f"val_{name}": value for name, value in scores.items()}
+        if not self.metrics:
+            return {}
+        scores = self.model.score(data.x, data.y, data.weight, self.metrics, self.backend)
+        return {name: value for name, value in scores.items() if name != "loss"}
+
+
+def _slices(steps: int) -> Iterator[tuple[int, int, list[float]]]:
+    """(first, last, clock) step ranges that cover 0 .. steps; each grows or shrinks with the seconds that the
+    caller appends to its clock, from one step up to SLICE_SECONDS' worth."""
+    first, size = 0, 1
+    while first < steps:
+        last = min(first + size, steps)
+        clock: list[float] = []
+        yield first, last, clock
+        per_step = clock[0] / (last - first)
+        size = max(1, min(4 * size, int(SLICE_SECONDS / max(per_step, 1e-9))))
+        first = last
