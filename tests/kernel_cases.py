@@ -301,7 +301,7 @@ def layer_norm_backward(draw, B, I, O):
 def normalize(draw, B, I, O):
     return Case(
         dict(x=draw(B, I), shift=draw(I), scale=draw(I), a=Out((B, I))),
-        lambda r: dict(a=4 * (np.abs(r["x"]) + np.abs(r["shift"])) * np.abs(r["scale"])),
+        lambda r: dict(a=3 * np.abs(r["a"])),  # no cancellation: x and shift are exact
     )
 
 

@@ -102,6 +102,18 @@ def test_every_backend_drops_the_same_elements(key, rate, backend, kernels):
 
 
 @BACKENDS
+def test_threshold_itself_is_kept(backend, kernels):
+    """Dropped is bits < threshold: a rate of exactly bits / 2^32 keeps that element, the next rate drops it."""
+    key, x, out = Key(1, 2, 3), np.ones((4, 9), np.float32), np.full((4, 9), np.nan, np.float32)
+    for e in (0, 7, 35):
+        bits = int(_random.bits(key, x.shape).flat[e])
+        kernels.dropout(x, bits / 2**32, key, out)
+        assert out.flat[e] != 0
+        kernels.dropout(x, (bits + 1) / 2**32, key, out)
+        assert out.flat[e] == 0
+
+
+@BACKENDS
 def test_rrelu_slopes_stay_in_range_and_repeat_in_backward(backend, kernels):
     z = np.full((9, 33), -1.0, np.float32)
     a, dz, again = (np.full_like(z, np.nan) for _ in range(3))
