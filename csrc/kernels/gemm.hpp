@@ -26,7 +26,7 @@ constexpr size_t kWide = 4;  // vectors a few-row tile may span: 1x32 float has 
 constexpr size_t NC = 1024;                // columns of b packed at a time: 1024 x KC float = 1.5 MB of L3
 constexpr size_t MC = 16 * MR;             // rows of a packed at a time: 96 x KC float = 144 kB of L2
 constexpr size_t KC = kFloat ? 384 : 192;  // an NR panel of b: 384 x 16 float = 24 kB of L1
-constexpr size_t kStreamed = 32;  // rows of b that few-row products sweep at a time, all columns in turn
+constexpr size_t kStreamed = 8;  // rows of b that few-row products sweep at a time, all columns in turn: 8 streams
 
 enum class Form { NN, NT, TN };  // which of a, b is stored transposed
 
@@ -66,8 +66,7 @@ struct Epilogue {
     }
 };
 
-// Micro-kernel
-// ------------------------------------------------------------------------------------------------
+// Micro-kernel ---------------------------------------------------------------------------------------------
 
 // c (R, C vectors, the last with `lanes` of W) = (first ? bias : c) + a b over K.
 // a(i, k) is a[k * lda + i] if across (packed, or transposed), else a[i * lda + k].
@@ -147,8 +146,7 @@ FASTNN_INLINE size_t tile_rows(size_t left) {
     return left >= 2 * MR || left == MR ? MR : left > MR ? (left + 1) / 2 : left;
 }
 
-// Packing
-// -----------------------------------------------------------------------------------------------------
+// Packing --------------------------------------------------------------------------------------------------
 
 // b's rows k0 .. k0+kc, columns n0 .. n0+nc as panels of NR vectors, zeros beyond: panel p at p * kc * NR *
 // W.
@@ -165,7 +163,33 @@ void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, Real* to) {
     }
 }
 
-// The Q x Q block at `from` (rows ld apart), transposed to `to` (rows ldto apart): 16 bytes a row, 4x4 float.
+// T rows by Q columns at `from` (rows ld apart), transposed to `to` (rows ldto apart), 16 bytes of each row at a time.
+#if defined(__AVX2__)
+// Half the shuffles and stores of the 16-byte version: rows i and i + Q side by side in one ymm, shuffled lane by lane.
+constexpr size_t T = 2 * Q;
+FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t ldto) {
+#if FASTNN_FLOAT
+    __m256 q[4];
+    for (size_t i = 0; i < 4; ++i)
+        q[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + i * ld)),
+                                    _mm_loadu_ps(from + (i + 4) * ld), 1);
+    const __m256 t0 = _mm256_unpacklo_ps(q[0], q[1]), t1 = _mm256_unpacklo_ps(q[2], q[3]);
+    const __m256 t2 = _mm256_unpackhi_ps(q[0], q[1]), t3 = _mm256_unpackhi_ps(q[2], q[3]);
+    _mm256_storeu_ps(to, _mm256_shuffle_ps(t0, t1, 0x44));
+    _mm256_storeu_ps(to + ldto, _mm256_shuffle_ps(t0, t1, 0xee));
+    _mm256_storeu_ps(to + 2 * ldto, _mm256_shuffle_ps(t2, t3, 0x44));
+    _mm256_storeu_ps(to + 3 * ldto, _mm256_shuffle_ps(t2, t3, 0xee));
+#else
+    __m256d q[2];
+    for (size_t i = 0; i < 2; ++i)
+        q[i] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(from + i * ld)),
+                                    _mm_loadu_pd(from + (i + 2) * ld), 1);
+    _mm256_storeu_pd(to, _mm256_unpacklo_pd(q[0], q[1]));
+    _mm256_storeu_pd(to + ldto, _mm256_unpackhi_pd(q[0], q[1]));
+#endif
+}
+#else
+constexpr size_t T = Q;
 FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t ldto) {
     Quad q[Q];
     for (size_t i = 0; i < Q; ++i) __builtin_memcpy(&q[i], from + i * ld, sizeof(Quad));
@@ -185,42 +209,48 @@ FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t
 #endif
     for (size_t i = 0; i < Q; ++i) __builtin_memcpy(to + i * ldto, &q[i], sizeof(Quad));
 }
+#endif
 
 // The same panels from b stored transposed: b(k, n) = b[n * ldb + k].
 void pack_columns(const Real* b, size_t ldb, size_t kc, size_t nc, Real* to) {
     for (size_t n = 0; n < nc; n += NR * W, to += kc * NR * W) {
-        const size_t cols = nc - n < NR * W ? nc - n : NR * W, quads = cols / Q * Q;
+        const size_t cols = nc - n < NR * W ? nc - n : NR * W, blocks = cols / T * T;
         const Real* from = b + n * ldb;
-        for (size_t j = 0; j < quads; j += Q) {
+        for (size_t j = 0; j < blocks; j += T) {
             size_t k = 0;
             for (; k + Q <= kc; k += Q) transpose_block(from + j * ldb + k, ldb, to + k * NR * W + j, NR * W);
             for (; k < kc; ++k)
-                for (size_t i = 0; i < Q; ++i) to[k * NR * W + j + i] = from[(j + i) * ldb + k];
+                for (size_t i = 0; i < T; ++i) to[k * NR * W + j + i] = from[(j + i) * ldb + k];
         }
-        if (quads < NR * W)
+        if (blocks < NR * W)
             for (size_t k = 0; k < kc; ++k)
-                for (size_t j = quads; j < NR * W; ++j)
-                    to[k * NR * W + j] = j < cols ? from[j * ldb + k] : Real(0);
+                for (size_t j = blocks; j < NR * W; ++j) to[k * NR * W + j] = j < cols ? from[j * ldb + k] : Real(0);
     }
 }
 
-// a's rows m0 .. m0+mc as the tiles of tile_rows, each k-major: the tile of row m at m * kc, a(i, k) at k *
-// rows + i.
-template <bool across>
-void pack_a(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
+// a's rows, copied kc + kPad apart: what was a power-of-two stride now falls into all sets of the cache. The tile kernel
+// reads rows as they are, so this runs at the speed of memcpy.
+constexpr size_t kPad = 64 / sizeof(Real);
+void pack_a_rows(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
+    for (size_t m = 0; m < mc; ++m)
+        for_vectors(kc, [&](size_t k, auto lanes) {
+            store(to + m * (kc + kPad) + k, load(a + m * lda + k, lanes), lanes);
+        });
+}
+
+// a stored transposed, as the tiles of tile_rows, each k-major: the tile of row m at m * kc, a(i, k) at k * rows + i.
+void pack_a_columns(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
     for (size_t m = 0; m < mc;) {
         const size_t rows = tile_rows(mc - m);
-        for (size_t i = 0; i < rows; ++i) {
-            const Real* from = across ? a + m + i : a + (m + i) * lda;
-            Real* out = to + m * kc + i;
-            for (size_t k = 0; k < kc; ++k) out[k * rows] = from[across ? k * lda : k];
-        }
+        Real* out = to + m * kc;
+        // Whole vectors are stored: what they write beyond their rows, the next k or the next tile overwrites.
+        for (size_t k = 0; k < kc; ++k, out += rows)
+            for_vectors(rows, [&](size_t i, auto lanes) { store(out + i, load(a + k * lda + m + i, lanes)); });
         m += rows;
     }
 }
 
-// Drivers
-// -------------------------------------------------------------------------------------------------------
+// Drivers --------------------------------------------------------------------------------------------------
 
 // One or two columns, by dot products: vectors along k, not one lane in eight along n.
 FASTNN_INLINE bool is_narrow(const Product& p) { return p.form != Form::TN && p.N <= 2 && p.K >= 2 * W; }
@@ -261,13 +291,14 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
     const bool across = p.form == Form::TN;
     const bool pack_b = p.form == Form::NT || (p.M > 3 * MR && p.K * p.N * sizeof(Real) > 16384);
     // Packing a: only where many panels of b pass over it, and where its own rows are far apart.
-    const bool pack_rows_of_a = pack_b && p.N >= 6 * NR * W && p.K >= 64 && p.M * p.K * sizeof(Real) > 32768;
+    const bool pack_a = pack_b && p.N >= 4 * NR * W && p.K >= 32 && p.M * p.K * sizeof(Real) > 32768;
 
     // Blocks of k of equal size.
     const size_t most = pack_b ? KC : p.K * p.N * sizeof(Real) > 24576 ? kStreamed : p.K;
     const size_t blocks = p.K > 0 ? (p.K + most - 1) / most : 1;
     const size_t kc_each = (p.K + blocks - 1) / blocks;
-    const size_t nc_each = pack_b ? NC : p.N;
+    // Few rows use a packed panel once or twice: it then stays in L1 instead of passing through L2.
+    const size_t nc_each = !pack_b ? p.N : p.M <= 2 * MR ? NR * W : NC;
 
     for (size_t n0 = 0; n0 < p.N; n0 += nc_each) {
         const size_t nc = p.N - n0 < nc_each ? p.N - n0 : nc_each;
@@ -292,11 +323,13 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
                 // pack a
                 const size_t mc = p.M - m0 < MC ? p.M - m0 : MC;
                 const Real* a = across ? p.a + k0 * p.lda + m0 : p.a + m0 * p.lda + k0;
-                if (pack_rows_of_a) {
-                    Real* to =
-                        static_cast<Real*>(fastnn::scratch(fastnn::kPackA, mc * kc * sizeof(Real) + 64));
-                    across ? pack_a<true>(a, p.lda, mc, kc, to) : pack_a<false>(a, p.lda, mc, kc, to);
+                size_t lda = p.lda;
+                if (pack_a) {
+                    Real* to = static_cast<Real*>(
+                        fastnn::scratch(fastnn::kPackA, (mc * (kc + kPad) + 2 * W) * sizeof(Real)));
+                    across ? pack_a_columns(a, lda, mc, kc, to) : pack_a_rows(a, lda, mc, kc, to);
                     a = to;
+                    lda = kc + kPad;
                 }
 
                 // micro-kernels, panel by panel; then the panel's epilogue, while its rows are in L1
@@ -306,11 +339,11 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
                     const size_t used = (cols + W - 1) / W, lanes = cols - (used - 1) * W;
                     const Real* panel = pack_b ? b + n * kc : b + n;
                     const size_t ldb = pack_b ? NR * W : p.ldb;
-                    const auto& tiles = kMicro[across || pack_rows_of_a][!pack_b && lanes < W].tile;
+                    const auto& tiles = kMicro[across][!pack_b && lanes < W].tile;
                     for (size_t m = 0; m < mc;) {
                         const size_t rows = tile_rows(mc - m);
-                        const Real* tile = pack_rows_of_a ? a + m * kc : across ? a + m : a + m * p.lda;
-                        tiles[rows][used](kc, tile, pack_rows_of_a ? rows : p.lda, panel, ldb,
+                        const Real* tile = !across ? a + m * lda : pack_a ? a + m * kc : a + m;
+                        tiles[rows][used](kc, tile, across && pack_a ? rows : lda, panel, ldb,
                                           p.bias ? p.bias + n0 + n : nullptr, first,
                                           p.c + (m0 + m) * p.ldc + n0 + n, p.ldc, lanes);
                         m += rows;

@@ -169,8 +169,7 @@ FASTNN_INLINE void for_vectors(size_t n, F&& f) {
     if (i < n) f(i, Part{n - i});
 }
 
-// Minimum, maximum, sums
-// ----------------------------------------------------------------------------------------
+// Minimum, maximum, sums -----------------------------------------------------------------------------------
 
 // NaN in the second argument wins: max(limit, x) keeps x's NaN. One instruction on x86.
 FASTNN_INLINE V max(V limit, V x) { return select(limit > x, limit, x); }
