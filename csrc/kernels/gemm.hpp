@@ -21,12 +21,14 @@ constexpr size_t MR = 8, NR = 3;  // 8x12 float: 24 + 3 + 2 = 29 of 32
 #else
 constexpr size_t MR = 6, NR = 2;  // 6x16 float: 12 + 2 + 1 = 15 of 16 ymm; 6x8: the same of 16 xmm
 #endif
-constexpr size_t kWide = 4;  // vectors a few-row tile may span: 1x32 float has 4 independent chains, not 2
+constexpr size_t kWide = 8;  // vectors a few-row tile may span: 1x64 float has 8 independent chains, not 2
 
 constexpr size_t NC = 1024;                // columns of b packed at a time: 1024 x KC float = 1.5 MB of L3
 constexpr size_t MC = 16 * MR;             // rows of a packed at a time: 96 x KC float = 144 kB of L2
 constexpr size_t KC = kFloat ? 384 : 192;  // an NR panel of b: 384 x 16 float = 24 kB of L1
-constexpr size_t kStreamed = 8;  // rows of b that few-row products sweep at a time, all columns in turn: 8 streams
+// Rows of b that few-row products sweep at a time, all columns in turn. Rows a page apart (2048 floats) fall into one set
+// of L1, which holds 8 lines: 8 rows make 20 GFLOP/s of a 1x2048x2048 product, 32 rows 12; with short rows it is 20 to 30.
+FASTNN_INLINE size_t streamed_rows(size_t ldb) { return ldb * sizeof(Real) >= 4096 ? 8 : 32; }
 
 enum class Form { NN, NT, TN };  // which of a, b is stored transposed
 
@@ -148,17 +150,15 @@ FASTNN_INLINE size_t tile_rows(size_t left) {
 
 // Packing --------------------------------------------------------------------------------------------------
 
-// b's rows k0 .. k0+kc, columns n0 .. n0+nc as panels of NR vectors, zeros beyond: panel p at p * kc * NR *
-// W.
-void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, Real* to) {
-    for (size_t n = 0; n < nc; n += NR * W) {
+// b's rows k0 .. k0+kc, columns n0 .. n0+nc as panels of `width` columns (whole vectors), zeros
+// beyond: panel p at p * kc * width.
+void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to) {
+    for (size_t n = 0; n < nc; n += width) {
         const Real* from = b + n;
-        for (size_t k = 0; k < kc; ++k, from += ldb, to += NR * W)
-            for (size_t j = 0; j < NR; ++j) {
-                const size_t left = n + j * W < nc ? nc - n - j * W : 0;
-                store(to + j * W, left >= W  ? load(from + j * W)
-                                  : left > 0 ? load_part(from + j * W, left)
-                                             : V{});
+        for (size_t k = 0; k < kc; ++k, from += ldb, to += width)
+            for (size_t j = 0; j < width; j += W) {
+                const size_t left = n + j < nc ? nc - n - j : 0;
+                store(to + j, left >= W ? load(from + j) : left > 0 ? load_part(from + j, left) : V{});
             }
     }
 }
@@ -212,19 +212,19 @@ FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t
 #endif
 
 // The same panels from b stored transposed: b(k, n) = b[n * ldb + k].
-void pack_columns(const Real* b, size_t ldb, size_t kc, size_t nc, Real* to) {
-    for (size_t n = 0; n < nc; n += NR * W, to += kc * NR * W) {
-        const size_t cols = nc - n < NR * W ? nc - n : NR * W, blocks = cols / T * T;
+void pack_columns(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to) {
+    for (size_t n = 0; n < nc; n += width, to += kc * width) {
+        const size_t cols = nc - n < width ? nc - n : width, blocks = cols / T * T;
         const Real* from = b + n * ldb;
         for (size_t j = 0; j < blocks; j += T) {
             size_t k = 0;
-            for (; k + Q <= kc; k += Q) transpose_block(from + j * ldb + k, ldb, to + k * NR * W + j, NR * W);
+            for (; k + Q <= kc; k += Q) transpose_block(from + j * ldb + k, ldb, to + k * width + j, width);
             for (; k < kc; ++k)
-                for (size_t i = 0; i < T; ++i) to[k * NR * W + j + i] = from[(j + i) * ldb + k];
+                for (size_t i = 0; i < T; ++i) to[k * width + j + i] = from[(j + i) * ldb + k];
         }
-        if (blocks < NR * W)
+        if (blocks < width)
             for (size_t k = 0; k < kc; ++k)
-                for (size_t j = blocks; j < NR * W; ++j) to[k * NR * W + j] = j < cols ? from[j * ldb + k] : Real(0);
+                for (size_t j = blocks; j < width; ++j) to[k * width + j] = j < cols ? from[j * ldb + k] : Real(0);
     }
 }
 
@@ -294,11 +294,12 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
     const bool pack_a = pack_b && p.N >= 4 * NR * W && p.K >= 32 && p.M * p.K * sizeof(Real) > 32768;
 
     // Blocks of k of equal size.
-    const size_t most = pack_b ? KC : p.K * p.N * sizeof(Real) > 24576 ? kStreamed : p.K;
+    const size_t most = pack_b ? KC : p.K * p.N * sizeof(Real) > 24576 ? streamed_rows(p.ldb) : p.K;
     const size_t blocks = p.K > 0 ? (p.K + most - 1) / most : 1;
     const size_t kc_each = (p.K + blocks - 1) / blocks;
     // Few rows use a packed panel once or twice: it then stays in L1 instead of passing through L2.
-    const size_t nc_each = !pack_b ? p.N : p.M <= 2 * MR ? NR * W : NC;
+    const size_t vectors = p.M >= MR ? NR : MR * NR / p.M < kWide ? MR * NR / p.M : kWide, width = vectors * W;
+    const size_t nc_each = !pack_b ? p.N : p.M <= 2 * MR ? width : NC;
 
     for (size_t n0 = 0; n0 < p.N; n0 += nc_each) {
         const size_t nc = p.N - n0 < nc_each ? p.N - n0 : nc_each;
@@ -309,13 +310,13 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
             // pack b
             const Real* b = p.b + k0 * p.ldb + n0;
             if (pack_b) {
-                const size_t padded = (nc + NR * W - 1) / (NR * W) * (NR * W);
+                const size_t padded = (nc + width - 1) / width * width;
                 Real* to =
                     static_cast<Real*>(fastnn::scratch(fastnn::kPackB, padded * kc * sizeof(Real) + 64));
                 if (p.form == Form::NT)
-                    pack_columns(p.b + n0 * p.ldb + k0, p.ldb, kc, nc, to);
+                    pack_columns(p.b + n0 * p.ldb + k0, p.ldb, kc, nc, width, to);
                 else
-                    pack_rows(b, p.ldb, kc, nc, to);
+                    pack_rows(b, p.ldb, kc, nc, width, to);
                 b = to;
             }
 
@@ -333,12 +334,11 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
                 }
 
                 // micro-kernels, panel by panel; then the panel's epilogue, while its rows are in L1
-                const size_t vectors = !pack_b && kWide * mc <= MR * NR ? kWide : NR;
-                for (size_t n = 0; n < nc; n += vectors * W) {
-                    const size_t cols = nc - n < vectors * W ? nc - n : vectors * W;
+                for (size_t n = 0; n < nc; n += width) {
+                    const size_t cols = nc - n < width ? nc - n : width;
                     const size_t used = (cols + W - 1) / W, lanes = cols - (used - 1) * W;
                     const Real* panel = pack_b ? b + n * kc : b + n;
-                    const size_t ldb = pack_b ? NR * W : p.ldb;
+                    const size_t ldb = pack_b ? width : p.ldb;
                     const auto& tiles = kMicro[across][!pack_b && lanes < W].tile;
                     for (size_t m = 0; m < mc;) {
                         const size_t rows = tile_rows(mc - m);
