@@ -163,34 +163,38 @@ void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Re
     }
 }
 
-// T rows by Q columns at `from` (rows ld apart), transposed to `to` (rows ldto apart), 16 bytes of each row at a time.
+// T rows by Q columns at `from` (rows ld apart), transposed: Q vectors of T. 16 bytes of each row at a time.
 #if defined(__AVX2__)
-// Half the shuffles and stores of the 16-byte version: rows i and i + Q side by side in one ymm, shuffled lane by lane.
-constexpr size_t T = 2 * Q;
-FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t ldto) {
-#if FASTNN_FLOAT
+constexpr size_t T = 2 * Q;  // half the shuffles of T = Q: rows i and i + Q side by side in one ymm
+#else
+constexpr size_t T = Q;
+#endif
+typedef Real VT __attribute__((vector_size(T * sizeof(Real))));
+struct Columns {
+    VT c[Q];
+};
+
+FASTNN_INLINE Columns transpose(const Real* from, size_t ld) {
+    Columns t;
+#if defined(__AVX2__) && FASTNN_FLOAT
     __m256 q[4];
     for (size_t i = 0; i < 4; ++i)
         q[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + i * ld)),
                                     _mm_loadu_ps(from + (i + 4) * ld), 1);
     const __m256 t0 = _mm256_unpacklo_ps(q[0], q[1]), t1 = _mm256_unpacklo_ps(q[2], q[3]);
     const __m256 t2 = _mm256_unpackhi_ps(q[0], q[1]), t3 = _mm256_unpackhi_ps(q[2], q[3]);
-    _mm256_storeu_ps(to, _mm256_shuffle_ps(t0, t1, 0x44));
-    _mm256_storeu_ps(to + ldto, _mm256_shuffle_ps(t0, t1, 0xee));
-    _mm256_storeu_ps(to + 2 * ldto, _mm256_shuffle_ps(t2, t3, 0x44));
-    _mm256_storeu_ps(to + 3 * ldto, _mm256_shuffle_ps(t2, t3, 0xee));
-#else
+    t.c[0] = (VT)_mm256_shuffle_ps(t0, t1, 0x44);
+    t.c[1] = (VT)_mm256_shuffle_ps(t0, t1, 0xee);
+    t.c[2] = (VT)_mm256_shuffle_ps(t2, t3, 0x44);
+    t.c[3] = (VT)_mm256_shuffle_ps(t2, t3, 0xee);
+#elif defined(__AVX2__)
     __m256d q[2];
     for (size_t i = 0; i < 2; ++i)
         q[i] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(from + i * ld)),
                                     _mm_loadu_pd(from + (i + 2) * ld), 1);
-    _mm256_storeu_pd(to, _mm256_unpacklo_pd(q[0], q[1]));
-    _mm256_storeu_pd(to + ldto, _mm256_unpackhi_pd(q[0], q[1]));
-#endif
-}
+    t.c[0] = (VT)_mm256_unpacklo_pd(q[0], q[1]);
+    t.c[1] = (VT)_mm256_unpackhi_pd(q[0], q[1]);
 #else
-constexpr size_t T = Q;
-FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t ldto) {
     Quad q[Q];
     for (size_t i = 0; i < Q; ++i) __builtin_memcpy(&q[i], from + i * ld, sizeof(Quad));
 #if FASTNN_FLOAT
@@ -198,18 +202,22 @@ FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t
     const Quad t1 = __builtin_shufflevector(q[2], q[3], 0, 4, 1, 5);
     const Quad t2 = __builtin_shufflevector(q[0], q[1], 2, 6, 3, 7);
     const Quad t3 = __builtin_shufflevector(q[2], q[3], 2, 6, 3, 7);
-    q[0] = __builtin_shufflevector(t0, t1, 0, 1, 4, 5);
-    q[1] = __builtin_shufflevector(t0, t1, 2, 3, 6, 7);
-    q[2] = __builtin_shufflevector(t2, t3, 0, 1, 4, 5);
-    q[3] = __builtin_shufflevector(t2, t3, 2, 3, 6, 7);
+    t.c[0] = __builtin_shufflevector(t0, t1, 0, 1, 4, 5);
+    t.c[1] = __builtin_shufflevector(t0, t1, 2, 3, 6, 7);
+    t.c[2] = __builtin_shufflevector(t2, t3, 0, 1, 4, 5);
+    t.c[3] = __builtin_shufflevector(t2, t3, 2, 3, 6, 7);
 #else
-    const Quad t = q[0];
-    q[0] = __builtin_shufflevector(t, q[1], 0, 2);
-    q[1] = __builtin_shufflevector(t, q[1], 1, 3);
+    t.c[0] = __builtin_shufflevector(q[0], q[1], 0, 2);
+    t.c[1] = __builtin_shufflevector(q[0], q[1], 1, 3);
 #endif
-    for (size_t i = 0; i < Q; ++i) __builtin_memcpy(to + i * ldto, &q[i], sizeof(Quad));
+#endif
+    return t;
 }
-#endif
+
+FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t ldto) {
+    const Columns t = transpose(from, ld);
+    for (size_t i = 0; i < Q; ++i) __builtin_memcpy(to + i * ldto, &t.c[i], sizeof(VT));
+}
 
 // The same panels from b stored transposed: b(k, n) = b[n * ldb + k].
 void pack_columns(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to) {
@@ -278,8 +286,7 @@ void narrow(const Product& p, const Epilogue& e) {
     e.run(p, 0, 0, p.M, p.N);
 }
 
-void multiply_on_one_thread(Product p, const Epilogue& e) {
-    if (p.narrow) return narrow(p, e);
+void multiply_packed(Product p, const Epilogue& e) {
     // A column vector x^T dz is the row vector dz^T x: the same sums, in whole vectors.
     if (p.form == Form::TN && p.N == 1 && p.ldc == 1 && e.block == nullptr) {
         const Product q = p;
@@ -353,6 +360,49 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
             }
         }
     }
+}
+
+// One row times a transposed matrix, c(n) = sum over k of a(k) b(n, k) in the order of k, without packing: b is read once,
+// along its rows, and transposed in registers.
+void row_times_transposed(const Product& p) {
+    constexpr size_t G = 2;  // groups of T rows: as many rows as a set of L1 has lines, should b's rows share one
+    size_t n = 0;
+    for (; n + G * T <= p.N; n += G * T) {
+        VT acc[G] = {};
+        if (p.bias)
+            for (size_t g = 0; g < G; ++g) __builtin_memcpy(&acc[g], p.bias + n + g * T, sizeof(VT));
+        const Real* b = p.b + n * p.ldb;
+        size_t k = 0;
+        for (; k + Q <= p.K; k += Q) {
+            if (k % kPad == 0)  // a cache line of each row, 8 ahead: more rows than the hardware follows
+                for (size_t r = 0; r < G * T; ++r) __builtin_prefetch(b + r * p.ldb + k + 8 * kPad);
+            FASTNN_UNROLL
+            for (size_t g = 0; g < G; ++g) {
+                const Columns t = transpose(b + g * T * p.ldb + k, p.ldb);
+                FASTNN_UNROLL
+                for (size_t i = 0; i < Q; ++i) acc[g] += (p.a[k + i] - VT{}) * t.c[i];
+            }
+        }
+        for (; k < p.K; ++k)
+            for (size_t g = 0; g < G; ++g) {
+                VT column;
+                for (size_t i = 0; i < T; ++i) column[i] = b[(g * T + i) * p.ldb + k];
+                acc[g] += (p.a[k] - VT{}) * column;
+            }
+        for (size_t g = 0; g < G; ++g) __builtin_memcpy(p.c + n + g * T, &acc[g], sizeof(VT));
+    }
+    if (n == p.N) return;
+    Product rest = p;
+    rest.N = p.N - n, rest.b += n * p.ldb, rest.c += n;
+    if (rest.bias) rest.bias += n;
+    multiply_packed(rest, {});
+}
+
+void multiply_on_one_thread(const Product& p, const Epilogue& e) {
+    if (p.narrow) return narrow(p, e);
+    if (p.form != Form::NT || p.M > 1) return multiply_packed(p, e);
+    row_times_transposed(p);
+    e.run(p, 0, 0, 1, p.N);
 }
 
 // c cut into rows x columns rectangles, one a thread: no two threads write to the same element, none shares a
