@@ -34,7 +34,8 @@ def test_round_trip(tmp_path, dtype):
     array = np.arange(24).reshape(2, 3, 4).astype(dtype)
     (tmp_path / "a").write_bytes(idx(array))
     read = datasets.read_idx(tmp_path / "a")
-    assert read.dtype == array.dtype and np.array_equal(read, array)
+    assert read.dtype == array.dtype
+    assert np.array_equal(read, array)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,8 @@ def test_damaged_file(tmp_path, damage, message):
 
 def test_directory_gzipped_or_not(directory):
     images = datasets.find(str(directory))
-    assert images.x.shape == (30, 4, 5) and images.x.dtype == np.uint8
+    assert images.x.shape == (30, 4, 5)
+    assert images.x.dtype == np.uint8
     assert images.y_test.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
     assert images.classes == ("0", "1", "2")
 
@@ -80,5 +82,6 @@ def test_labels_that_do_not_match(directory):
 def test_digits_are_split_the_same_way_each_time():
     pytest.importorskip("sklearn")
     first, second = datasets.find("digits"), datasets.find("digits")
-    assert len(first.x) == 1437 and len(first.x_test) == 360
+    assert len(first.x) == 1437
+    assert len(first.x_test) == 360
     assert np.array_equal(first.x_test, second.x_test)

@@ -73,7 +73,8 @@ def test_what_the_user_can_mend_is_one_line(arguments, message, capsys):
     pytest.importorskip("sklearn")
     assert cli.main(arguments) == 1
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["bench"], ["demo", "--backend", "abacus"], ["fly"]])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -188,3 +189,23 @@ class State:
         if self.rule != rule.name:
             self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in rule.slots)
             self.rule, self.step = rule.name, 0
+
+    def buffers(self) -> dict[str, Any]:
+        """A copy of everything training changes."""
+        return {
+            "parameters": self.parameters.copy(),
+            "statistics": self.statistics.copy(),
+            "slots": tuple(slot.copy() for slot in self.slots),
+            "rule": self.rule,
+            "step": self.step,
+        }
+
+    def load(self, buffers: dict[str, Any]) -> None:
+        """Go back to what `buffers` returned; views stay the same arrays."""
+        self.parameters[...] = buffers["parameters"]
+        self.statistics[...] = buffers["statistics"]
+        if len(self.slots) != len(buffers["slots"]):
+            self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in buffers["slots"])
+        for slot, kept in zip(self.slots, buffers["slots"], strict=True):
+            slot[...] = kept
+        self.rule, self.step = buffers["rule"], buffers["step"]

@@ -65,13 +65,13 @@ def softmax_backward(a: Array, da: Array, dz: Array) -> None:
 
 
 def maxout_forward(z: Array, a: Array, winner: Array) -> None:
-    pieces = z.reshape(*a.shape, -1)
+    pieces = z.reshape(*a.shape, z.shape[1] // a.shape[1])
     winner[...] = pieces.argmax(axis=2)
     a[...] = pieces.max(axis=2)
 
 
 def maxout_backward(winner: Array, da: Array, dz: Array) -> None:
-    pieces = dz.reshape(*da.shape, -1)
+    pieces = dz.reshape(*da.shape, dz.shape[1] // da.shape[1])
     pieces[...] = 0.0
     np.put_along_axis(pieces, winner[:, :, None].astype(np.intp), da[:, :, None], axis=2)
 

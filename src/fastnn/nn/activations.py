@@ -58,6 +58,9 @@ class Activation:
     def __hash__(self) -> int:
         return hash((self.name, self.alpha))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.name, self.alpha)  # formulas are found again by name
+
     def __str__(self) -> str:
         return self.name if self.alpha_range == (0.0, 0.0) else f"{self.name}({self.alpha:g})"
 
@@ -197,6 +200,11 @@ ELEMENTWISE: tuple[Activation, ...] = (
 
 ACTIVATIONS: dict[str, Activation] = {activation.name: activation for activation in ELEMENTWISE}
 ROW_ACTIVATIONS: tuple[str, ...] = ("softmax", "maxout", "prelu", "rrelu")
+
+
+def _restore(name: str, alpha: float) -> Activation:
+    return replace(ACTIVATIONS[name], alpha=alpha)
+
 
 identity = ACTIVATIONS["identity"]
 leaky_relu = ACTIVATIONS["leaky_relu"]

@@ -30,6 +30,9 @@ class Layer:
     def __init__(self) -> None:
         self._views: dict[str, Array] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_views": {}}  # a copy gets views of its own model's buffers, or none
+
     def ops(self, inputs: int) -> list[Op]:
         """The operations of this layer for rows of `inputs` values."""
         raise NotImplementedError

@@ -46,8 +46,15 @@ class Loss:
         scale = z.dtype.type(1.0 / z.shape[1])
         return value(z, y, self.parameter).sum(axis=1) * scale, gradient(z, y, self.parameter) * scale
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.name, self.parameter)  # formulas are found again by name
+
     def __str__(self) -> str:
         return self.name
+
+
+def _restore(name: str, parameter: float) -> Loss:
+    return replace(LOSSES[name], parameter=parameter)
 
 
 def _half_mse(z, y, parameter):

@@ -120,6 +120,24 @@ class Sequential:
             raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
         return self._state
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: the layers and the buffers; plan and views are made anew around them."""
+        kept = dict(self.__dict__)
+        state = kept.pop("_state")
+        kept["_plan"], kept["_spans"] = None, []
+        kept["buffers"] = None if state is None else (self.plan.inputs, state.buffers())
+        return kept
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        built = kept.pop("buffers")
+        self.__dict__.update(kept)
+        self._state = None
+        if built is not None:
+            self._plan, self._spans = self._lower(built[0])
+            self._state = State(self._plan)
+            self._state.load(built[1])
+            self._bind()
+
     def features(self, X: Any, *, name: str = "X") -> Array:
         """X checked against this model: (rows, inputs), ready to gather from."""
         inputs = self._plan.inputs if self._plan is not None else None

@@ -128,7 +128,7 @@ class AdaGrad(Optimizer):
     """s <- s + g^2, w <- w - lr g / (sqrt(s) + epsilon): Duchi et al. 2011."""
 
     name = "adagrad"
-    epsilon: float = _hyper(1e-10, 0.0, math.inf)
+    epsilon: float = _hyper(1e-10, 0.0, math.inf, open_low=True)
 
     def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
         return (lr, self.epsilon)
@@ -155,7 +155,7 @@ class RMSprop(Optimizer):
     name = "rmsprop"
     lr: float = _rate(1e-3)
     rho: float = _beta(0.9)
-    epsilon: float = _hyper(1e-8, 0.0, math.inf)
+    epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
 
     def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
         return (lr, self.rho, self.epsilon)
@@ -176,7 +176,7 @@ class Adam(Optimizer):
     lr: float = _rate(1e-3)
     beta1: float = _beta(0.9)
     beta2: float = _beta(0.999)
-    epsilon: float = _hyper(1e-8, 0.0, math.inf)
+    epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
     amsgrad: bool = False
 
     @property
@@ -220,7 +220,7 @@ class NAdam(Optimizer):
     lr: float = _rate(2e-3)
     beta1: float = _beta(0.9)
     beta2: float = _beta(0.999)
-    epsilon: float = _hyper(1e-8, 0.0, math.inf)
+    epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
     momentum_decay: float = _hyper(4e-3, 0.0, math.inf, open_high=True)
 
     def _mu(self, t: int) -> float:

@@ -95,6 +95,8 @@ class Cosine(Schedule):
         period = total
         if self.restart is not None:
             period = self.restart
+            if self.stretch == 1.0:
+                t = math.fmod(t, period)
             while t >= period:
                 t -= period
                 period *= self.stretch

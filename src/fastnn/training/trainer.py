@@ -21,7 +21,6 @@ from fastnn.nn.model import Metric, Sequential, metric_name
 from fastnn.optim import optimizers, schedules
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Schedule
-from fastnn.plan import State
 from fastnn.training.history import History
 from fastnn.training.progress import Progress
 
@@ -191,7 +190,7 @@ class Trainer:
     def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
         """One call to the backend; undone if the loss is not finite after it."""
         model = self.model
-        before = _Snapshot(model.state)
+        before = model.state.buffers()
         start = time.perf_counter()
         step_losses = self.backend.train_steps(
             model.plan, model.state, self.recipe, data.x, data.y, data.weight, rows, batch, lr
@@ -200,11 +199,11 @@ class Trainer:
         finite = np.isfinite(step_losses)
         if not finite.all():
             wrong = int(finite.argmin())
-            step = before.step + wrong + 1
-            before.restore(model.state)
+            kept = before["step"]
+            model.state.load(before)
             raise DivergenceError(
-                f"the loss is {step_losses[wrong]} at step {step} with learning rate {lr[wrong]:g}; the model keeps "
-                f"the parameters of step {before.step}: lower the learning rate, or set clip_norm"
+                f"the loss is {step_losses[wrong]} at step {kept + wrong + 1} with learning rate {lr[wrong]:g}: "
+                f"lower it, or set clip_norm; the model keeps the parameters of step {kept}"
             )
         return step_losses, seconds
 
@@ -217,21 +216,6 @@ class Trainer:
             return {}
         scores = self.model.score(data.x, data.y, data.weight, self.metrics, self.backend)
         return {name: value for name, value in scores.items() if name != "loss"}
-
-
-class _Snapshot:
-    """A copy of what a slice may change, to go back to."""
-
-    def __init__(self, state: State) -> None:
-        self.step, self.rule = state.step, state.rule
-        self.buffers = [buffer.copy() for buffer in (state.parameters, state.statistics, *state.slots)]
-
-    def restore(self, state: State) -> None:
-        if self.rule != state.rule:  # the slice was the first of its rule: its slots did not exist yet
-            state.slots, state.rule = (), self.rule
-        for buffer, copy in zip((state.parameters, state.statistics, *state.slots), self.buffers, strict=True):
-            buffer[...] = copy
-        state.step = self.step
 
 
 def _slices(steps: int) -> Iterator[tuple[int, int, list[float]]]:

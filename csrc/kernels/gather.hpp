@@ -1,0 +1,53 @@
+// Picking rows out of a data set, cast to Real. No shuffling: the order is given.
+#pragma once
+
+#include "parallel.hpp"
+#include "table.hpp"
+
+namespace {
+
+constexpr size_t kAhead =
+    8;  // rows prefetched: a shuffled row is a cache miss of 80 ns, copying 64 floats takes 10
+
+template <class Stored>
+void gather_rows(const char* x, ptrdiff_t stride, const int64_t* rows, size_t B, size_t I, Real* out) {
+    share(B, 0.1 * static_cast<double>(I) + 10, 16, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i) {
+            if (i + kAhead < end) {
+                const char* next = x + rows[i + kAhead] * stride;
+                // The first lines only: the hardware follows once a row is being read.
+                const size_t bytes = I * sizeof(Stored) < 256 ? I * sizeof(Stored) : 256;
+                for (size_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(next + byte);
+            }
+            const char* from = x + rows[i] * stride;
+            Real* to = out + i * I;
+            if constexpr (sizeof(Stored) == sizeof(Real)) {
+                for_vectors(I, [&](size_t j, auto lanes) {
+                    store(to + j, load(reinterpret_cast<const Real*>(from) + j, lanes), lanes);
+                });
+            } else {
+                typedef Stored Narrow __attribute__((vector_size(W * sizeof(Stored))));
+                size_t j = 0;
+                for (; j + W <= I; j += W) {
+                    Narrow v;
+                    __builtin_memcpy(&v, from + j * sizeof(Stored), sizeof v);
+                    store(to + j, __builtin_convertvector(v, V));
+                }
+                for (; j < I; ++j) to[j] = static_cast<Real>(reinterpret_cast<const Stored*>(from)[j]);
+            }
+        }
+    });
+}
+
+void gather(const void* x, fastnn::Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B, size_t I,
+            Real* out) {
+    const char* bytes = static_cast<const char*>(x);
+    if (stored == fastnn::kFloat32)
+        gather_rows<float>(bytes, stride, rows, B, I, out);
+    else if (stored == fastnn::kFloat64)
+        gather_rows<double>(bytes, stride, rows, B, I, out);
+    else
+        gather_rows<uint8_t>(bytes, stride, rows, B, I, out);
+}
+
+}  // namespace

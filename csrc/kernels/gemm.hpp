@@ -1,0 +1,374 @@
+// Matrix products c = a b (+ bias), tiled in registers and blocked for the caches, with something done to
+// each block of c while it is in the L1 cache. No activations by name, no public entry points: dense.hpp has
+// those.
+//
+// Every element of c is one sum, bias + a(m,0) b(0,n) + a(m,1) b(1,n) + ..., added in that order (blocks of k
+// go through c, which loses nothing), whatever the tile, the row, the packing and the thread. So a row has
+// the same bits in any batch. The one exception, products with one or two columns, depends on K and N alone:
+// see `narrow`.
+#pragma once
+
+#include "activations.hpp"
+#include "parallel.hpp"
+
+namespace {
+
+// Register tiles of MR rows by NR vectors: accumulators + vectors of b + a broadcast <= registers.
+#if FASTNN_VECTOR_BYTES == 64
+constexpr size_t MR = 12, NR = 2;  // 12x32 float: 24 + 2 + 1 = 27 of 32 zmm
+#elif defined(__aarch64__)
+constexpr size_t MR = 8, NR = 3;  // 8x12 float: 24 + 3 + 2 = 29 of 32
+#else
+constexpr size_t MR = 6, NR = 2;  // 6x16 float: 12 + 2 + 1 = 15 of 16 ymm; 6x8: the same of 16 xmm
+#endif
+constexpr size_t kWide = 4;  // vectors a few-row tile may span: 1x32 float has 4 independent chains, not 2
+
+constexpr size_t NC = 1024;                // columns of b packed at a time: 1024 x KC float = 1.5 MB of L3
+constexpr size_t MC = 16 * MR;             // rows of a packed at a time: 96 x KC float = 144 kB of L2
+constexpr size_t KC = kFloat ? 384 : 192;  // an NR panel of b: 384 x 16 float = 24 kB of L1
+constexpr size_t kStreamed = 32;  // rows of b that few-row products sweep at a time, all columns in turn
+
+enum class Form { NN, NT, TN };  // which of a, b is stored transposed
+
+struct Product {
+    Form form;
+    size_t M, N, K;
+    const Real* a;  // (M, K); TN: (K, M)
+    size_t lda;
+    const Real* b;  // (K, N); NT: (N, K)
+    size_t ldb;
+    const Real* bias;  // (N,) or null: zeros
+    Real* c;           // (M, N)
+    size_t ldc;
+    bool narrow = false;  // decided for the whole product, before it is cut into parts
+};
+
+// What happens to a finished block of c: out = block(in, c), in or out being matrices of c's shape.
+struct Epilogue {
+    Block block = nullptr;
+    const Real* in = nullptr;  // null: c
+    size_t ldin = 0;
+    Real* out = nullptr;
+    size_t ldout = 0;
+    Real alpha = 0;
+
+    void run(const Product& p, size_t m, size_t n, size_t rows, size_t cols) const {
+        if (block == nullptr) return;
+        const Real* c = p.c + m * p.ldc + n;
+        const Real* from = in ? in + m * ldin + n : c;
+        block(rows, cols, from, in ? ldin : p.ldc, c, p.ldc, out + m * ldout + n, ldout, alpha);
+    }
+    Epilogue at(size_t m, size_t n) const {
+        Epilogue e = *this;
+        if (in) e.in += m * ldin + n;
+        if (out) e.out += m * ldout + n;
+        return e;
+    }
+};
+
+// Micro-kernel
+// ------------------------------------------------------------------------------------------------
+
+// c (R, C vectors, the last with `lanes` of W) = (first ? bias : c) + a b over K.
+// a(i, k) is a[k * lda + i] if across (packed, or transposed), else a[i * lda + k].
+// b(k, :) is b + k * ldb; partial: its last vector must be loaded in part (it is not packed and padded).
+using Micro = void (*)(size_t K, const Real* a, size_t lda, const Real* b, size_t ldb, const Real* bias,
+                       bool first, Real* c, size_t ldc, size_t lanes);
+
+template <size_t R, size_t C, bool across, bool partial>
+void micro(size_t K, const Real* __restrict a, size_t lda, const Real* __restrict b, size_t ldb,
+           const Real* bias, bool first, Real* c, size_t ldc, size_t lanes) {
+    V acc[R][C];
+    const auto last = [&](const Real* p) { return lanes == W ? load(p) : load_part(p, lanes); };
+
+    if (first) {
+        FASTNN_UNROLL
+        for (size_t j = 0; j < C; ++j) {
+            const V start = bias == nullptr ? V{} : j + 1 < C ? load(bias + j * W) : last(bias + j * W);
+            FASTNN_UNROLL
+            for (size_t i = 0; i < R; ++i) acc[i][j] = start;
+        }
+    } else {
+        FASTNN_UNROLL
+        for (size_t i = 0; i < R; ++i) FASTNN_UNROLL
+        for (size_t j = 0; j < C; ++j)
+            acc[i][j] = j + 1 < C ? load(c + i * ldc + j * W) : last(c + i * ldc + j * W);
+    }
+
+    for (size_t k = 0; k < K; ++k, b += ldb) {
+        V row[C];
+        FASTNN_UNROLL
+        for (size_t j = 0; j < C; ++j)
+            row[j] = partial && j + 1 == C ? load_part(b + j * W, lanes) : load(b + j * W);
+        FASTNN_UNROLL
+        for (size_t i = 0; i < R; ++i) {
+            const V x = broadcast(across ? a[i] : a[i * lda]);
+            FASTNN_UNROLL
+            for (size_t j = 0; j < C; ++j) acc[i][j] += x * row[j];
+        }
+        a += across ? lda : 1;
+    }
+
+    FASTNN_UNROLL
+    for (size_t i = 0; i < R; ++i) FASTNN_UNROLL
+    for (size_t j = 0; j < C; ++j)
+        if (j + 1 < C || lanes == W)
+            store(c + i * ldc + j * W, acc[i][j]);
+        else
+            store_part(c + i * ldc + j * W, acc[i][j], lanes);
+}
+
+template <size_t R, size_t C>
+constexpr bool kHasTile = R >= 1 && C >= 1 && (C <= NR || R * C <= MR * NR);
+
+struct MicroRow {
+    Micro tile[MR + 1][kWide + 1];  // [rows][vectors]
+};
+template <bool across, bool partial, size_t R, size_t C>
+constexpr void fill(MicroRow& t) {
+    if constexpr (kHasTile<R, C>) t.tile[R][C] = micro<R, C, across, partial>;
+    if constexpr (C < kWide)
+        fill<across, partial, R, C + 1>(t);
+    else if constexpr (R < MR)
+        fill<across, partial, R + 1, 1>(t);
+}
+template <bool across, bool partial>
+constexpr MicroRow micro_row() {
+    MicroRow t{};
+    fill<across, partial, 1, 1>(t);
+    return t;
+}
+constexpr MicroRow kMicro[2][2] = {{micro_row<false, false>(), micro_row<false, true>()},
+                                   {micro_row<true, false>(), micro_row<true, true>()}};
+
+// Rows of the next tile when `left` remain: 8 rows are 4 + 4, not 6 + 2, whose second tile would starve the
+// FMA units.
+FASTNN_INLINE size_t tile_rows(size_t left) {
+    return left >= 2 * MR || left == MR ? MR : left > MR ? (left + 1) / 2 : left;
+}
+
+// Packing
+// -----------------------------------------------------------------------------------------------------
+
+// b's rows k0 .. k0+kc, columns n0 .. n0+nc as panels of NR vectors, zeros beyond: panel p at p * kc * NR *
+// W.
+void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, Real* to) {
+    for (size_t n = 0; n < nc; n += NR * W) {
+        const Real* from = b + n;
+        for (size_t k = 0; k < kc; ++k, from += ldb, to += NR * W)
+            for (size_t j = 0; j < NR; ++j) {
+                const size_t left = n + j * W < nc ? nc - n - j * W : 0;
+                store(to + j * W, left >= W  ? load(from + j * W)
+                                  : left > 0 ? load_part(from + j * W, left)
+                                             : V{});
+            }
+    }
+}
+
+// The Q x Q block at `from` (rows ld apart), transposed to `to` (rows ldto apart): 16 bytes a row, 4x4 float.
+FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t ldto) {
+    Quad q[Q];
+    for (size_t i = 0; i < Q; ++i) __builtin_memcpy(&q[i], from + i * ld, sizeof(Quad));
+#if FASTNN_FLOAT
+    const Quad t0 = __builtin_shufflevector(q[0], q[1], 0, 4, 1, 5);
+    const Quad t1 = __builtin_shufflevector(q[2], q[3], 0, 4, 1, 5);
+    const Quad t2 = __builtin_shufflevector(q[0], q[1], 2, 6, 3, 7);
+    const Quad t3 = __builtin_shufflevector(q[2], q[3], 2, 6, 3, 7);
+    q[0] = __builtin_shufflevector(t0, t1, 0, 1, 4, 5);
+    q[1] = __builtin_shufflevector(t0, t1, 2, 3, 6, 7);
+    q[2] = __builtin_shufflevector(t2, t3, 0, 1, 4, 5);
+    q[3] = __builtin_shufflevector(t2, t3, 2, 3, 6, 7);
+#else
+    const Quad t = q[0];
+    q[0] = __builtin_shufflevector(t, q[1], 0, 2);
+    q[1] = __builtin_shufflevector(t, q[1], 1, 3);
+#endif
+    for (size_t i = 0; i < Q; ++i) __builtin_memcpy(to + i * ldto, &q[i], sizeof(Quad));
+}
+
+// The same panels from b stored transposed: b(k, n) = b[n * ldb + k].
+void pack_columns(const Real* b, size_t ldb, size_t kc, size_t nc, Real* to) {
+    for (size_t n = 0; n < nc; n += NR * W, to += kc * NR * W) {
+        const size_t cols = nc - n < NR * W ? nc - n : NR * W, quads = cols / Q * Q;
+        const Real* from = b + n * ldb;
+        for (size_t j = 0; j < quads; j += Q) {
+            size_t k = 0;
+            for (; k + Q <= kc; k += Q) transpose_block(from + j * ldb + k, ldb, to + k * NR * W + j, NR * W);
+            for (; k < kc; ++k)
+                for (size_t i = 0; i < Q; ++i) to[k * NR * W + j + i] = from[(j + i) * ldb + k];
+        }
+        if (quads < NR * W)
+            for (size_t k = 0; k < kc; ++k)
+                for (size_t j = quads; j < NR * W; ++j)
+                    to[k * NR * W + j] = j < cols ? from[j * ldb + k] : Real(0);
+    }
+}
+
+// a's rows m0 .. m0+mc as the tiles of tile_rows, each k-major: the tile of row m at m * kc, a(i, k) at k *
+// rows + i.
+template <bool across>
+void pack_a(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
+    for (size_t m = 0; m < mc;) {
+        const size_t rows = tile_rows(mc - m);
+        for (size_t i = 0; i < rows; ++i) {
+            const Real* from = across ? a + m + i : a + (m + i) * lda;
+            Real* out = to + m * kc + i;
+            for (size_t k = 0; k < kc; ++k) out[k * rows] = from[across ? k * lda : k];
+        }
+        m += rows;
+    }
+}
+
+// Drivers
+// -------------------------------------------------------------------------------------------------------
+
+// One or two columns, by dot products: vectors along k, not one lane in eight along n.
+FASTNN_INLINE bool is_narrow(const Product& p) { return p.form != Form::TN && p.N <= 2 && p.K >= 2 * W; }
+
+FASTNN_INLINE Real dot(const Real* x, const Real* y, size_t n) {
+    return row_sum(n, [&](size_t k, auto lanes) { return load(x + k, lanes) * load(y + k, lanes); });
+}
+
+void narrow(const Product& p, const Epilogue& e) {
+    const Real* columns = p.b;  // N rows of K
+    size_t ld = p.ldb;
+    if (p.form == Form::NN) {
+        if (p.N == 1 && p.ldb == 1) {
+            ld = p.K;
+        } else {
+            Real* copy = static_cast<Real*>(fastnn::scratch(fastnn::kPackB, p.N * p.K * sizeof(Real)));
+            for (size_t n = 0; n < p.N; ++n)
+                for (size_t k = 0; k < p.K; ++k) copy[n * p.K + k] = p.b[k * p.ldb + n];
+            columns = copy, ld = p.K;
+        }
+    }
+    for (size_t m = 0; m < p.M; ++m)
+        for (size_t n = 0; n < p.N; ++n)
+            p.c[m * p.ldc + n] = (p.bias ? p.bias[n] : Real(0)) + dot(p.a + m * p.lda, columns + n * ld, p.K);
+    e.run(p, 0, 0, p.M, p.N);
+}
+
+void multiply_on_one_thread(Product p, const Epilogue& e) {
+    if (p.narrow) return narrow(p, e);
+    // A column vector x^T dz is the row vector dz^T x: the same sums, in whole vectors.
+    if (p.form == Form::TN && p.N == 1 && p.ldc == 1 && e.block == nullptr) {
+        const Product q = p;
+        p.a = q.b, p.lda = q.ldb, p.b = q.a, p.ldb = q.lda, p.M = 1, p.N = q.M, p.ldc = q.M;
+    }
+
+    // Packing b costs a pass over it: paid back by tall products, and where the rows of an unpacked panel
+    // would fall into few cache sets (a power-of-two row stride) or out of L1.
+    const bool across = p.form == Form::TN;
+    const bool pack_b = p.form == Form::NT || (p.M > 3 * MR && p.K * p.N * sizeof(Real) > 16384);
+    // Packing a: only where many panels of b pass over it, and where its own rows are far apart.
+    const bool pack_rows_of_a = pack_b && p.N >= 6 * NR * W && p.K >= 64 && p.M * p.K * sizeof(Real) > 32768;
+
+    // Blocks of k of equal size.
+    const size_t most = pack_b ? KC : p.K * p.N * sizeof(Real) > 24576 ? kStreamed : p.K;
+    const size_t blocks = p.K > 0 ? (p.K + most - 1) / most : 1;
+    const size_t kc_each = (p.K + blocks - 1) / blocks;
+    const size_t nc_each = pack_b ? NC : p.N;
+
+    for (size_t n0 = 0; n0 < p.N; n0 += nc_each) {
+        const size_t nc = p.N - n0 < nc_each ? p.N - n0 : nc_each;
+        for (size_t k0 = 0, block = 0; block < blocks; ++block, k0 += kc_each) {
+            const size_t kc = k0 + kc_each < p.K ? kc_each : p.K - k0;
+            const bool first = block == 0, finished = block + 1 == blocks;
+
+            // pack b
+            const Real* b = p.b + k0 * p.ldb + n0;
+            if (pack_b) {
+                const size_t padded = (nc + NR * W - 1) / (NR * W) * (NR * W);
+                Real* to =
+                    static_cast<Real*>(fastnn::scratch(fastnn::kPackB, padded * kc * sizeof(Real) + 64));
+                if (p.form == Form::NT)
+                    pack_columns(p.b + n0 * p.ldb + k0, p.ldb, kc, nc, to);
+                else
+                    pack_rows(b, p.ldb, kc, nc, to);
+                b = to;
+            }
+
+            for (size_t m0 = 0; m0 < p.M; m0 += MC) {
+                // pack a
+                const size_t mc = p.M - m0 < MC ? p.M - m0 : MC;
+                const Real* a = across ? p.a + k0 * p.lda + m0 : p.a + m0 * p.lda + k0;
+                if (pack_rows_of_a) {
+                    Real* to =
+                        static_cast<Real*>(fastnn::scratch(fastnn::kPackA, mc * kc * sizeof(Real) + 64));
+                    across ? pack_a<true>(a, p.lda, mc, kc, to) : pack_a<false>(a, p.lda, mc, kc, to);
+                    a = to;
+                }
+
+                // micro-kernels, panel by panel; then the panel's epilogue, while its rows are in L1
+                const size_t vectors = !pack_b && kWide * mc <= MR * NR ? kWide : NR;
+                for (size_t n = 0; n < nc; n += vectors * W) {
+                    const size_t cols = nc - n < vectors * W ? nc - n : vectors * W;
+                    const size_t used = (cols + W - 1) / W, lanes = cols - (used - 1) * W;
+                    const Real* panel = pack_b ? b + n * kc : b + n;
+                    const size_t ldb = pack_b ? NR * W : p.ldb;
+                    const auto& tiles = kMicro[across || pack_rows_of_a][!pack_b && lanes < W].tile;
+                    for (size_t m = 0; m < mc;) {
+                        const size_t rows = tile_rows(mc - m);
+                        const Real* tile = pack_rows_of_a ? a + m * kc : across ? a + m : a + m * p.lda;
+                        tiles[rows][used](kc, tile, pack_rows_of_a ? rows : p.lda, panel, ldb,
+                                          p.bias ? p.bias + n0 + n : nullptr, first,
+                                          p.c + (m0 + m) * p.ldc + n0 + n, p.ldc, lanes);
+                        m += rows;
+                    }
+                    if (finished) e.run(p, m0, n0 + n, mc, cols);
+                }
+            }
+        }
+    }
+}
+
+// c cut into rows x columns rectangles, one a thread: no two threads write to the same element, none shares a
+// sum.
+struct Parallel {
+    Product p;
+    Epilogue e;
+    size_t rows, cols;
+
+    static void task(void* context, int t) {
+        const Parallel& all = *static_cast<Parallel*>(context);
+        const size_t r = static_cast<size_t>(t) / all.cols, s = static_cast<size_t>(t) % all.cols;
+        // cuts at whole tiles
+        const size_t m_step = ((all.p.M + all.rows - 1) / all.rows + MR - 1) / MR * MR;
+        const size_t n_step = ((all.p.N + all.cols - 1) / all.cols + NR * W - 1) / (NR * W) * (NR * W);
+        const size_t m = r * m_step, n = s * n_step;
+        if (m >= all.p.M || n >= all.p.N) return;
+        Product p = all.p;
+        p.M = p.M - m < m_step ? p.M - m : m_step;
+        p.N = p.N - n < n_step ? p.N - n : n_step;
+        p.a += p.form == Form::TN ? m : m * p.lda;
+        p.b += p.form == Form::NT ? n * p.ldb : n;
+        if (p.bias) p.bias += n;
+        p.c += m * p.ldc + n;
+        multiply_on_one_thread(p, all.e.at(m, n));
+    }
+};
+
+void multiply(Product p, const Epilogue& e) {
+    if (p.M == 0 || p.N == 0) return;
+    p.narrow = is_narrow(p);
+    // 2 FMA units of W lanes at 3 GHz; half of that for what is not a product.
+    const double per_ns = 3.0 * W;
+    const int threads = fastnn::threads_for(static_cast<double>(p.M) * static_cast<double>(p.N) *
+                                            static_cast<double>(p.K + 4) / per_ns);
+    if (threads == 1) return multiply_on_one_thread(p, e);
+    // Each row cut packs b once more, each column cut a: as little packing as the shape allows, tiles for
+    // everyone.
+    Parallel all{p, e, 1, 1};
+    double best = -1;
+    for (size_t cols = 1; cols <= static_cast<size_t>(threads); ++cols) {
+        if (threads % cols != 0) continue;
+        const size_t rows = threads / cols;
+        if (cols > 1 && (p.N < cols * NR * W || p.narrow)) continue;
+        const double packing = static_cast<double>(rows) * p.N + static_cast<double>(cols) * p.M;
+        const double idle = rows > 1 && p.M < rows * MR ? 1e12 : 0;
+        if (best < 0 || packing + idle < best) best = packing + idle, all.rows = rows, all.cols = cols;
+    }
+    fastnn::run_tasks(threads, Parallel::task, &all);
+}
+
+}  // namespace

@@ -1,0 +1,215 @@
+// The losses: value of each row and gradient, in one pass over z where the loss allows it. Also softmax,
+// which shares its row with the cross-entropy. No targets are checked here: labels are in 0 .. O-1.
+//
+// A new point-wise loss is a struct (value and gradient on vectors) and a name in FASTNN_LOSSES; formulas and
+// sources stand in nn/losses.py.
+#pragma once
+
+#include "activations.hpp"
+#include "parallel.hpp"
+
+namespace {
+
+namespace losses {
+
+enum : int { kLabels = 1, kValues = 2 };
+
+FASTNN_INLINE V sign(V x) { return select(x == Real(0), V{}, select(x == x, copysign(broadcast(1), x), x)); }
+
+#define FASTNN_POINTWISE(name, value_, gradient_)                                                   \
+    struct name {                                                                                   \
+        static constexpr int targets = kValues;                                                     \
+        static FASTNN_INLINE V value(V z, V y, [[maybe_unused]] Real p) { return value_; }          \
+        static FASTNN_INLINE V gradient(V z, V y, [[maybe_unused]] Real p) { return gradient_; }    \
+        static void run(double p, size_t B, size_t O, const Real* z, const int64_t*, const Real* y, \
+                        const Real* weight, Real* value, Real* dz) {                                \
+            pointwise<name>(static_cast<Real>(p), B, O, z, y, weight, value, dz);                   \
+        }                                                                                           \
+    };
+
+template <class Loss>
+void pointwise(Real p, size_t B, size_t O, const Real* z, const Real* y, const Real* weight, Real* value,
+               Real* dz) {
+    if (O == 1) {  // vectors along the rows
+        for_vectors(B, [&](size_t i, auto lanes) {
+            const V zi = load(z + i, lanes), yi = load(y + i, lanes);
+            store(value + i, Loss::value(zi, yi, p), lanes);
+            store(dz + i, Loss::gradient(zi, yi, p) * load(weight + i, lanes), lanes);
+        });
+        return;
+    }
+    const Real scale = Real(1.0 / static_cast<double>(O));
+    for (size_t i = 0; i < B; ++i, z += O, y += O, dz += O) {
+        const V factor = broadcast(weight[i] * scale);
+        value[i] = scale * row_sum(O, [&](size_t j, auto lanes) {
+                       const V zj = load(z + j, lanes), yj = load(y + j, lanes);
+                       store(dz + j, Loss::gradient(zj, yj, p) * factor, lanes);
+                       return Loss::value(zj, yj, p);
+                   });
+    }
+}
+
+FASTNN_INLINE V huber_value(V z, V y, Real delta) {
+    const V r = abs(z - y);
+    return select(r <= delta, Real(0.5) * r * r, delta * (r - Real(0.5) * delta));
+}
+// log(1 + e^z) - q z and sigmoid(z) - q: both from the same e^-|z|, which the compiler computes once.
+FASTNN_INLINE V smoothed(V y, Real smoothing) { return y * (1 - smoothing) + Real(0.5) * smoothing; }
+
+FASTNN_POINTWISE(mse, (z - y) * (z - y), 2 * (z - y))
+FASTNN_POINTWISE(half_mse, Real(0.5) * (z - y) * (z - y), z - y)
+FASTNN_POINTWISE(mae, abs(z - y), sign(z - y))
+FASTNN_POINTWISE(huber, huber_value(z, y, p), min(broadcast(p), max(broadcast(-p), z - y)))
+FASTNN_POINTWISE(poisson, exp(z) - y * z, exp(z) - y)
+FASTNN_POINTWISE(binary_cross_entropy, max(V{}, z) - z * smoothed(y, p) + log1p(exp(-abs(z))),
+                 ::sigmoid(z) - smoothed(y, p))
+
+// e = exp(z - max z), padded with zeros to whole vectors; returns the sum. A NaN or an infinity in z makes it
+// NaN.
+FASTNN_INLINE Real exp_row(size_t O, const Real* z, Real largest, Real* e) {
+    return row_sum(O, [&](size_t j, auto lanes) {
+        const V v = keep(exp(load(z + j, lanes) - largest), lanes);
+        store(e + j, v);
+        return v;
+    });
+}
+FASTNN_INLINE Real* padded_row(size_t O) {
+    return static_cast<Real*>(fastnn::scratch(fastnn::kRow, (O + W) * sizeof(Real)));
+}
+
+// -sum q log softmax(z) = sum(q) log(sum e) - sum q (z - max z); gradient softmax * sum(q) - q.
+struct cross_entropy {
+    static constexpr int targets = kLabels | kValues;
+
+    static void run(double smoothing, size_t B, size_t O, const Real* z, const int64_t* labels, const Real* y,
+                    const Real* weight, Real* value, Real* dz) {
+        const double floor_ = smoothing / static_cast<double>(O);
+        const Real base = static_cast<Real>(floor_), peak = static_cast<Real>(1.0 - smoothing);
+        const Real mass_of_label = static_cast<Real>(floor_ * static_cast<double>(O) + (1.0 - smoothing));
+        share(B, 2.0 * static_cast<double>(O) + 10, W, [&](size_t begin, size_t end) {
+            Real* e = padded_row(O);
+            for (size_t i0 = begin; i0 < end; i0 += W) {
+                const size_t rows = end - i0 < W ? end - i0 : W;
+                Real total[W] = {}, mass[W] = {}, match[W] = {};
+                for (size_t r = 0; r < rows; ++r) {
+                    const size_t i = i0 + r;
+                    const Real* zi = z + i * O;
+                    Real* out = dz + i * O;
+                    const Real top = row_max(O, zi);
+                    total[r] = exp_row(O, zi, top, e);
+                    if (labels != nullptr) {
+                        const size_t label = static_cast<size_t>(labels[i]);
+                        mass[r] = mass_of_label;
+                        match[r] = peak * (zi[label] - top) + base * row_sum(O, [&](size_t j, auto lanes) {
+                                                                  return load(zi + j, lanes) - top;
+                                                              });
+                        const V scale = broadcast(weight[i] * (mass_of_label / total[r]));
+                        const V lift = broadcast(weight[i] * base);
+                        for_vectors(O, [&](size_t j, auto lanes) {
+                            store(out + j, load(e + j) * scale - lift, lanes);
+                        });
+                        out[label] -= weight[i] * peak;
+                    } else {
+                        const Real* yi = y + i * O;
+                        const auto q = [&](size_t j, auto lanes) {
+                            return load(yi + j, lanes) * peak + base;
+                        };
+                        mass[r] = row_sum(O, q);
+                        match[r] = row_sum(O, [&](size_t j, auto lanes) {
+                            return q(j, lanes) * (load(zi + j, lanes) - top);
+                        });
+                        const V scale = broadcast(mass[r] / total[r]), factor = broadcast(weight[i]);
+                        for_vectors(O, [&](size_t j, auto lanes) {
+                            store(out + j, (load(e + j) * scale - q(j, lanes)) * factor, lanes);
+                        });
+                    }
+                }
+                // the logarithms of W rows at once
+                for_vectors(rows, [&](size_t, auto lanes) {
+                    store(value + i0, log(load(total)) * load(mass) - load(match), lanes);
+                });
+            }
+        });
+    }
+};
+
+// max(0, 1 + max over j != y of z_j - z_y)
+struct hinge {
+    static constexpr int targets = kLabels;
+
+    static void run(double, size_t B, size_t O, const Real* z, const int64_t* labels, const Real*,
+                    const Real* weight, Real* value, Real* dz) {
+        for (size_t i = 0; i < B; ++i, z += O, dz += O) {
+            const size_t label = static_cast<size_t>(labels[i]);
+            const Real own = z[label];
+            for_vectors(O, [&](size_t j, auto lanes) { store(dz + j, V{}, lanes); });
+            // The first j of the largest margin; a NaN counts as the largest, as in NumPy.
+            size_t rival = label;
+            Real worst = -kInfinity;
+            for (size_t j = 0; j < O; ++j) {
+                if (j == label) continue;
+                const Real margin = z[j] - own + 1;
+                if (!(margin <= worst)) {
+                    worst = margin, rival = j;
+                    if (margin != margin) break;
+                }
+            }
+            value[i] = worst < 0 ? Real(0) : worst;
+            if (worst > 0) dz[rival] = weight[i], dz[label] = -weight[i];
+        }
+    }
+};
+
+}  // namespace losses
+
+#define FASTNN_LOSSES(X) \
+    X(mse) X(half_mse) X(mae) X(huber) X(poisson) X(binary_cross_entropy) X(cross_entropy) X(hinge)
+
+using LossLoop = void (*)(double parameter, size_t B, size_t O, const Real* z, const int64_t* labels,
+                          const Real* y, const Real* weight, Real* value, Real* dz);
+const LossLoop kLosses[] = {
+#define FASTNN_X(name) losses::name::run,
+    FASTNN_LOSSES(FASTNN_X)
+#undef FASTNN_X
+};
+const char* const kLossNames[] = {
+#define FASTNN_X(name) #name,
+    FASTNN_LOSSES(FASTNN_X)
+#undef FASTNN_X
+};
+const int kLossTargets[] = {
+#define FASTNN_X(name) losses::name::targets,
+    FASTNN_LOSSES(FASTNN_X)
+#undef FASTNN_X
+};
+
+// Softmax
+// -----------------------------------------------------------------------------------------------------
+
+void softmax_forward(size_t B, size_t O, const Real* z, Real* a) {
+    share(B, 1.5 * static_cast<double>(O) + 5, 1, [&](size_t begin, size_t end) {
+        Real* e = losses::padded_row(O);
+        for (size_t i = begin; i < end; ++i) {
+            const Real* zi = z + i * O;
+            Real* ai = a + i * O;
+            const V total = broadcast(losses::exp_row(O, zi, row_max(O, zi), e));
+            for_vectors(O, [&](size_t j, auto lanes) { store(ai + j, load(e + j) / total, lanes); });
+        }
+    });
+}
+
+void softmax_backward(size_t B, size_t O, const Real* a, const Real* da, Real* dz) {
+    share(B, 0.5 * static_cast<double>(O) + 5, 1, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i) {
+            const Real *ai = a + i * O, *di = da + i * O;
+            Real* out = dz + i * O;
+            const V mean = broadcast(
+                row_sum(O, [&](size_t j, auto lanes) { return load(ai + j, lanes) * load(di + j, lanes); }));
+            for_vectors(O, [&](size_t j, auto lanes) {
+                store(out + j, load(ai + j, lanes) * (load(di + j, lanes) - mean), lanes);
+            });
+        }
+    });
+}
+
+}  // namespace

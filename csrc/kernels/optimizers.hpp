@@ -1,0 +1,227 @@
+// The update rules and what surrounds them (clipping, penalties, decay), in one pass over w, g and the slots.
+//
+// A new rule is a struct here and a name in FASTNN_RULES; formulas and sources stand in optim/rules.py. The
+// constructor takes the coefficients in float64 and rounds once; operator() maps g to the step and updates
+// the slots.
+#pragma once
+
+#include "parallel.hpp"
+#include "table.hpp"
+
+namespace {
+
+namespace rules {
+
+FASTNN_INLINE V number(double x) { return broadcast(static_cast<Real>(x)); }
+
+struct sgd {
+    static constexpr int slots = 0, coefficients = 1;
+    V lr;
+    explicit sgd(const double* c) : lr(number(c[0])) {}
+    FASTNN_INLINE V operator()(V g, V*) const { return lr * g; }
+};
+
+struct momentum {
+    static constexpr int slots = 1, coefficients = 3;
+    V lr, beta, gain;
+    explicit momentum(const double* c) : lr(number(c[0])), beta(number(c[1])), gain(number(c[2])) {}
+    FASTNN_INLINE V operator()(V g, V* s) const {
+        s[0] = beta * s[0] + gain * g;
+        return lr * s[0];
+    }
+};
+
+struct nesterov {
+    static constexpr int slots = 1, coefficients = 2;
+    V lr, beta;
+    explicit nesterov(const double* c) : lr(number(c[0])), beta(number(c[1])) {}
+    FASTNN_INLINE V operator()(V g, V* s) const {
+        s[0] = beta * s[0] + g;
+        return lr * (g + beta * s[0]);
+    }
+};
+
+struct adagrad {
+    static constexpr int slots = 1, coefficients = 2;
+    V lr, epsilon;
+    explicit adagrad(const double* c) : lr(number(c[0])), epsilon(number(c[1])) {}
+    FASTNN_INLINE V operator()(V g, V* s) const {
+        s[0] = s[0] + g * g;
+        return lr * g / (sqrt(s[0]) + epsilon);
+    }
+};
+
+struct adadelta {
+    static constexpr int slots = 2, coefficients = 3;
+    V lr, rho, rest, epsilon;
+    explicit adadelta(const double* c)
+        : lr(number(c[0])), rho(number(c[1])), rest(number(1.0 - c[1])), epsilon(number(c[2])) {}
+    FASTNN_INLINE V operator()(V g, V* s) const {
+        s[0] = rho * s[0] + rest * g * g;
+        const V step = sqrt(s[1] + epsilon) / sqrt(s[0] + epsilon) * g;
+        s[1] = rho * s[1] + rest * step * step;
+        return lr * step;
+    }
+};
+
+struct rmsprop {
+    static constexpr int slots = 1, coefficients = 3;
+    V lr, rho, rest, epsilon;
+    explicit rmsprop(const double* c)
+        : lr(number(c[0])), rho(number(c[1])), rest(number(1.0 - c[1])), epsilon(number(c[2])) {}
+    FASTNN_INLINE V operator()(V g, V* s) const {
+        s[0] = rho * s[0] + rest * g * g;
+        return lr * g / (sqrt(s[0]) + epsilon);
+    }
+};
+
+struct adam {
+    static constexpr int slots = 2, coefficients = 5;
+    V lr, beta1, rest1, beta2, rest2, root, epsilon;
+    explicit adam(const double* c)
+        : lr(number(c[0])),
+          beta1(number(c[1])),
+          rest1(number(1.0 - c[1])),
+          beta2(number(c[2])),
+          rest2(number(1.0 - c[2])),
+          root(number(c[3])),
+          epsilon(number(c[4])) {}
+    FASTNN_INLINE V operator()(V g, V* s) const {
+        s[0] = beta1 * s[0] + rest1 * g;
+        s[1] = beta2 * s[1] + rest2 * g * g;
+        return lr * s[0] / (sqrt(s[1]) * root + epsilon);
+    }
+};
+
+struct amsgrad : adam {
+    static constexpr int slots = 3;
+    using adam::adam;
+    FASTNN_INLINE V operator()(V g, V* s) const {
+        s[0] = beta1 * s[0] + rest1 * g;
+        s[1] = beta2 * s[1] + rest2 * g * g;
+        s[2] = select(s[2] == s[2], max(s[2], s[1]), s[2]);  // NaN in either stays, as in np.maximum
+        return lr * s[0] / (sqrt(s[2]) * root + epsilon);
+    }
+};
+
+struct nadam {
+    static constexpr int slots = 2, coefficients = 6;
+    V lr_m, lr_g, beta1, rest1, beta2, rest2, root, epsilon;
+    explicit nadam(const double* c)
+        : lr_m(number(c[0])),
+          lr_g(number(c[1])),
+          beta1(number(c[2])),
+          rest1(number(1.0 - c[2])),
+          beta2(number(c[3])),
+          rest2(number(1.0 - c[3])),
+          root(number(c[4])),
+          epsilon(number(c[5])) {}
+    FASTNN_INLINE V operator()(V g, V* s) const {
+        s[0] = beta1 * s[0] + rest1 * g;
+        s[1] = beta2 * s[1] + rest2 * g * g;
+        return (lr_m * s[0] + lr_g * g) / (sqrt(s[1]) * root + epsilon);
+    }
+};
+
+}  // namespace rules
+
+#define FASTNN_RULES(X) \
+    X(sgd) X(momentum) X(nesterov) X(adagrad) X(adadelta) X(rmsprop) X(adam) X(amsgrad) X(nadam)
+
+// g <- clip(scale g, -limit, limit) + l1 sign(w) + l2 w: nothing to do (plain) in most trainings, and then
+// not done.
+template <class Rule, bool plain>
+void update_range(const Rule& rule, const fastnn::Adjustment& adjustment, size_t begin, size_t end, Real* w,
+                  const Real* g, Real* const* slots) {
+    const V scale = broadcast(static_cast<Real>(adjustment.scale));
+    const V limit = broadcast(static_cast<Real>(adjustment.limit));
+    const V l1 = broadcast(static_cast<Real>(adjustment.l1)),
+            l2 = broadcast(static_cast<Real>(adjustment.l2));
+    const V rest = broadcast(static_cast<Real>(1.0 - adjustment.shrink));
+    for_vectors(end - begin, [&](size_t k, auto lanes) {
+        const size_t i = begin + k;
+        V wi = load(w + i, lanes), gi = load(g + i, lanes), s[Rule::slots + 1];
+        FASTNN_UNROLL
+        for (int j = 0; j < Rule::slots; ++j) s[j] = load(slots[j] + i, lanes);
+        if constexpr (!plain) {
+            gi = min(limit, max(-limit, gi * scale));
+            gi += select(wi == Real(0), V{}, copysign(l1, wi)) + l2 * wi;
+            wi *= rest;
+        }
+        wi -= rule(gi, s);
+        store(w + i, wi, lanes);
+        FASTNN_UNROLL
+        for (int j = 0; j < Rule::slots; ++j) store(slots[j] + i, s[j], lanes);
+    });
+}
+
+template <class Rule>
+void update_all(const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
+                const Real* g, Real* const* slots) {
+    const Rule rule(coefficients);
+    const bool plain = adjustment.scale == 1.0 && adjustment.limit == __builtin_inf() &&
+                       adjustment.l1 == 0.0 && adjustment.l2 == 0.0 && adjustment.shrink == 0.0;
+    const auto range = plain ? update_range<Rule, true> : update_range<Rule, false>;
+    share(n, 0.15 + 0.1 * Rule::slots, kGrain,
+          [&](size_t begin, size_t end) { range(rule, adjustment, begin, end, w, g, slots); });
+}
+
+using Update = void (*)(const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
+                        const Real* g, Real* const* slots);
+const Update kUpdates[] = {
+#define FASTNN_X(name) update_all<rules::name>,
+    FASTNN_RULES(FASTNN_X)
+#undef FASTNN_X
+};
+const char* const kRuleNames[] = {
+#define FASTNN_X(name) #name,
+    FASTNN_RULES(FASTNN_X)
+#undef FASTNN_X
+};
+const int kRuleSlots[] = {
+#define FASTNN_X(name) rules::name::slots,
+    FASTNN_RULES(FASTNN_X)
+#undef FASTNN_X
+};
+const int kRuleCoefficients[] = {
+#define FASTNN_X(name) rules::name::coefficients,
+    FASTNN_RULES(FASTNN_X)
+#undef FASTNN_X
+};
+
+// Sum of g^2 in float64: chunks of fixed length, so that the order does not depend on the threads.
+double squared_norm(size_t n, const Real* g) {
+    constexpr size_t kPiece = 8192, H = FASTNN_VECTOR_BYTES / 8;
+    typedef double D __attribute__((vector_size(FASTNN_VECTOR_BYTES)));
+    typedef Real Half __attribute__((vector_size(H * sizeof(Real))));
+    const auto piece = [&](size_t begin, size_t end) {
+        D s[4] = {};
+        size_t i = begin;
+        for (; i + 4 * H <= end; i += 4 * H) {
+            FASTNN_UNROLL
+            for (size_t c = 0; c < 4; ++c) {
+                Half half;
+                __builtin_memcpy(&half, g + i + c * H, sizeof half);
+                const D d = __builtin_convertvector(half, D);
+                s[c] += d * d;
+            }
+        }
+        double rest = 0;
+        for (; i < end; ++i) rest += static_cast<double>(g[i]) * static_cast<double>(g[i]);
+        const D all = (s[0] + s[1]) + (s[2] + s[3]);
+        for (size_t j = 0; j < H; ++j) rest += all[j];
+        return rest;
+    };
+    const size_t pieces = (n + kPiece - 1) / kPiece;
+    if (pieces <= 1) return piece(0, n);
+    double* partial = static_cast<double*>(fastnn::scratch(fastnn::kRow, pieces * sizeof(double)));
+    share(pieces, kPiece * 0.12, 1, [&](size_t begin, size_t end) {
+        for (size_t p = begin; p < end; ++p)
+            partial[p] = piece(p * kPiece, p + 1 < pieces ? (p + 1) * kPiece : n);
+    });
+    double total = 0;
+    for (size_t p = 0; p < pieces; ++p) total += partial[p];
+    return total;
+}
+
+}  // namespace

@@ -1,0 +1,109 @@
+// The kernel table of one instruction set and one float type. Compiled once for each: FASTNN_ISA (the name in
+// C++), FASTNN_ISA_NAME (for people), FASTNN_FLOAT, FASTNN_VECTOR_BYTES. Exports that table and nothing else.
+#include "table.hpp"
+
+#include "gather.hpp"
+#include "losses.hpp"
+#include "norm.hpp"
+#include "optimizers.hpp"
+#include "random.hpp"
+
+namespace {
+
+void activation_forward(int activation, double alpha, size_t n, const Real* z, Real* a) {
+    share(n, 0.5, kGrain, [&](size_t begin, size_t end) {
+        kForward[activation](1, end - begin, z + begin, 0, nullptr, 0, a + begin, 0,
+                             static_cast<Real>(alpha));
+    });
+}
+
+void activation_backward(int activation, double alpha, size_t n, const Real* saved, const Real* da,
+                         Real* dz) {
+    share(n, 0.5, kGrain, [&](size_t begin, size_t end) {
+        kBackward[activation](1, end - begin, saved + begin, 0, da + begin, 0, dz + begin, 0,
+                              static_cast<Real>(alpha));
+    });
+}
+
+void loss(int loss, double parameter, size_t B, size_t O, const Real* z, const int64_t* labels,
+          const Real* values, const Real* weight, Real* value, Real* dz) {
+    kLosses[loss](parameter, B, O, z, labels, values, weight, value, dz);
+}
+
+void update(int rule, const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
+            const Real* g, Real* const* slots) {
+    kUpdates[rule](coefficients, adjustment, n, w, g, slots);
+}
+
+using Function = void (*)(size_t n, const Real* x, Real* out);
+const Function kFunctions[] = {
+#define FASTNN_X(name) function_loop<::name>,
+    FASTNN_FUNCTIONS(FASTNN_X)
+#undef FASTNN_X
+};
+const char* const kFunctionNames[] = {
+#define FASTNN_X(name) #name,
+    FASTNN_FUNCTIONS(FASTNN_X)
+#undef FASTNN_X
+};
+void function(int function, size_t n, const Real* x, Real* out) { kFunctions[function](n, x, out); }
+
+template <class A, size_t n>
+constexpr int length(A (&)[n]) {
+    return static_cast<int>(n);
+}
+
+}  // namespace
+
+namespace fastnn {
+namespace FASTNN_ISA {
+
+#if FASTNN_FLOAT
+extern const Table<float> float_table;
+const Table<float> float_table = {
+#else
+extern const Table<double> double_table;
+const Table<double> double_table = {
+#endif
+    FASTNN_ISA_NAME,
+    FASTNN_VECTOR_BYTES,
+    length(kActivationNames),
+    length(kLossNames),
+    length(kRuleNames),
+    length(kFunctionNames),
+    kActivationNames,
+    kLossNames,
+    kRuleNames,
+    kFunctionNames,
+    kRuleSlots,
+    kRuleCoefficients,
+    kLossTargets,
+    gather,
+    dense_forward,
+    dense_backward_input,
+    dense_backward_weights,
+    activation_forward,
+    activation_backward,
+    softmax_forward,
+    softmax_backward,
+    maxout_forward,
+    maxout_backward,
+    prelu_forward,
+    prelu_backward,
+    rrelu_forward,
+    rrelu_backward,
+    dropout,
+    batch_norm_forward,
+    batch_norm_predict,
+    batch_norm_backward,
+    layer_norm_forward,
+    layer_norm_backward,
+    normalize,
+    loss,
+    squared_norm,
+    update,
+    function,
+};
+
+}  // namespace FASTNN_ISA
+}  // namespace fastnn

@@ -1,0 +1,92 @@
+// The kernels of one instruction set and one float type: a struct of plain C function pointers.
+// No code, no Python, no SIMD. Filled by table.cpp, chosen by dispatch.cpp.
+//
+// The kernels and their meaning are those of backends/contract.py: rows are samples, C order, outputs are
+// overwritten and never read. B rows, I inputs, O outputs. `ld*` is the distance, in elements, between rows;
+// an array without one is contiguous. A kernel starts threads when its work is worth them, except when it is
+// called inside a parallel region: then it stays on its thread, so an engine may call it on sub-blocks.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace fastnn {
+
+struct Adjustment {
+    double scale, limit, l1, l2, shrink;  // see contract.py
+};
+
+struct RandomKey {
+    uint64_t seed, step;
+    uint32_t op;
+};
+
+enum Stored { kFloat32, kFloat64, kUint8 };  // what gather reads
+
+template <class T>
+struct Table {
+    const char* instruction_set;
+    int vector_bytes;
+
+    // The registries: a code is an index into these.
+    int activations, losses, rules, functions;
+    const char* const* activation_names;
+    const char* const* loss_names;
+    const char* const* rule_names;
+    const char* const* function_names;  // math.hpp
+    const int* rule_slots;
+    const int* rule_coefficients;
+    const int* loss_targets;  // bit 0: labels, bit 1: values
+
+    // x: (n, I), rows `stride` bytes apart, elements contiguous; out: (B, I)
+    void (*gather)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B, size_t I,
+                   T* out);
+
+    void (*dense_forward)(size_t B, size_t I, size_t O, const T* x, size_t ldx, const T* w, size_t ldw,
+                          const T* b, int activation, double alpha, T* z, size_t ldz, T* a, size_t lda);
+    void (*dense_backward_input)(size_t B, size_t I, size_t O, const T* dz, size_t lddz, const T* w,
+                                 size_t ldw, int activation, double alpha, const T* saved, size_t ldsaved,
+                                 T* dx, size_t lddx);
+    void (*dense_backward_weights)(size_t B, size_t I, size_t O, const T* x, size_t ldx, const T* dz,
+                                   size_t lddz, T* dw, size_t lddw, T* db);
+
+    void (*activation_forward)(int activation, double alpha, size_t n, const T* z, T* a);
+    void (*activation_backward)(int activation, double alpha, size_t n, const T* saved, const T* da, T* dz);
+
+    void (*softmax_forward)(size_t B, size_t O, const T* z, T* a);
+    void (*softmax_backward)(size_t B, size_t O, const T* a, const T* da, T* dz);
+    void (*maxout_forward)(size_t B, size_t O, size_t pieces, const T* z, T* a, int32_t* winner);
+    void (*maxout_backward)(size_t B, size_t O, size_t pieces, const int32_t* winner, const T* da, T* dz);
+    void (*prelu_forward)(size_t B, size_t O, const T* z, const T* slope, T* a);
+    void (*prelu_backward)(size_t B, size_t O, const T* z, const T* slope, const T* da, T* dz, T* dslope);
+    // Elements first .. first + n of the operation: a row slab draws the bits of its own rows.
+    void (*rrelu_forward)(size_t first, size_t n, const T* z, double lower, double upper, RandomKey key,
+                          T* a);
+    void (*rrelu_backward)(size_t first, size_t n, const T* z, double lower, double upper, RandomKey key,
+                           const T* da, T* dz);
+    void (*dropout)(size_t first, size_t n, const T* x, uint64_t threshold, double scale, RandomKey key,
+                    T* out);
+
+    void (*batch_norm_forward)(size_t B, size_t O, const T* x, const T* gamma, const T* beta, double momentum,
+                               double epsilon, T* running_mean, T* running_var, T* mean, T* inv_std, T* a);
+    void (*batch_norm_predict)(size_t B, size_t O, const T* x, const T* gamma, const T* beta, double epsilon,
+                               const T* running_mean, const T* running_var, T* a);
+    void (*batch_norm_backward)(size_t B, size_t O, const T* x, const T* gamma, const T* mean,
+                                const T* inv_std, const T* da, T* dx, T* dgamma, T* dbeta);
+    void (*layer_norm_forward)(size_t B, size_t O, const T* x, const T* gamma, const T* beta, double epsilon,
+                               T* mean, T* inv_std, T* a);
+    void (*layer_norm_backward)(size_t B, size_t O, const T* x, const T* gamma, const T* mean,
+                                const T* inv_std, const T* da, T* dx, T* dgamma, T* dbeta);
+    void (*normalize)(size_t B, size_t I, const T* x, const T* shift, const T* scale, T* a);
+
+    // One of labels (B,) and values (B, O) is null.
+    void (*loss)(int loss, double parameter, size_t B, size_t O, const T* z, const int64_t* labels,
+                 const T* values, const T* weight, T* value, T* dz);
+    double (*squared_norm)(size_t n, const T* g);
+    void (*update)(int rule, const double* coefficients, const Adjustment& adjustment, size_t n, T* w,
+                   const T* g, T* const* slots);
+
+    void (*function)(int function, size_t n, const T* x, T* out);  // math.hpp, for its tests
+};
+
+}  // namespace fastnn

@@ -1,0 +1,114 @@
+// OpenMP, when there is one, and per-thread scratch. See threads.hpp.
+#include "threads.hpp"
+
+#include <stdlib.h>
+
+#include <atomic>
+#include <new>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef _WIN32
+#include <malloc.h>
+#else
+#include <unistd.h>
+#endif
+
+namespace fastnn {
+namespace {
+
+std::atomic<int> g_threads{0};  // 0: the default
+
+#if defined(_OPENMP) && !defined(_WIN32)
+// The process that loaded us. A child forked from it never enters libgomp: no handler to install, nothing to
+// hang.
+const pid_t g_loaded_in = getpid();
+bool forked() { return getpid() != g_loaded_in; }  // 50 ns, paid only by work of 20 us or more
+#else
+bool forked() { return false; }
+#endif
+
+struct Buffer {
+    void* memory = nullptr;
+    size_t bytes = 0;
+    ~Buffer() { release(); }
+    void release() {
+#ifdef _WIN32
+        _aligned_free(memory);
+#else
+        free(memory);
+#endif
+        memory = nullptr;
+        bytes = 0;
+    }
+};
+thread_local Buffer t_buffers[kSlots];
+
+}  // namespace
+
+int threads() {
+    if (forked()) return 1;
+    int n = g_threads.load(std::memory_order_relaxed);
+#ifdef _OPENMP
+    if (n == 0) n = omp_get_max_threads();
+#endif
+    return n < 1 ? 1 : n;
+}
+
+void set_threads(int n) { g_threads.store(n, std::memory_order_relaxed); }
+
+int threads_for(double nanoseconds) {
+#ifdef _OPENMP
+    // Waking a spinning team and joining it costs 2 to 5 us: each thread gets at least 10 us of work.
+    if (nanoseconds < 20000.0 || omp_in_parallel()) return 1;
+    const int most = threads();
+    const double worth = nanoseconds / 10000.0;
+    return worth < most ? static_cast<int>(worth) : most;
+#else
+    (void)nanoseconds;
+    return 1;
+#endif
+}
+
+void run_tasks(int tasks, void (*task)(void*, int), void* context) {
+#ifdef _OPENMP
+    if (tasks > 1) {
+        bool out_of_memory = false;
+#pragma omp parallel num_threads(tasks)
+        {
+            // OpenMP may give fewer threads than asked for: the tasks are dealt out, not assumed.
+            const int team = omp_get_num_threads();
+            for (int t = omp_get_thread_num(); t < tasks; t += team) {
+                try {
+                    task(context, t);
+                } catch (const std::bad_alloc&) {
+#pragma omp atomic write
+                    out_of_memory = true;
+                }
+            }
+        }
+        if (out_of_memory) throw std::bad_alloc();
+        return;
+    }
+#endif
+    for (int t = 0; t < tasks; ++t) task(context, t);
+}
+
+void* scratch(Slot slot, size_t bytes) {
+    Buffer& buffer = t_buffers[slot];
+    if (buffer.bytes < bytes) {
+        buffer.release();
+        const size_t rounded = (bytes + 4095) & ~static_cast<size_t>(4095);
+#ifdef _WIN32
+        buffer.memory = _aligned_malloc(rounded, 64);
+#else
+        if (posix_memalign(&buffer.memory, 64, rounded) != 0) buffer.memory = nullptr;
+#endif
+        if (buffer.memory == nullptr) throw std::bad_alloc();
+        buffer.bytes = rounded;
+    }
+    return buffer.memory;
+}
+
+}  // namespace fastnn

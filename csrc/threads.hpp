@@ -1,0 +1,25 @@
+// How many threads a piece of work gets, and running it on them; scratch memory. No kernels, no Python.
+// Compiled once for the baseline: the per-instruction-set files only call it.
+#pragma once
+
+#include <stddef.h>
+
+namespace fastnn {
+
+// The most threads a kernel may use: set_threads, else OpenMP's default (OMP_NUM_THREADS, else the CPUs we
+// may run on), else 1. Always 1 in a forked child: libgomp's pool does not survive a fork and would hang.
+int threads();
+void set_threads(int n);  // n >= 1; 0: back to the default
+
+// Threads for work that takes about `nanoseconds` on one thread: 1 below 20 us, and inside a parallel region.
+int threads_for(double nanoseconds);
+
+// task(context, t) for t in 0 .. tasks-1, each on one thread. Rethrows std::bad_alloc.
+void run_tasks(int tasks, void (*task)(void*, int), void* context);
+
+// At least `bytes` of this thread's memory, 64-byte aligned, valid until the next call with that slot.
+// Throws std::bad_alloc.
+enum Slot { kPackA, kPackB, kRow, kSlots };
+void* scratch(Slot slot, size_t bytes);
+
+}  // namespace fastnn

@@ -1,0 +1,37 @@
+"""The `cython` backend: loops.py compiled ahead of time with the types of loops.pxd. ImportError if it was not.
+
+Compiled code would call a declared formula as a Python function for each element, which is slower than one
+NumPy expression for all of them: activations, point-wise losses and update rules stay vectorised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastnn.backends import _loops_cython, loops_table, reference
+from fastnn.backends.contract import Array
+
+_C_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double", np.dtype(np.uint8): "uint8_t"}
+
+
+def _gather(x: Array, rows: Array, out: Array) -> None:
+    if x.dtype in _C_NAMES and x.flags.aligned:
+        _loops_cython.gather[f"{_C_NAMES[x.dtype]}|{_C_NAMES[out.dtype]}"](x, rows, out)
+    else:
+        reference.gather(x, rows, out)
+
+
+@lru_cache(maxsize=None)  # picking the version by hand: Cython's own choice costs more than a small kernel
+def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
+    if name == "gather":
+        return _gather
+    if name == "random_bits":  # the one loop without floats
+        return _loops_cython.random_bits
+    return getattr(_loops_cython, name)[_C_NAMES[dtype]]
+
+
+KERNELS = loops_table.kernels(_find)

@@ -1,0 +1,459 @@
+"""Every kernel as explicit scalar loops, the way a textbook writes it. One file, three backends:
+
+- `python` runs it as it stands (`python_loops.py`),
+- `cython` compiles it ahead of time, with the C types of `loops.pxd` beside it (`cython_loops.py`),
+- `numba` compiles it at run time (`numba_jit.py`).
+
+Names and shapes are those of `contract.py`; `loops_table.py` turns the contract's arguments into these. Each
+inner loop walks along a row, so that memory is read in order and a compiler can vectorise it. A NaN goes
+through every comparison unharmed: `not x > y` is not `x <= y`.
+
+The formulas of activations, losses and update rules are not repeated here: the functions that need one are
+given it, and return the loop around it.
+"""
+
+from __future__ import annotations
+
+import math
+
+# Philox4x32 (see _random.py). Named, because a Python-syntax literal above 2^31 is an object to Cython.
+MULTIPLIER_0 = 0xD2511F53
+MULTIPLIER_1 = 0xCD9E8D57
+WEYL_0 = 0x9E3779B9
+WEYL_1 = 0xBB67AE85
+LOW = 0xFFFFFFFF
+
+
+def gather(x, rows, out):
+    B, I = out.shape[0], out.shape[1]
+    for i in range(B):
+        row = rows[i]
+        for k in range(I):
+            out[i, k] = x[row, k]
+
+
+# Dense ---------------------------------------------------------------------------------------------------
+
+
+def affine(x, w, b, z):
+    """z = x w + b"""
+    B, I, O = x.shape[0], w.shape[0], w.shape[1]
+    for i in range(B):
+        for o in range(O):
+            z[i, o] = b[o]
+        for k in range(I):
+            xk = x[i, k]
+            for o in range(O):
+                z[i, o] += xk * w[k, o]
+
+
+def backward_input(dz, w, dx):
+    """dx = dz w^T"""
+    B, I, O = dz.shape[0], w.shape[0], w.shape[1]
+    for i in range(B):
+        for k in range(I):
+            total = 0.0
+            for o in range(O):
+                total += dz[i, o] * w[k, o]
+            dx[i, k] = total
+
+
+def backward_weights(x, dz, dw, db):
+    """dw = x^T dz, db = column sums of dz"""
+    B, I, O = x.shape[0], x.shape[1], dz.shape[1]
+    for o in range(O):
+        db[o] = 0.0
+    for k in range(I):
+        for o in range(O):
+            dw[k, o] = 0.0
+    for i in range(B):
+        for o in range(O):
+            db[o] += dz[i, o]
+        for k in range(I):
+            xk = x[i, k]
+            for o in range(O):
+                dw[k, o] += xk * dz[i, o]
+
+
+# Activations ---------------------------------------------------------------------------------------------
+
+
+def activation_forward(value):
+    """The loop a = value(z, alpha)."""
+
+    def loop(alpha, z, a):
+        for i in range(z.shape[0]):
+            for j in range(z.shape[1]):
+                a[i, j] = value(z[i, j], alpha)
+
+    return loop
+
+
+def activation_backward(derivative):
+    """The loop dz = da * derivative(saved, alpha)."""
+
+    def loop(alpha, saved, da, dz):
+        for i in range(saved.shape[0]):
+            for j in range(saved.shape[1]):
+                dz[i, j] = da[i, j] * derivative(saved[i, j], alpha)
+
+    return loop
+
+
+def softmax_forward(z, a):
+    B, O = z.shape[0], z.shape[1]
+    for i in range(B):
+        top = z[i, 0]
+        for j in range(1, O):
+            if z[i, j] > top:
+                top = z[i, j]
+        for j in range(O):
+            a[i, j] = math.exp(z[i, j] - top)  # <= 1: never overflows
+        total = 0.0  # on its own, so that the order of the sum is the same where a is z
+        for j in range(O):
+            total += a[i, j]
+        scale = 1.0 / total
+        for j in range(O):
+            a[i, j] *= scale
+
+
+def softmax_backward(a, da, dz):
+    B, O = a.shape[0], a.shape[1]
+    for i in range(B):
+        total = 0.0
+        for j in range(O):
+            total += da[i, j] * a[i, j]
+        for j in range(O):
+            dz[i, j] = a[i, j] * (da[i, j] - total)
+
+
+def maxout_forward(z, a, winner):
+    B, O = a.shape[0], a.shape[1]
+    pieces = z.shape[1] // O
+    for i in range(B):
+        for o in range(O):
+            first = 0
+            best = z[i, o * pieces]
+            for p in range(1, pieces):
+                candidate = z[i, o * pieces + p]
+                # larger, or the first NaN
+                if candidate > best or (candidate != candidate and best == best):
+                    first = p
+                    best = candidate
+            winner[i, o] = first
+            a[i, o] = best
+
+
+def maxout_backward(winner, da, dz):
+    B, O = da.shape[0], da.shape[1]
+    pieces = dz.shape[1] // O
+    for i in range(B):
+        for o in range(O):
+            for p in range(pieces):
+                dz[i, o * pieces + p] = 0.0
+            dz[i, o * pieces + winner[i, o]] = da[i, o]
+
+
+def prelu_forward(z, slope, a):
+    B, O = z.shape[0], z.shape[1]
+    for i in range(B):
+        for j in range(O):
+            a[i, j] = z[i, j] if z[i, j] > 0 else slope[j] * z[i, j]
+
+
+def prelu_backward(z, slope, da, dz, dslope):
+    B, O = z.shape[0], z.shape[1]
+    for j in range(O):
+        dslope[j] = 0.0
+    for i in range(B):
+        for j in range(O):
+            negative = 0.0 if z[i, j] > 0 else z[i, j]
+            dslope[j] += da[i, j] * negative
+            dz[i, j] = da[i, j] if z[i, j] > 0 else slope[j] * da[i, j]
+
+
+# Random --------------------------------------------------------------------------------------------------
+
+
+def random_bits(seed_low, seed_high, step_low, step_high, op, bits):
+    """bits (4 n,) uint32: the words of blocks 0 .. n-1, four a block.
+
+    Every word is masked to 32 bits, so the products may be Python's integers or wrap around at 64 bits.
+    """
+    for block in range(bits.shape[0] // 4):
+        c0, c1, c2, c3 = block & LOW, op, step_low, step_high
+        k0, k1 = seed_low, seed_high
+        for _ in range(7):
+            p0 = c0 * MULTIPLIER_0
+            p1 = c2 * MULTIPLIER_1
+            c0 = ((p1 >> 32) & LOW) ^ c1 ^ k0
+            c1 = p1 & LOW
+            c2 = ((p0 >> 32) & LOW) ^ c3 ^ k1
+            c3 = p0 & LOW
+            k0 = (k0 + WEYL_0) & LOW
+            k1 = (k1 + WEYL_1) & LOW
+        bits[4 * block] = c0
+        bits[4 * block + 1] = c1
+        bits[4 * block + 2] = c2
+        bits[4 * block + 3] = c3
+
+
+def dropout(x, bits, threshold, scale, out):
+    B, O = x.shape[0], x.shape[1]
+    for i in range(B):
+        for j in range(O):
+            out[i, j] = x[i, j] * scale if bits[i, j] >= threshold else 0.0
+
+
+def rrelu_forward(z, lower, width, bits, a):
+    B, O = z.shape[0], z.shape[1]
+    for i in range(B):
+        for j in range(O):
+            slope = lower + width * bits[i, j]
+            a[i, j] = z[i, j] if z[i, j] > 0 else slope * z[i, j]
+
+
+def rrelu_backward(z, lower, width, bits, da, dz):
+    B, O = z.shape[0], z.shape[1]
+    for i in range(B):
+        for j in range(O):
+            slope = lower + width * bits[i, j]
+            dz[i, j] = da[i, j] if z[i, j] > 0 else slope * da[i, j]
+
+
+# Normalisation: `share` is 1 / B over columns and 1 / O over rows ----------------------------------------
+
+
+def batch_norm_forward(x, gamma, beta, momentum, epsilon, share, unbias, running_mean, running_var, mean, inv_std, a):
+    """`unbias` is B / (B - 1), and 1 for one row."""
+    B, O = x.shape[0], x.shape[1]
+    for j in range(O):
+        mean[j] = 0.0
+        inv_std[j] = 0.0  # holds the variance first
+    for i in range(B):
+        for j in range(O):
+            mean[j] += x[i, j]
+    for j in range(O):
+        mean[j] *= share
+    for i in range(B):
+        for j in range(O):
+            centred = x[i, j] - mean[j]
+            inv_std[j] += centred * centred
+    for j in range(O):
+        var = inv_std[j] * share
+        running_mean[j] = momentum * running_mean[j] + (1.0 - momentum) * mean[j]
+        running_var[j] = momentum * running_var[j] + (1.0 - momentum) * (var * unbias)
+        inv_std[j] = 1.0 / math.sqrt(var + epsilon)
+    for i in range(B):
+        for j in range(O):
+            a[i, j] = gamma[j] * ((x[i, j] - mean[j]) * inv_std[j]) + beta[j]
+
+
+def batch_norm_predict(x, gamma, beta, epsilon, running_mean, running_var, a):
+    B, O = x.shape[0], x.shape[1]
+    for i in range(B):
+        for j in range(O):
+            inv_std = 1.0 / math.sqrt(running_var[j] + epsilon)
+            a[i, j] = gamma[j] * ((x[i, j] - running_mean[j]) * inv_std) + beta[j]
+
+
+def batch_norm_backward(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta):
+    B, O = x.shape[0], x.shape[1]
+    for j in range(O):
+        dgamma[j] = 0.0
+        dbeta[j] = 0.0
+    for i in range(B):
+        for j in range(O):
+            dgamma[j] += da[i, j] * ((x[i, j] - mean[j]) * inv_std[j])
+            dbeta[j] += da[i, j]
+    for i in range(B):
+        for j in range(O):
+            x_hat = (x[i, j] - mean[j]) * inv_std[j]
+            dx[i, j] = gamma[j] * inv_std[j] * (da[i, j] - (dbeta[j] + x_hat * dgamma[j]) * share)
+
+
+def layer_norm_forward(x, gamma, beta, epsilon, share, mean, inv_std, a):
+    B, O = x.shape[0], x.shape[1]
+    for i in range(B):
+        total = 0.0
+        for j in range(O):
+            total += x[i, j]
+        centre = total * share
+        total = 0.0
+        for j in range(O):
+            centred = x[i, j] - centre
+            total += centred * centred
+        scale = 1.0 / math.sqrt(total * share + epsilon)
+        mean[i] = centre
+        inv_std[i] = scale
+        for j in range(O):
+            a[i, j] = gamma[j] * ((x[i, j] - centre) * scale) + beta[j]
+
+
+def layer_norm_backward(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta):
+    B, O = x.shape[0], x.shape[1]
+    for j in range(O):
+        dgamma[j] = 0.0
+        dbeta[j] = 0.0
+    for i in range(B):
+        centre = mean[i]
+        scale = inv_std[i]
+        total = 0.0
+        product = 0.0
+        for j in range(O):
+            x_hat = (x[i, j] - centre) * scale
+            dgamma[j] += da[i, j] * x_hat
+            dbeta[j] += da[i, j]
+            total += da[i, j] * gamma[j]
+            product += da[i, j] * gamma[j] * x_hat
+        total *= share
+        product *= share
+        for j in range(O):
+            x_hat = (x[i, j] - centre) * scale
+            dx[i, j] = scale * (da[i, j] * gamma[j] - total - x_hat * product)
+
+
+def normalize(x, shift, scale, a):
+    B, I = x.shape[0], x.shape[1]
+    for i in range(B):
+        for k in range(I):
+            a[i, k] = (x[i, k] - shift[k]) * scale[k]
+
+
+# Learning ------------------------------------------------------------------------------------------------
+
+
+def pointwise_loss(value_of, gradient_of):
+    """The loop value = mean over the outputs of value_of(z, y, parameter), dz = weight * its gradient.
+
+    `share` is 1 / O.
+    """
+
+    def loop(parameter, share, z, y, weight, value, dz):
+        for i in range(z.shape[0]):
+            total = 0.0
+            scale = weight[i] * share
+            for j in range(z.shape[1]):
+                total += value_of(z[i, j], y[i, j], parameter)
+                dz[i, j] = scale * gradient_of(z[i, j], y[i, j], parameter)
+            value[i] = total * share
+
+    return loop
+
+
+def cross_entropy_labels(smoothing, share, z, y, weight, value, dz):
+    """Targets q = smoothing / O, and 1 - smoothing more at the label. `share` is 1 / O."""
+    B, O = z.shape[0], z.shape[1]
+    rest = smoothing * share
+    for i in range(B):
+        top = z[i, 0]
+        for j in range(1, O):
+            if z[i, j] > top:
+                top = z[i, j]
+        total = 0.0
+        inner = 0.0  # of q and z - top
+        for j in range(O):
+            shifted = z[i, j] - top
+            e = math.exp(shifted)
+            dz[i, j] = e
+            total += e
+            inner += rest * shifted
+        label = y[i]
+        inner += (1.0 - smoothing) * (z[i, label] - top)
+        value[i] = math.log(total) - inner
+        scale = 1.0 / total
+        for j in range(O):
+            dz[i, j] = weight[i] * (dz[i, j] * scale - rest)
+        dz[i, label] -= weight[i] * (1.0 - smoothing)
+
+
+def cross_entropy_values(smoothing, share, z, y, weight, value, dz):
+    """Targets q = (1 - smoothing) y + smoothing / O. `share` is 1 / O."""
+    B, O = z.shape[0], z.shape[1]
+    rest = smoothing * share
+    for i in range(B):
+        top = z[i, 0]
+        for j in range(1, O):
+            if z[i, j] > top:
+                top = z[i, j]
+        total = 0.0
+        inner = 0.0  # of q and z - top
+        mass = 0.0  # sum of q: 1 for a distribution, up to rounding
+        for j in range(O):
+            shifted = z[i, j] - top
+            e = math.exp(shifted)
+            q = y[i, j] * (1.0 - smoothing) + rest
+            dz[i, j] = e
+            total += e
+            inner += q * shifted
+            mass += q
+        value[i] = math.log(total) * mass - inner
+        scale = mass / total
+        for j in range(O):
+            q = y[i, j] * (1.0 - smoothing) + rest
+            dz[i, j] = weight[i] * (dz[i, j] * scale - q)
+
+
+def hinge(z, y, weight, value, dz):
+    B, O = z.shape[0], z.shape[1]
+    for i in range(B):
+        label = y[i]
+        right = z[i, label]
+        rival = -1
+        worst = right * 0.0
+        for j in range(O):
+            dz[i, j] = 0.0
+            if j != label:
+                margin = z[i, j] - right + 1.0
+                # the first, a larger one, or the first NaN
+                if rival < 0 or margin > worst or (margin != margin and worst == worst):
+                    rival = j
+                    worst = margin
+        value[i] = 0.0 if worst < 0 or rival < 0 else worst
+        if rival >= 0 and worst > 0:
+            dz[i, rival] = weight[i]
+            dz[i, label] = -weight[i]
+
+
+def squared_norm(g):
+    total = 0.0  # float64 in every backend
+    for i in range(g.shape[0]):
+        element = 1.0 * float(g[i])
+        total += element * element
+    return total
+
+
+def element(slots, i):
+    """The i-th number of every slot."""
+    return tuple([slot[i] for slot in slots])
+
+
+def store(slots, i, numbers):
+    for slot, number in zip(slots, numbers):  # noqa: B905  (numba's zip takes no `strict`)
+        slot[i] = number
+
+
+def update(formula):
+    """The loop of one optimizer step: see contract.Adjustment."""
+
+    def loop(coefficients, scale, limit, l1, l2, shrink, w, g, slots):
+        for i in range(w.shape[0]):
+            gradient = g[i] * scale
+            if gradient > limit:
+                gradient = limit
+            elif gradient < -limit:
+                gradient = -limit
+            if l1 != 0:
+                if w[i] > 0:
+                    gradient += l1
+                elif w[i] < 0:
+                    gradient -= l1
+                else:
+                    gradient += w[i]  # 0, or NaN
+            if l2 != 0:
+                gradient += l2 * w[i]
+            delta, numbers = formula(gradient, element(slots, i), coefficients)
+            store(slots, i, numbers)
+            w[i] = (1.0 - shrink) * w[i] - delta
+
+    return loop

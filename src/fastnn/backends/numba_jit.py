@@ -1,0 +1,134 @@
+"""The `numba` backend: loops.py and the declared formulas, compiled at run time. ImportError without numba.
+
+Nothing is written twice. numba differs from NumPy in two ways that matter for a formula, and `_for_numba`
+gives it a copy of the function with both put right:
+
+- a Python float in an expression with a float32 is a float64 to numba, where NumPy lets it take the array's
+  dtype (NEP 50): the copy's constants have the dtype;
+- `np.where` of scalars is a new 0-d array to numba, and `erf` is written for arrays: the copy has scalar ones.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+from numba.extending import overload
+
+from fastnn.backends import loops, loops_table, reference
+from fastnn.backends.contract import Array
+from fastnn.nn import special
+
+# Sums may be reordered, which is what lets a dot product use vector registers, and a * b + c may be one
+# rounding. Not `nnan` and `ninf`: they would let the compiler drop what a NaN or an infinity must do.
+_LOOP_MATH = {"reassoc", "contract", "nsz"}
+# A formula is evaluated as it is written.
+_FORMULA_MATH = {"contract"}
+
+
+@numba.njit
+def _where(condition, yes, no):
+    return yes if condition else no
+
+
+@numba.njit
+def _erf(x):
+    return math.erf(x)
+
+
+_numpy = types.ModuleType("numpy")  # NumPy as a formula on scalars should see it
+_numpy.__dict__.update(np.__dict__, where=_where)
+_STAND_INS: dict[Any, Any] = {np: _numpy, special.erf: _erf}
+
+
+def _for_numba(value: Any, dtype: np.dtype) -> Any:
+    """What stands in for a constant or global `value` of a function that works in `dtype`."""
+    if isinstance(value, float):
+        return dtype.type(value)
+    if isinstance(value, types.ModuleType | types.FunctionType) and value in _STAND_INS:
+        return _STAND_INS[value]
+    if isinstance(value, types.FunctionType):
+        return _formula(value, dtype)
+    return value
+
+
+def _copy(function: types.FunctionType, dtype: np.dtype) -> types.FunctionType:
+    code = function.__code__
+    used = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
+    return types.FunctionType(
+        code.replace(co_consts=tuple(_for_numba(constant, dtype) for constant in code.co_consts)),
+        function.__globals__ | {name: _for_numba(value, dtype) for name, value in used.items()},
+        function.__name__,
+        function.__defaults__,
+        tuple(types.CellType(_for_numba(cell.cell_contents, dtype)) for cell in function.__closure__ or ()),
+    )
+
+
+@lru_cache(maxsize=None)
+def _formula(function: types.FunctionType, dtype: np.dtype) -> Any:
+    return numba.njit(_copy(function, dtype), fastmath=_FORMULA_MATH, nogil=True)
+
+
+@lru_cache(maxsize=None)
+def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
+    if name == "gather":
+        return _gather
+    if name == "squared_norm":  # in float64, whatever the gradient is
+        dtype = np.dtype(np.float64)
+    options = dict(fastmath=_LOOP_MATH, nogil=True)
+    function = _copy(getattr(loops, name), dtype)
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:  # no directory to cache in can be written
+        return numba.njit(function, **options)
+
+
+@lru_cache(maxsize=None)
+def _around(name: str, dtype: np.dtype, formulas: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
+    loop = getattr(loops, name)(*formulas)  # its formulas are in its closure
+    return numba.njit(_copy(loop, dtype), fastmath=_LOOP_MATH, nogil=True)
+
+
+@overload(loops.element)
+def _element(slots, i):
+    source = "".join(f"slots[{k}][i], " for k in range(len(slots)))
+    return eval(f"lambda slots, i: ({source})")
+
+
+@overload(loops.store)
+def _store(slots, i, numbers):
+    body = "".join(f"    slots[{k}][i] = numbers[{k}]\n" for k in range(len(slots))) or "    pass\n"
+    namespace: dict[str, Any] = {}
+    exec(f"def store(slots, i, numbers):\n{body}", namespace)
+    return namespace["store"]
+
+
+_STAND_INS[loops.element] = loops.element  # compiled by their overloads
+_STAND_INS[loops.store] = loops.store
+
+
+_STORED = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8))  # others go through NumPy
+
+
+@lru_cache(maxsize=None)
+def _gather_of(stored: np.dtype, contiguous: bool, out: np.dtype) -> Callable[..., Any]:
+    """One version for every layout but C order: numba would compile one for each, and for read-only rows again."""
+    x = numba.types.Array(numba.from_dtype(stored), 2, "C" if contiguous else "A", readonly=True)
+    rows = numba.types.Array(numba.int64, 1, "C", readonly=True)
+    signature = numba.void(x, rows, numba.from_dtype(out)[:, ::1])
+    return numba.njit(signature, nogil=True)(loops.gather)
+
+
+def _gather(x: Array, rows: Array, out: Array) -> None:
+    if x.dtype in _STORED and x.flags.aligned:
+        _gather_of(x.dtype, x.flags.c_contiguous, out.dtype)(x, rows, out)
+    else:
+        reference.gather(x, rows, out)
+
+
+KERNELS = loops_table.kernels(_find, _around)

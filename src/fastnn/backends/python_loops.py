@@ -1,0 +1,21 @@
+"""The `python` backend: loops.py, interpreted. For reading, and for the slow end of the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.backends import loops, loops_table
+
+
+def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
+    return getattr(loops, name)
+
+
+def _around(name: str, dtype: np.dtype, formulas: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
+    return getattr(loops, name)(*formulas)
+
+
+KERNELS = loops_table.kernels(_find, _around)

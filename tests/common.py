@@ -1,0 +1,82 @@
+"""What several test files share: the backends to run on, small data, one explicit gradient. No assertions."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import warnings
+
+import numpy as np
+
+import fastnn
+from fastnn import Sequential, Trainer, backends, nn, optim
+from fastnn.backends.contract import Backend
+
+BACKENDS = backends.available()
+VECTORISED = [name for name in BACKENDS if name != "python"]  # fast enough for whole fits
+OTHERS = [name for name in VECTORISED if name != "numpy"]  # to be compared with numpy
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", fastnn.FallbackWarning)
+    AUTOMATIC = backends.resolve().name
+ENGINES = list(dict.fromkeys(("numpy", AUTOMATIC)))  # the Python engine, and the one users get
+
+LAYERS = [kind for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
+LAYERS.remove(nn.Layer)
+ARGUMENTS = {nn.Dense: (4,), nn.Activation: ("tanh",)}  # of layers that need some
+
+
+def make_layer(kind: type[nn.Layer]) -> nn.Layer:
+    return kind(*ARGUMENTS.get(kind, ()))
+
+
+def features(rows: int = 7, inputs: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(rows, inputs))
+
+
+def targets(loss: fastnn.nn.losses.Loss, rows: int, outputs: int, kind: str | None = None, seed: int = 1) -> np.ndarray:
+    """Targets of that kind ("labels" or "values") for the loss; None: the first kind it takes."""
+    rng = np.random.default_rng(seed)
+    if (kind or loss.targets[0]) == "labels":
+        return rng.integers(0, outputs, rows)
+    if loss.link == "softmax":
+        return rng.dirichlet(np.ones(outputs), rows)
+    low, high = loss.y_range
+    if np.isfinite(high):
+        return rng.uniform(low, high, (rows, outputs))
+    return np.maximum(rng.normal(size=(rows, outputs)) * 2, low)
+
+
+def stir(model: Sequential, seed: int = 2) -> Sequential:
+    """Move every trainable parameter off its initial value: no bias is 0, no gamma 1."""
+    rng = np.random.default_rng(seed)
+    for tensor in model.plan.tensors:
+        if tensor.trainable:
+            model.state.views[tensor.name][...] += 0.3 * rng.normal(size=tensor.shape)
+    return model
+
+
+def build(*layers: nn.Layer, inputs: int = 3, dtype: type = np.float64, seed: int = 0) -> Sequential:
+    return stir(Sequential(layers, dtype=dtype).build(inputs, seed=seed))
+
+
+def parameters(model: Sequential) -> dict[str, np.ndarray]:
+    """A copy of everything training changes, by name."""
+    return {name: view.copy() for name, view in model.state.views.items()}
+
+
+def gradient(model: Sequential, X, y, loss, backend: str | Backend = "numpy", **fit) -> dict[str, np.ndarray]:
+    """The gradient as a user can see it: what one full-batch step of plain descent with rate 1 takes away."""
+    before = parameters(model)
+    settings = {key: fit.pop(key) for key in ("clip_norm", "clip_value", "optimizer", "seed") if key in fit}
+    trainer = Trainer(model, loss, **{"optimizer": optim.SGD(1.0), "seed": 0, "backend": backend, **settings})
+    trainer.fit(X, y, epochs=1, batch_size="full", verbose=False, **fit)
+    trainable = {tensor.name for tensor in model.plan.tensors if tensor.trainable}
+    taken = {name: before[name] - view for name, view in model.state.views.items() if name in trainable}
+    for name, view in model.state.views.items():
+        view[...] = before[name]
+    return taken
+
+
+def hyper_parameters(kind: type) -> list[dataclasses.Field]:
+    """The numeric fields of an optimizer or a schedule that have a range."""
+    return [item for item in dataclasses.fields(kind) if item.metadata]

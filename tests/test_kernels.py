@@ -1,0 +1,390 @@
+"""Every kernel of every backend against the float64 reference, within a bound derived from the operation.
+
+Outputs start as NaN, every array lies one element off alignment between two guards of NaN, and sizes sit around
+the vector widths. Whatever the registries hold is tested: nothing is listed here a second time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kernel_cases
+import numpy as np
+import pytest
+from conftest import backend_parameters
+from kernel_cases import ADJUSTMENTS, Case, InOut, Out
+
+from fastnn.backends import reference
+from fastnn.backends.contract import Kernels
+from fastnn.nn.activations import ACTIVATIONS
+from fastnn.nn.losses import LOSSES
+from fastnn.optim.rules import RULES
+
+BACKENDS = pytest.mark.parametrize("backend, kernels", backend_parameters())
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+KERNELS = tuple(Kernels.__dataclass_fields__)
+
+# (B, I, O) around the vector widths 4, 8, 16 and the register tiles above them, and no rows at all
+SHAPES = [
+    (1, 1, 1),
+    (1, 8, 7),
+    (2, 3, 5),
+    (7, 9, 8),
+    (8, 7, 9),
+    (9, 15, 16),
+    (15, 16, 17),
+    (16, 17, 15),
+    (17, 33, 1),
+    (33, 16, 67),
+    (67, 67, 33),
+    (0, 9, 7),
+]
+FEW_SHAPES = [(1, 8, 7), (9, 15, 17), (16, 5, 67)]
+INTERPRETED = 4000  # multiplications: the largest case for the python backend
+
+# Output -> input it may share memory with, as the contract says
+ALIASES = {
+    "dense_forward": ("z", "a"),
+    "activation_forward": ("a", "z"),
+    "activation_backward": ("dz", "da"),
+    "softmax_forward": ("a", "z"),
+    "softmax_backward": ("dz", "da"),
+    "prelu_backward": ("dz", "da"),
+    "dropout": ("out", "x"),
+    "batch_norm_backward": ("dx", "da"),
+    "layer_norm_backward": ("dx", "da"),
+    "normalize": ("a", "x"),
+}
+
+
+class Draw:
+    """Standard normal arrays in a dtype."""
+
+    def __init__(self, dtype, seed=0):
+        self.dtype, self.rng = np.dtype(dtype), np.random.default_rng(seed)
+
+    def __call__(self, *shape):
+        return self.rng.standard_normal(shape).astype(self.dtype)
+
+
+GUARD = 19  # elements on each side; odd, so that the array between is aligned to nothing but its elements
+
+
+class Guarded:
+    """Arrays between guards, which must be as they were when the kernel is done."""
+
+    def __init__(self):
+        self.buffers = []
+
+    def __call__(self, value: np.ndarray) -> np.ndarray:
+        buffer = np.full(value.size + 2 * GUARD, np.nan if value.dtype.kind == "f" else -77, value.dtype)
+        view = buffer[GUARD : GUARD + value.size].reshape(value.shape)
+        view[...] = value
+        self.buffers.append(buffer)
+        return view
+
+    def check(self):
+        for buffer in self.buffers:
+            clean = np.full(GUARD, np.nan if buffer.dtype.kind == "f" else -77, buffer.dtype)
+            np.testing.assert_array_equal(buffer[:GUARD], clean, "written before the buffer")
+            np.testing.assert_array_equal(buffer[-GUARD:], clean, "written behind the buffer")
+
+
+def call(kernels: Kernels, name: str, case: Case, dtype, alias: tuple[str, str] | None = None) -> dict[str, Any]:
+    """Runs a kernel on fresh guarded copies of the case's arguments. Returns them all, and the result."""
+    guarded, made, inputs = Guarded(), {}, {}
+
+    def make(argument):
+        if isinstance(argument, Out):
+            kind = np.dtype(argument.dtype or dtype)
+            return guarded(np.full(argument.shape, np.nan if kind.kind == "f" else -1, kind))
+        if isinstance(argument, InOut):
+            return guarded(argument.value.astype(dtype))
+        if isinstance(argument, tuple) and argument and isinstance(argument[0], InOut):
+            return tuple(make(each) for each in argument)
+        if isinstance(argument, np.ndarray):
+            return guarded(argument.astype(dtype) if argument.dtype.kind == "f" else argument)
+        return argument
+
+    for key, argument in case.arguments.items():
+        made[key] = make(argument)
+    if alias is not None:
+        made[alias[0]] = made[alias[1]]
+    for key, argument in case.arguments.items():
+        if isinstance(argument, np.ndarray) and (alias is None or key not in alias):
+            inputs[key] = made[key].copy()
+    result = getattr(kernels, name)(*made.values())
+    guarded.check()
+    for key, before in inputs.items():
+        np.testing.assert_array_equal(made[key], before, f"input {key} changed")
+    return made | {"result": result}
+
+
+def outputs_of(case: Case) -> list[str]:
+    written = [
+        key
+        for key, argument in case.arguments.items()
+        if isinstance(argument, Out | InOut)
+        or (isinstance(argument, tuple) and any(isinstance(a, InOut) for a in argument))
+    ]
+    return written or ["result"]
+
+
+def assert_close(got, want, magnitude, dtype, what: str):
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape, what
+    if got.dtype.kind != "f":
+        np.testing.assert_array_equal(got, want, what)
+        return
+    np.testing.assert_array_equal(
+        np.isnan(got), np.isnan(want), f"{what}: NaN where there should be none, or the reverse"
+    )
+    # both sides round: this backend in its dtype, the oracle in float64
+    magnitude = np.nan_to_num(magnitude, nan=0.0)  # where an input is NaN, the mask above has said it all
+    bound = magnitude * (np.finfo(dtype).eps + np.finfo(np.float64).eps) + (magnitude > 0) * np.finfo(dtype).tiny
+    error = np.where(np.isnan(want), 0.0, np.abs(got.astype(np.float64) - want))
+    worst = np.argmax(error - bound) if error.size else 0
+    assert np.all(error <= bound), (
+        f"{what}: off by {error.flat[worst]:.3g} where {np.broadcast_to(bound, error.shape).flat[worst]:.3g} is allowed "
+        f"(got {got.flat[worst]!r}, expected {want.flat[worst]!r}, index {np.unravel_index(worst, error.shape)})"
+    )
+
+
+def check(kernels: Kernels, name: str, case: Case, dtype) -> dict[str, Any]:
+    """The kernel against the reference in float64 on the very same numbers."""
+    got = call(kernels, name, case, dtype)
+    want = call(reference.KERNELS, name, case, np.float64)
+    terms = case.terms(want)
+    for output in outputs_of(case):
+        if output not in terms:
+            continue
+        pairs = [(got[output], want[output], terms[output])]
+        if isinstance(got[output], tuple):
+            pairs = list(zip(got[output], want[output], terms[output], strict=True))
+        for mine, theirs, magnitude in pairs:
+            assert_close(mine, theirs, magnitude, dtype, output)
+    return got
+
+
+def skip_what_is_too_slow(backend: str, shape: tuple[int, int, int]) -> None:
+    if backend == "python" and shape[0] * shape[1] * shape[2] > INTERPRETED:
+        pytest.skip("interpreted loops are tested on small arrays only")
+
+
+def shapes(which):
+    return pytest.mark.parametrize("shape", which, ids=lambda s: "x".join(map(str, s)))
+
+
+NEED_ROWS = ("batch_norm_forward", "batch_norm_backward")  # the mean of no rows is not a number
+
+
+def test_every_kernel_has_a_case():
+    missing = [name for name in KERNELS if not hasattr(kernel_cases, name)]
+    assert missing == []
+
+
+@BACKENDS
+@DTYPES
+@shapes(SHAPES)
+@pytest.mark.parametrize("name", [name for name in KERNELS if name != "dense_forward"])
+def test_parity(name, shape, dtype, backend, kernels):
+    skip_what_is_too_slow(backend, shape)
+    if shape[0] == 0 and name in NEED_ROWS:
+        pytest.skip("needs at least one row")
+    check(kernels, name, getattr(kernel_cases, name)(Draw(dtype), *shape), dtype)
+
+
+def check_dense_forward(kernels, activation, shape, dtype):
+    """z against the oracle; a against the formula at the z that the kernel itself found."""
+    case = kernel_cases.dense_forward(Draw(dtype), *shape, activation=activation)
+    got = check(kernels, "dense_forward", case, dtype)
+    z = got["z"].astype(np.float64)
+    want = np.asarray(activation.value(z, activation.alpha), np.float64)
+    assert_close(got["a"], want, kernel_cases._near(activation, z, want), dtype, "a")
+
+
+@BACKENDS
+@DTYPES
+@shapes(SHAPES)
+def test_dense_forward(shape, dtype, backend, kernels):
+    skip_what_is_too_slow(backend, shape)
+    check_dense_forward(kernels, ACTIVATIONS["tanh"], shape, dtype)
+
+
+@BACKENDS
+@DTYPES
+@shapes([(1, 5, 7), (9, 3, 17)])
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=str)
+class TestEveryActivation:
+    def test_forward(self, activation, shape, dtype, backend, kernels):
+        check(kernels, "activation_forward", kernel_cases.activation_forward(Draw(dtype), *shape, activation), dtype)
+
+    def test_backward(self, activation, shape, dtype, backend, kernels):
+        check(kernels, "activation_backward", kernel_cases.activation_backward(Draw(dtype), *shape, activation), dtype)
+
+    def test_dense_forward(self, activation, shape, dtype, backend, kernels):
+        check_dense_forward(kernels, activation, shape, dtype)
+
+    def test_dense_backward_input(self, activation, shape, dtype, backend, kernels):
+        case = kernel_cases.dense_backward_input(Draw(dtype), *shape, activation)
+        check(kernels, "dense_backward_input", case, dtype)
+
+    def test_nan_and_far_values(self, activation, shape, dtype, backend, kernels):
+        """Over the whole range in which exp is finite in float32, with NaN, and both zeros."""
+        z = np.concatenate([[np.nan, 0.0, -0.0], np.linspace(-80.0, 80.0, shape[0] * shape[2])]).reshape(1, -1)
+        case = Case(
+            dict(activation=activation, z=z.astype(dtype), a=Out(z.shape)),
+            lambda r: dict(a=kernel_cases._near(activation, r["z"], r["a"])),
+        )
+        check(kernels, "activation_forward", case, dtype)
+
+
+@BACKENDS
+@DTYPES
+@shapes(FEW_SHAPES)
+@pytest.mark.parametrize(
+    "loss, kind",
+    [pytest.param(loss, kind, id=f"{loss}-{kind}") for loss in LOSSES.values() for kind in loss.targets],
+)
+def test_every_loss(loss, kind, shape, dtype, backend, kernels):
+    skip_what_is_too_slow(backend, shape)
+    check(kernels, "loss", kernel_cases.loss(Draw(dtype), *shape, loss, kind), dtype)
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("adjustment", ADJUSTMENTS.values(), ids=ADJUSTMENTS)
+@pytest.mark.parametrize("rule", RULES.values(), ids=str)
+def test_every_rule(rule, adjustment, dtype, backend, kernels):
+    for n in (1, 7, 16, 67):
+        check(kernels, "update", kernel_cases.update(Draw(dtype), 1, n, 1, rule, adjustment), dtype)
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("name", ALIASES)
+def test_shared_memory_changes_nothing(name, dtype, backend, kernels):
+    shape = (5, 9, 17)
+    case = getattr(kernel_cases, name)(Draw(dtype), *shape)
+    apart = call(kernels, name, case, dtype)
+    together = call(kernels, name, case, dtype, alias=ALIASES[name])
+    for output in outputs_of(case):
+        if name == "dense_forward" and output == "z":
+            continue  # there is only a
+        np.testing.assert_array_equal(together[output], apart[output], output)
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("name", KERNELS)
+def test_nan_goes_where_it_does_in_the_reference(name, dtype, backend, kernels):
+    """A NaN in any one input reaches exactly the outputs that depend on it."""
+    shape = (5, 9, 17)
+    names = getattr(kernel_cases, name)(Draw(dtype), *shape).arguments
+    for poisoned in [key for key, value in names.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"]:
+        case = getattr(kernel_cases, name)(Draw(dtype), *shape)
+        case.arguments[poisoned].flat[case.arguments[poisoned].size // 2] = np.nan
+        got = call(kernels, name, case, dtype)
+        want = call(reference.KERNELS, name, case, np.float64)
+        for output in outputs_of(case):
+            np.testing.assert_array_equal(
+                np.isnan(got[output]), np.isnan(want[output]), f"NaN in {poisoned}: output {output}"
+            )
+
+
+@BACKENDS
+def test_dense_forward_takes_read_only_arrays(backend, kernels):
+    """Rows and weights may be mapped from a file."""
+    draw = Draw(np.float32)
+    x, w, b = draw(5, 7), draw(7, 3), draw(3)
+    z = np.full((5, 3), np.nan, np.float32)
+    for array in (x, w, b):
+        array.flags.writeable = False
+    kernels.dense_forward(x, w, b, ACTIVATIONS["identity"], z, z)
+    assert_close(z, x.astype(float) @ w + b, 11 * (np.abs(x) @ np.abs(w) + np.abs(b)), np.float32, "z")
+
+
+STORED = ["float32", "float64", "uint8", "int8", "int16", "int32", "int64", "uint32", "float16", "bool", ">f4"]
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("layout", ["rows", "columns", "every other", "reversed", "misaligned", "read-only"])
+def test_gather_takes_any_dtype_and_layout(layout, stored, dtype, backend, kernels):
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 100, (12, 17)).astype(stored)
+    if layout == "rows":
+        x = values
+    elif layout == "columns":
+        x = np.asfortranarray(values)
+    elif layout == "every other":
+        x = np.repeat(np.repeat(values, 2, axis=0), 2, axis=1)[::2, ::2]
+    elif layout == "reversed":
+        x = values[::-1, ::-1].copy()[::-1, ::-1]
+    elif layout == "misaligned":
+        raw = np.zeros(values.nbytes + 1, np.uint8)
+        x = raw[1:].view(stored).reshape(values.shape)
+        x[...] = values
+    else:
+        x = values
+        x.flags.writeable = False
+    rows = np.array([3, 0, 11, 3, 7, 1, 1, 10, 5], dtype=np.int64)
+    for count in (0, 1, len(rows)):
+        out = np.full((count, 17), np.nan, dtype)
+        kernels.gather(x, rows[:count], out)
+        np.testing.assert_array_equal(out, values[rows[:count]].astype(dtype))
+
+
+@BACKENDS
+def test_gather_rounds_as_a_cast_does(backend, kernels):
+    x = np.random.default_rng(2).standard_normal((4, 33)) * 1e3
+    out = np.full((4, 33), np.nan, np.float32)
+    kernels.gather(x, np.arange(4), out)
+    np.testing.assert_array_equal(out, x.astype(np.float32))
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["labels", "values"])
+def test_label_smoothing(kind, smoothing, dtype, backend, kernels):
+    from fastnn.nn.losses import CrossEntropy
+
+    check(kernels, "loss", kernel_cases.loss(Draw(dtype), 5, 1, 9, CrossEntropy(smoothing), kind), dtype)
+
+
+@BACKENDS
+@DTYPES
+def test_hinge_of_one_class_is_zero(dtype, backend, kernels):
+    case = kernel_cases.loss(Draw(dtype), 4, 1, 1, LOSSES["hinge"], "labels")
+    got = check(kernels, "loss", case, dtype)
+    assert not got["value"].any() and not got["dz"].any()
+
+
+@BACKENDS
+@DTYPES
+def test_softmax_survives_large_logits(dtype, backend, kernels):
+    z = np.array([[1e4, 1e4 - 1, -1e4], [-1e4, -1e4, -1e4]], dtype)
+    a = np.full_like(z, np.nan)
+    kernels.softmax_forward(z, a)
+    e = np.exp(-1.0)
+    np.testing.assert_allclose(a, [[1 / (1 + e), e / (1 + e), 0], [1 / 3] * 3], rtol=32 * np.finfo(dtype).eps)
+
+
+@BACKENDS
+def test_squared_norm_accumulates_in_float64(backend, kernels):
+    """Squares that overflow float32, and a sum that float32 could not tell from its largest term."""
+    g = np.array([1e30, 3.0, -1e30], np.float32)
+    assert kernels.squared_norm(g) == pytest.approx(2.0 * float(g[0]) ** 2, rel=1e-15)
+    g = np.concatenate([[4096.0], np.full(3000, 1.0)]).astype(np.float32)
+    assert kernels.squared_norm(g) == 4096.0**2 + 3000.0
+
+
+@BACKENDS
+@DTYPES
+def test_maxout_takes_the_first_of_equals(dtype, backend, kernels):
+    z = np.array([[1, 1, 0, 2, 3, 3]], dtype)
+    a, winner = np.full((1, 2), np.nan, dtype), np.full((1, 2), -1, np.int32)
+    kernels.maxout_forward(z, a, winner)
+    assert a.tolist() == [[1, 3]] and winner.tolist() == [[0, 1]]
