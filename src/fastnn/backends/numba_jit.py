@@ -90,7 +90,7 @@ _BLAS_FROM = 20_000
 
 def _small(B: int, w: Array) -> bool:
     I, O = w.shape
-    return B * I * max(O, 32) < _BLAS_FROM
+    return bool(B * I * max(O, 32) < _BLAS_FROM)
 
 
 def _affine(x: Array, w: Array, b: Array, z: Array) -> None:
