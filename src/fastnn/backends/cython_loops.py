@@ -29,9 +29,10 @@ def _gather(x: Array, rows: Array, out: Array) -> None:
 def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
     if name == "gather":
         return _gather
-    if name == "random_bits":  # the one loop without floats
-        return _loops_cython.random_bits
-    return getattr(_loops_cython, name)[_C_NAMES[dtype]]
+    loop: Callable[..., Any] = getattr(_loops_cython, name)
+    if name != "random_bits":  # the one loop without floats
+        loop = getattr(_loops_cython, name)[_C_NAMES[dtype]]
+    return loop
 
 
 KERNELS = loops_table.kernels(_find)

@@ -88,12 +88,13 @@ def _compiled(name: str, dtype: np.dtype) -> Callable[..., Any]:
 _BLAS_FROM = 20_000
 
 
-def _small(B: int, I: int, O: int) -> bool:
-    return B * I * max(O, 32) < _BLAS_FROM
+def _small(B: int, w: Array) -> bool:
+    I, O = w.shape
+    return bool(B * I * max(O, 32) < _BLAS_FROM)
 
 
 def _affine(x: Array, w: Array, b: Array, z: Array) -> None:
-    if _small(*x.shape, w.shape[1]):
+    if _small(len(x), w):
         _find("affine loop", x.dtype)(x, w, b, z)
     else:
         np.matmul(x, w, out=z)
@@ -101,14 +102,14 @@ def _affine(x: Array, w: Array, b: Array, z: Array) -> None:
 
 
 def _backward_input(dz: Array, w: Array, dx: Array) -> None:
-    if _small(len(dz), *w.shape):
+    if _small(len(dz), w):
         _find("backward_input loop", dz.dtype)(dz, w, dx)
     else:
         np.matmul(dz, w.T, out=dx)
 
 
 def _backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
-    if len(x) == 1 or _small(*x.shape, dz.shape[1]):  # one row, 784 x 128: 15 us, NumPy 150
+    if len(x) == 1 or _small(len(x), dw):  # one row, 784 x 128: 15 us, NumPy 150
         _find("backward_weights loop", x.dtype)(x, dz, dw, db)
     else:
         reference.dense_backward_weights(x, dz, dw, db)
@@ -116,9 +117,8 @@ def _backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
 
 @cache
 def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
-    chosen = _CHOOSERS.get(name)
-    if chosen is not None:
-        return chosen
+    if name in _CHOOSERS:
+        return _CHOOSERS[name]
     if name == "squared_norm":  # in float64, whatever the gradient is
         dtype = np.dtype(np.float64)
     return _compiled(name.removesuffix(" loop"), dtype)
@@ -178,7 +178,7 @@ def _gather(x: Array, rows: Array, out: Array) -> None:
         reference.gather(x, rows, out)
 
 
-_CHOOSERS = {
+_CHOOSERS: dict[str, Callable[..., Any]] = {
     "gather": _gather,
     "affine": _affine,
     "backward_input": _backward_input,
