@@ -152,7 +152,7 @@ def test_alpha_changes_value_and_derivative(name, alpha):
 
 
 def test_alpha_out_of_range_is_named():
-    with pytest.raises(ValueError, match=r"alpha of leaky_relu is -0\.1, expected a number in \[0\.0, inf\]"):
+    with pytest.raises(ValueError, match=r"alpha of leaky_relu is -0\.1, expected a finite number in"):
         ACTIVATIONS["leaky_relu"].with_alpha(-0.1)
     with pytest.raises(ValueError, match="tanh has no parameter"):
         ACTIVATIONS["tanh"].with_alpha(0.5)
