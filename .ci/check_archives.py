@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-NATIVE = ("fastnn/backends/_native", "fastnn/backends/_loops_cython")  # compiled modules that every binary wheel has
+NATIVE = ("fastnn/_native", "fastnn/backends/_loops_cython")  # compiled modules that every binary wheel has
 COMPILED = (".so", ".pyd")
 SOURCE_ONLY = (".pxd", ".pyx", ".c", ".cpp", ".hpp", ".h", ".txt")  # stay out of the wheel
 

@@ -209,7 +209,7 @@ class Unlocked {
 };
 double product_ns(size_t m, size_t n, size_t k) { return static_cast<double>(m) * n * (k + 4) * 0.03; }
 
-// The kernels -----------------------------------------------------------------------------------------------
+// The kernels ----------------------------------------------------------------------------------------------
 // Each returns void; the argument numbers are those of the PyMethodDef's text below it.
 
 template <class T>
@@ -601,8 +601,7 @@ void update(const Args& args) {  // rule, coefficients, adjustment, w, g, slots
     });
 }
 
-// Python's side
-// -------------------------------------------------------------------------------------------------
+// Python's side --------------------------------------------------------------------------------------------
 
 // f(Args) as a METH_FASTCALL function; C++ exceptions become Python's.
 template <auto f>

@@ -15,12 +15,12 @@ from conftest import backend_parameters
 from kernel_cases import ADJUSTMENTS, Case, InOut, Out
 
 from fastnn.backends import reference
-from fastnn.backends.contract import Kernels
+from fastnn.backends.contract import Adjustment, Kernels
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.losses import LOSSES
 from fastnn.optim.rules import RULES
 
-BACKENDS = pytest.mark.parametrize("backend, kernels", backend_parameters())
+BACKENDS = pytest.mark.parametrize(("backend", "kernels"), backend_parameters())
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 KERNELS = tuple(Kernels.__dataclass_fields__)
 
@@ -145,7 +145,7 @@ def assert_close(got, want, magnitude, dtype, what: str):
     error = np.where(np.isnan(want), 0.0, np.abs(got.astype(np.float64) - want))
     worst = np.argmax(error - bound) if error.size else 0
     assert np.all(error <= bound), (
-        f"{what}: off by {error.flat[worst]:.3g} where {np.broadcast_to(bound, error.shape).flat[worst]:.3g} is allowed "
+        f"{what}: off by {error.flat[worst]:.3g}, allowed {np.broadcast_to(bound, error.shape).flat[worst]:.3g} "
         f"(got {got.flat[worst]!r}, expected {want.flat[worst]!r}, index {np.unravel_index(worst, error.shape)})"
     )
 
@@ -243,7 +243,7 @@ class TestEveryActivation:
 @DTYPES
 @shapes(FEW_SHAPES)
 @pytest.mark.parametrize(
-    "loss, kind",
+    ("loss", "kind"),
     [pytest.param(loss, kind, id=f"{loss}-{kind}") for loss in LOSSES.values() for kind in loss.targets],
 )
 def test_every_loss(loss, kind, shape, dtype, backend, kernels):
@@ -365,11 +365,45 @@ def test_hinge_of_one_class_is_zero(dtype, backend, kernels):
 @BACKENDS
 @DTYPES
 def test_softmax_survives_large_logits(dtype, backend, kernels):
-    z = np.array([[1e4, 1e4 - 1, -1e4], [-1e4, -1e4, -1e4]], dtype)
+    z = np.array([[-1e4, 1e4, 1e4 - 1], [-1e4, -1e4, -1e4]], dtype)
     a = np.full_like(z, np.nan)
     kernels.softmax_forward(z, a)
     e = np.exp(-1.0)
-    np.testing.assert_allclose(a, [[1 / (1 + e), e / (1 + e), 0], [1 / 3] * 3], rtol=32 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(a, [[0, 1 / (1 + e), e / (1 + e)], [1 / 3] * 3], rtol=32 * np.finfo(dtype).eps)
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("kind", ["labels", "values"])
+def test_cross_entropy_survives_large_logits(kind, dtype, backend, kernels):
+    z = np.array([[-1e4, 1e4, 1e4 - 1], [-1e4, -1e4, -1e4]], dtype)
+    y = np.array([2, 0]) if kind == "labels" else np.eye(3, dtype=dtype)[[2, 0]]
+    value, dz = np.full(2, np.nan, dtype), np.full_like(z, np.nan)
+    kernels.loss(LOSSES["cross_entropy"], z, y, np.ones(2, dtype), value, dz)
+    e = np.exp(-1.0)
+    eps = 32 * np.finfo(dtype).eps
+    np.testing.assert_allclose(value, [1 + np.log1p(e), np.log(3)], rtol=eps)
+    np.testing.assert_allclose(dz, [[0, 1 / (1 + e), -1 / (1 + e)], [-2 / 3, 1 / 3, 1 / 3]], rtol=eps)
+
+
+@BACKENDS
+@DTYPES
+def test_cross_entropy_of_rows_that_do_not_sum_to_one(dtype, backend, kernels):
+    """-sum q log softmax(z) and its gradient hold for any q."""
+    case = kernel_cases.loss(Draw(dtype), 5, 1, 9, LOSSES["cross_entropy"], "values")
+    case.arguments["y"] = np.random.default_rng(3).uniform(0, 1, (5, 9)).astype(dtype)
+    terms = case.terms
+    case.terms = lambda r: {name: 9 * magnitude for name, magnitude in terms(r).items()}  # mass is below 9
+    check(kernels, "loss", case, dtype)
+
+
+@BACKENDS
+@DTYPES
+def test_l1_penalty_of_a_nan_weight_reaches_the_slots(dtype, backend, kernels):
+    w, g, slot = np.array([np.nan, 2, 0], dtype), np.ones(3, dtype), np.zeros(3, dtype)
+    kernels.update(RULES["momentum"], (1.0, 0.5, 1.0), Adjustment(l1=0.25), w, g, (slot,))
+    np.testing.assert_array_equal(slot, [np.nan, 1.25, 1.0])
+    np.testing.assert_array_equal(w, [np.nan, 0.75, -1.0])
 
 
 @BACKENDS

@@ -123,7 +123,7 @@ def test_the_stack_is_not_executable(module):
 def test_importing_keeps_the_global_lock_off():
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         pytest.skip("not a free-threaded Python")
-    code = "import sys, fastnn.backends._native, fastnn.backends._loops_cython; print(sys._is_gil_enabled())"
+    code = "import sys, fastnn._native, fastnn.backends._loops_cython; print(sys._is_gil_enabled())"
     assert run_python(code).strip() == "False"
 
 
@@ -137,7 +137,7 @@ OLD_CPU = "Nehalem"
 def test_it_runs_on_a_cpu_without_avx():
     if sysconfig.get_platform() != "linux-x86_64":
         pytest.skip("about x86-64")
-    code = "import fastnn.backends._native, fastnn.backends._loops_cython; print('alive')"
+    code = "import fastnn._native, fastnn.backends._loops_cython; print('alive')"
     assert run_python(code, "env", "OPENBLAS_NUM_THREADS=1", tool("qemu-x86_64"), "-cpu", OLD_CPU).strip() == "alive"
 
 

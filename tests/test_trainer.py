@@ -366,7 +366,7 @@ def test_divergence_names_step_and_rate(backend):
         pytest.raises(
             DivergenceError,
             match=r"the loss is (nan|inf) at step \d+ with "
-            r"learning rate 1e\+06: lower it, .* keeps the parameters of step \d+",
+            r"learning rate 1e\+06; the model keeps the parameters of step \d+",
         ),
     ):
         trainer.fit(X, Y, epochs=50, verbose=False)

@@ -48,7 +48,8 @@ FASTNN_INLINE V gelu_tanh_derivative(V z) {
 }
 
 FASTNN_ACTIVATION(identity, z, z, a, broadcast(1))
-FASTNN_ACTIVATION(binary_step, z, one_where(z >= Real(0)), z, one_where(abs(z) <= Real(1)))
+FASTNN_ACTIVATION(binary_step, z, select(z < Real(0), V{}, select(z >= Real(0), broadcast(1), z)), z,
+                  one_where(abs(z) <= Real(1)))
 FASTNN_ACTIVATION(sigmoid, z, ::sigmoid(z), a, a * (1 - a))
 FASTNN_ACTIVATION(tanh, z, ::tanh(z), a, 1 - a * a)
 FASTNN_ACTIVATION(relu, z, max(V{}, z), a, one_where(a > Real(0)))

@@ -21,12 +21,14 @@ constexpr size_t MR = 8, NR = 3;  // 8x12 float: 24 + 3 + 2 = 29 of 32
 #else
 constexpr size_t MR = 6, NR = 2;  // 6x16 float: 12 + 2 + 1 = 15 of 16 ymm; 6x8: the same of 16 xmm
 #endif
-constexpr size_t kWide = 4;  // vectors a few-row tile may span: 1x32 float has 4 independent chains, not 2
+constexpr size_t kWide = 8;  // vectors a few-row tile may span: 1x64 float has 8 independent chains, not 2
 
 constexpr size_t NC = 1024;                // columns of b packed at a time: 1024 x KC float = 1.5 MB of L3
 constexpr size_t MC = 16 * MR;             // rows of a packed at a time: 96 x KC float = 144 kB of L2
 constexpr size_t KC = kFloat ? 384 : 192;  // an NR panel of b: 384 x 16 float = 24 kB of L1
-constexpr size_t kStreamed = 32;  // rows of b that few-row products sweep at a time, all columns in turn
+// Rows of b that few-row products sweep at a time, all columns in turn. Rows a page apart (2048 floats) fall into one set
+// of L1, which holds 8 lines: 8 rows make 20 GFLOP/s of a 1x2048x2048 product, 32 rows 12; with short rows it is 20 to 30.
+FASTNN_INLINE size_t streamed_rows(size_t ldb) { return ldb * sizeof(Real) >= 4096 ? 8 : 32; }
 
 enum class Form { NN, NT, TN };  // which of a, b is stored transposed
 
@@ -66,8 +68,7 @@ struct Epilogue {
     }
 };
 
-// Micro-kernel
-// ------------------------------------------------------------------------------------------------
+// Micro-kernel ---------------------------------------------------------------------------------------------
 
 // c (R, C vectors, the last with `lanes` of W) = (first ? bias : c) + a b over K.
 // a(i, k) is a[k * lda + i] if across (packed, or transposed), else a[i * lda + k].
@@ -147,26 +148,53 @@ FASTNN_INLINE size_t tile_rows(size_t left) {
     return left >= 2 * MR || left == MR ? MR : left > MR ? (left + 1) / 2 : left;
 }
 
-// Packing
-// -----------------------------------------------------------------------------------------------------
+// Packing --------------------------------------------------------------------------------------------------
 
-// b's rows k0 .. k0+kc, columns n0 .. n0+nc as panels of NR vectors, zeros beyond: panel p at p * kc * NR *
-// W.
-void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, Real* to) {
-    for (size_t n = 0; n < nc; n += NR * W) {
+// b's rows k0 .. k0+kc, columns n0 .. n0+nc as panels of `width` columns (whole vectors), zeros
+// beyond: panel p at p * kc * width.
+void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to) {
+    for (size_t n = 0; n < nc; n += width) {
         const Real* from = b + n;
-        for (size_t k = 0; k < kc; ++k, from += ldb, to += NR * W)
-            for (size_t j = 0; j < NR; ++j) {
-                const size_t left = n + j * W < nc ? nc - n - j * W : 0;
-                store(to + j * W, left >= W  ? load(from + j * W)
-                                  : left > 0 ? load_part(from + j * W, left)
-                                             : V{});
+        for (size_t k = 0; k < kc; ++k, from += ldb, to += width)
+            for (size_t j = 0; j < width; j += W) {
+                const size_t left = n + j < nc ? nc - n - j : 0;
+                store(to + j, left >= W ? load(from + j) : left > 0 ? load_part(from + j, left) : V{});
             }
     }
 }
 
-// The Q x Q block at `from` (rows ld apart), transposed to `to` (rows ldto apart): 16 bytes a row, 4x4 float.
-FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t ldto) {
+// T rows by Q columns at `from` (rows ld apart), transposed: Q vectors of T. 16 bytes of each row at a time.
+#if defined(__AVX2__)
+constexpr size_t T = 2 * Q;  // half the shuffles of T = Q: rows i and i + Q side by side in one ymm
+#else
+constexpr size_t T = Q;
+#endif
+typedef Real VT __attribute__((vector_size(T * sizeof(Real))));
+struct Columns {
+    VT c[Q];
+};
+
+FASTNN_INLINE Columns transpose(const Real* from, size_t ld) {
+    Columns t;
+#if defined(__AVX2__) && FASTNN_FLOAT
+    __m256 q[4];
+    for (size_t i = 0; i < 4; ++i)
+        q[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + i * ld)),
+                                    _mm_loadu_ps(from + (i + 4) * ld), 1);
+    const __m256 t0 = _mm256_unpacklo_ps(q[0], q[1]), t1 = _mm256_unpacklo_ps(q[2], q[3]);
+    const __m256 t2 = _mm256_unpackhi_ps(q[0], q[1]), t3 = _mm256_unpackhi_ps(q[2], q[3]);
+    t.c[0] = (VT)_mm256_shuffle_ps(t0, t1, 0x44);
+    t.c[1] = (VT)_mm256_shuffle_ps(t0, t1, 0xee);
+    t.c[2] = (VT)_mm256_shuffle_ps(t2, t3, 0x44);
+    t.c[3] = (VT)_mm256_shuffle_ps(t2, t3, 0xee);
+#elif defined(__AVX2__)
+    __m256d q[2];
+    for (size_t i = 0; i < 2; ++i)
+        q[i] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(from + i * ld)),
+                                    _mm_loadu_pd(from + (i + 2) * ld), 1);
+    t.c[0] = (VT)_mm256_unpacklo_pd(q[0], q[1]);
+    t.c[1] = (VT)_mm256_unpackhi_pd(q[0], q[1]);
+#else
     Quad q[Q];
     for (size_t i = 0; i < Q; ++i) __builtin_memcpy(&q[i], from + i * ld, sizeof(Quad));
 #if FASTNN_FLOAT
@@ -174,53 +202,63 @@ FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t
     const Quad t1 = __builtin_shufflevector(q[2], q[3], 0, 4, 1, 5);
     const Quad t2 = __builtin_shufflevector(q[0], q[1], 2, 6, 3, 7);
     const Quad t3 = __builtin_shufflevector(q[2], q[3], 2, 6, 3, 7);
-    q[0] = __builtin_shufflevector(t0, t1, 0, 1, 4, 5);
-    q[1] = __builtin_shufflevector(t0, t1, 2, 3, 6, 7);
-    q[2] = __builtin_shufflevector(t2, t3, 0, 1, 4, 5);
-    q[3] = __builtin_shufflevector(t2, t3, 2, 3, 6, 7);
+    t.c[0] = __builtin_shufflevector(t0, t1, 0, 1, 4, 5);
+    t.c[1] = __builtin_shufflevector(t0, t1, 2, 3, 6, 7);
+    t.c[2] = __builtin_shufflevector(t2, t3, 0, 1, 4, 5);
+    t.c[3] = __builtin_shufflevector(t2, t3, 2, 3, 6, 7);
 #else
-    const Quad t = q[0];
-    q[0] = __builtin_shufflevector(t, q[1], 0, 2);
-    q[1] = __builtin_shufflevector(t, q[1], 1, 3);
+    t.c[0] = __builtin_shufflevector(q[0], q[1], 0, 2);
+    t.c[1] = __builtin_shufflevector(q[0], q[1], 1, 3);
 #endif
-    for (size_t i = 0; i < Q; ++i) __builtin_memcpy(to + i * ldto, &q[i], sizeof(Quad));
+#endif
+    return t;
+}
+
+FASTNN_INLINE void transpose_block(const Real* from, size_t ld, Real* to, size_t ldto) {
+    const Columns t = transpose(from, ld);
+    for (size_t i = 0; i < Q; ++i) __builtin_memcpy(to + i * ldto, &t.c[i], sizeof(VT));
 }
 
 // The same panels from b stored transposed: b(k, n) = b[n * ldb + k].
-void pack_columns(const Real* b, size_t ldb, size_t kc, size_t nc, Real* to) {
-    for (size_t n = 0; n < nc; n += NR * W, to += kc * NR * W) {
-        const size_t cols = nc - n < NR * W ? nc - n : NR * W, quads = cols / Q * Q;
+void pack_columns(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to) {
+    for (size_t n = 0; n < nc; n += width, to += kc * width) {
+        const size_t cols = nc - n < width ? nc - n : width, blocks = cols / T * T;
         const Real* from = b + n * ldb;
-        for (size_t j = 0; j < quads; j += Q) {
+        for (size_t j = 0; j < blocks; j += T) {
             size_t k = 0;
-            for (; k + Q <= kc; k += Q) transpose_block(from + j * ldb + k, ldb, to + k * NR * W + j, NR * W);
+            for (; k + Q <= kc; k += Q) transpose_block(from + j * ldb + k, ldb, to + k * width + j, width);
             for (; k < kc; ++k)
-                for (size_t i = 0; i < Q; ++i) to[k * NR * W + j + i] = from[(j + i) * ldb + k];
+                for (size_t i = 0; i < T; ++i) to[k * width + j + i] = from[(j + i) * ldb + k];
         }
-        if (quads < NR * W)
+        if (blocks < width)
             for (size_t k = 0; k < kc; ++k)
-                for (size_t j = quads; j < NR * W; ++j)
-                    to[k * NR * W + j] = j < cols ? from[j * ldb + k] : Real(0);
+                for (size_t j = blocks; j < width; ++j) to[k * width + j] = j < cols ? from[j * ldb + k] : Real(0);
     }
 }
 
-// a's rows m0 .. m0+mc as the tiles of tile_rows, each k-major: the tile of row m at m * kc, a(i, k) at k *
-// rows + i.
-template <bool across>
-void pack_a(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
+// a's rows, copied kc + kPad apart: what was a power-of-two stride now falls into all sets of the cache. The tile kernel
+// reads rows as they are, so this runs at the speed of memcpy.
+constexpr size_t kPad = 64 / sizeof(Real);
+void pack_a_rows(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
+    for (size_t m = 0; m < mc; ++m)
+        for_vectors(kc, [&](size_t k, auto lanes) {
+            store(to + m * (kc + kPad) + k, load(a + m * lda + k, lanes), lanes);
+        });
+}
+
+// a stored transposed, as the tiles of tile_rows, each k-major: the tile of row m at m * kc, a(i, k) at k * rows + i.
+void pack_a_columns(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
     for (size_t m = 0; m < mc;) {
         const size_t rows = tile_rows(mc - m);
-        for (size_t i = 0; i < rows; ++i) {
-            const Real* from = across ? a + m + i : a + (m + i) * lda;
-            Real* out = to + m * kc + i;
-            for (size_t k = 0; k < kc; ++k) out[k * rows] = from[across ? k * lda : k];
-        }
+        Real* out = to + m * kc;
+        // Whole vectors are stored: what they write beyond their rows, the next k or the next tile overwrites.
+        for (size_t k = 0; k < kc; ++k, out += rows)
+            for_vectors(rows, [&](size_t i, auto lanes) { store(out + i, load(a + k * lda + m + i, lanes)); });
         m += rows;
     }
 }
 
-// Drivers
-// -------------------------------------------------------------------------------------------------------
+// Drivers --------------------------------------------------------------------------------------------------
 
 // One or two columns, by dot products: vectors along k, not one lane in eight along n.
 FASTNN_INLINE bool is_narrow(const Product& p) { return p.form != Form::TN && p.N <= 2 && p.K >= 2 * W; }
@@ -248,8 +286,7 @@ void narrow(const Product& p, const Epilogue& e) {
     e.run(p, 0, 0, p.M, p.N);
 }
 
-void multiply_on_one_thread(Product p, const Epilogue& e) {
-    if (p.narrow) return narrow(p, e);
+void multiply_packed(Product p, const Epilogue& e) {
     // A column vector x^T dz is the row vector dz^T x: the same sums, in whole vectors.
     if (p.form == Form::TN && p.N == 1 && p.ldc == 1 && e.block == nullptr) {
         const Product q = p;
@@ -261,13 +298,15 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
     const bool across = p.form == Form::TN;
     const bool pack_b = p.form == Form::NT || (p.M > 3 * MR && p.K * p.N * sizeof(Real) > 16384);
     // Packing a: only where many panels of b pass over it, and where its own rows are far apart.
-    const bool pack_rows_of_a = pack_b && p.N >= 6 * NR * W && p.K >= 64 && p.M * p.K * sizeof(Real) > 32768;
+    const bool pack_a = pack_b && p.N >= 4 * NR * W && p.K >= 32 && p.M * p.K * sizeof(Real) > 32768;
 
     // Blocks of k of equal size.
-    const size_t most = pack_b ? KC : p.K * p.N * sizeof(Real) > 24576 ? kStreamed : p.K;
+    const size_t most = pack_b ? KC : p.K * p.N * sizeof(Real) > 24576 ? streamed_rows(p.ldb) : p.K;
     const size_t blocks = p.K > 0 ? (p.K + most - 1) / most : 1;
     const size_t kc_each = (p.K + blocks - 1) / blocks;
-    const size_t nc_each = pack_b ? NC : p.N;
+    // Few rows use a packed panel once or twice: it then stays in L1 instead of passing through L2.
+    const size_t vectors = p.M >= MR ? NR : MR * NR / p.M < kWide ? MR * NR / p.M : kWide, width = vectors * W;
+    const size_t nc_each = !pack_b ? p.N : p.M <= 2 * MR ? width : NC;
 
     for (size_t n0 = 0; n0 < p.N; n0 += nc_each) {
         const size_t nc = p.N - n0 < nc_each ? p.N - n0 : nc_each;
@@ -278,13 +317,13 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
             // pack b
             const Real* b = p.b + k0 * p.ldb + n0;
             if (pack_b) {
-                const size_t padded = (nc + NR * W - 1) / (NR * W) * (NR * W);
+                const size_t padded = (nc + width - 1) / width * width;
                 Real* to =
                     static_cast<Real*>(fastnn::scratch(fastnn::kPackB, padded * kc * sizeof(Real) + 64));
                 if (p.form == Form::NT)
-                    pack_columns(p.b + n0 * p.ldb + k0, p.ldb, kc, nc, to);
+                    pack_columns(p.b + n0 * p.ldb + k0, p.ldb, kc, nc, width, to);
                 else
-                    pack_rows(b, p.ldb, kc, nc, to);
+                    pack_rows(b, p.ldb, kc, nc, width, to);
                 b = to;
             }
 
@@ -292,25 +331,26 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
                 // pack a
                 const size_t mc = p.M - m0 < MC ? p.M - m0 : MC;
                 const Real* a = across ? p.a + k0 * p.lda + m0 : p.a + m0 * p.lda + k0;
-                if (pack_rows_of_a) {
-                    Real* to =
-                        static_cast<Real*>(fastnn::scratch(fastnn::kPackA, mc * kc * sizeof(Real) + 64));
-                    across ? pack_a<true>(a, p.lda, mc, kc, to) : pack_a<false>(a, p.lda, mc, kc, to);
+                size_t lda = p.lda;
+                if (pack_a) {
+                    Real* to = static_cast<Real*>(
+                        fastnn::scratch(fastnn::kPackA, (mc * (kc + kPad) + 2 * W) * sizeof(Real)));
+                    across ? pack_a_columns(a, lda, mc, kc, to) : pack_a_rows(a, lda, mc, kc, to);
                     a = to;
+                    lda = kc + kPad;
                 }
 
                 // micro-kernels, panel by panel; then the panel's epilogue, while its rows are in L1
-                const size_t vectors = !pack_b && kWide * mc <= MR * NR ? kWide : NR;
-                for (size_t n = 0; n < nc; n += vectors * W) {
-                    const size_t cols = nc - n < vectors * W ? nc - n : vectors * W;
+                for (size_t n = 0; n < nc; n += width) {
+                    const size_t cols = nc - n < width ? nc - n : width;
                     const size_t used = (cols + W - 1) / W, lanes = cols - (used - 1) * W;
                     const Real* panel = pack_b ? b + n * kc : b + n;
-                    const size_t ldb = pack_b ? NR * W : p.ldb;
-                    const auto& tiles = kMicro[across || pack_rows_of_a][!pack_b && lanes < W].tile;
+                    const size_t ldb = pack_b ? width : p.ldb;
+                    const auto& tiles = kMicro[across][!pack_b && lanes < W].tile;
                     for (size_t m = 0; m < mc;) {
                         const size_t rows = tile_rows(mc - m);
-                        const Real* tile = pack_rows_of_a ? a + m * kc : across ? a + m : a + m * p.lda;
-                        tiles[rows][used](kc, tile, pack_rows_of_a ? rows : p.lda, panel, ldb,
+                        const Real* tile = !across ? a + m * lda : pack_a ? a + m * kc : a + m;
+                        tiles[rows][used](kc, tile, across && pack_a ? rows : lda, panel, ldb,
                                           p.bias ? p.bias + n0 + n : nullptr, first,
                                           p.c + (m0 + m) * p.ldc + n0 + n, p.ldc, lanes);
                         m += rows;
@@ -320,6 +360,49 @@ void multiply_on_one_thread(Product p, const Epilogue& e) {
             }
         }
     }
+}
+
+// One row times a transposed matrix, c(n) = sum over k of a(k) b(n, k) in the order of k, without packing: b is read once,
+// along its rows, and transposed in registers.
+void row_times_transposed(const Product& p) {
+    constexpr size_t G = 2;  // groups of T rows: as many rows as a set of L1 has lines, should b's rows share one
+    size_t n = 0;
+    for (; n + G * T <= p.N; n += G * T) {
+        VT acc[G] = {};
+        if (p.bias)
+            for (size_t g = 0; g < G; ++g) __builtin_memcpy(&acc[g], p.bias + n + g * T, sizeof(VT));
+        const Real* b = p.b + n * p.ldb;
+        size_t k = 0;
+        for (; k + Q <= p.K; k += Q) {
+            if (k % kPad == 0)  // a cache line of each row, 8 ahead: more rows than the hardware follows
+                for (size_t r = 0; r < G * T; ++r) __builtin_prefetch(b + r * p.ldb + k + 8 * kPad);
+            FASTNN_UNROLL
+            for (size_t g = 0; g < G; ++g) {
+                const Columns t = transpose(b + g * T * p.ldb + k, p.ldb);
+                FASTNN_UNROLL
+                for (size_t i = 0; i < Q; ++i) acc[g] += (p.a[k + i] - VT{}) * t.c[i];
+            }
+        }
+        for (; k < p.K; ++k)
+            for (size_t g = 0; g < G; ++g) {
+                VT column;
+                for (size_t i = 0; i < T; ++i) column[i] = b[(g * T + i) * p.ldb + k];
+                acc[g] += (p.a[k] - VT{}) * column;
+            }
+        for (size_t g = 0; g < G; ++g) __builtin_memcpy(p.c + n + g * T, &acc[g], sizeof(VT));
+    }
+    if (n == p.N) return;
+    Product rest = p;
+    rest.N = p.N - n, rest.b += n * p.ldb, rest.c += n;
+    if (rest.bias) rest.bias += n;
+    multiply_packed(rest, {});
+}
+
+void multiply_on_one_thread(const Product& p, const Epilogue& e) {
+    if (p.narrow) return narrow(p, e);
+    if (p.form != Form::NT || p.M > 1) return multiply_packed(p, e);
+    row_times_transposed(p);
+    e.run(p, 0, 0, 1, p.N);
 }
 
 // c cut into rows x columns rectangles, one a thread: no two threads write to the same element, none shares a

@@ -183,8 +183,7 @@ const int kLossTargets[] = {
 #undef FASTNN_X
 };
 
-// Softmax
-// -----------------------------------------------------------------------------------------------------
+// Softmax --------------------------------------------------------------------------------------------------
 
 void softmax_forward(size_t B, size_t O, const Real* z, Real* a) {
     share(B, 1.5 * static_cast<double>(O) + 5, 1, [&](size_t begin, size_t end) {

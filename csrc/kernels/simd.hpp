@@ -9,15 +9,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+// At most one: the intrinsics for whole vectors. None: 64-byte vectors that the compiler lowers to AVX2, or NEON.
 #if FASTNN_VECTOR_BYTES == 64 && defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 #define FASTNN_AVX512 1
-#include <immintrin.h>
 #elif FASTNN_VECTOR_BYTES == 32 && defined(__AVX2__)
 #define FASTNN_AVX2 1
-#include <immintrin.h>
 #elif FASTNN_VECTOR_BYTES == 16 && defined(__SSE2__)
 #define FASTNN_SSE 1
-#include <emmintrin.h>
 #endif
 
 #define FASTNN_INLINE inline __attribute__((always_inline))
@@ -169,8 +172,7 @@ FASTNN_INLINE void for_vectors(size_t n, F&& f) {
     if (i < n) f(i, Part{n - i});
 }
 
-// Minimum, maximum, sums
-// ----------------------------------------------------------------------------------------
+// Minimum, maximum, sums -----------------------------------------------------------------------------------
 
 // NaN in the second argument wins: max(limit, x) keeps x's NaN. One instruction on x86.
 FASTNN_INLINE V max(V limit, V x) { return select(limit > x, limit, x); }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -167,6 +167,15 @@ def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> Array:
     return raw[start : start + size * dtype.itemsize].view(dtype).reshape(shape)
 
 
+class Snapshot(NamedTuple):
+    """What `State.snapshot` copied."""
+
+    step: int
+    rule: str | None
+    slots: int
+    copies: tuple[Array, ...]
+
+
 class State:
     """The buffers of one model: parameters, statistics, optimizer slots, and the number of steps taken."""
 
@@ -179,10 +188,14 @@ class State:
         self.step = 0
         self.views = plan.views(self.parameters, self.statistics)
 
+    @property
+    def buffers(self) -> tuple[Array, ...]:
+        """Everything training changes, but for the step count."""
+        return (self.parameters, self.statistics, *self.slots)
+
     def finite(self) -> bool:
         """Is no value NaN or infinite? Two passes without a copy: the extremes are NaN where any value is."""
-        buffers = (self.parameters, self.statistics, *self.slots)
-        return all(np.isfinite(buffer.min()) and np.isfinite(buffer.max()) for buffer in buffers if len(buffer))
+        return all(np.isfinite(buffer.min()) and np.isfinite(buffer.max()) for buffer in self.buffers if len(buffer))
 
     def initialize(self, seed: int) -> None:
         """Draw every tensor anew: tensor i from its own stream (seed, i), so layers do not shift each other."""
@@ -196,22 +209,14 @@ class State:
             self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in rule.slots)
             self.rule, self.step = rule.name, 0
 
-    def buffers(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """A copy of everything training changes."""
-        return {
-            "parameters": self.parameters.copy(),
-            "statistics": self.statistics.copy(),
-            "slots": tuple(slot.copy() for slot in self.slots),
-            "rule": self.rule,
-            "step": self.step,
-        }
+        return Snapshot(self.step, self.rule, len(self.slots), tuple(buffer.copy() for buffer in self.buffers))
 
-    def load(self, buffers: dict[str, Any]) -> None:
-        """Go back to what `buffers` returned; views stay the same arrays."""
-        self.parameters[...] = buffers["parameters"]
-        self.statistics[...] = buffers["statistics"]
-        if len(self.slots) != len(buffers["slots"]):
-            self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in buffers["slots"])
-        for slot, kept in zip(self.slots, buffers["slots"], strict=True):
-            slot[...] = kept
-        self.rule, self.step = buffers["rule"], buffers["step"]
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot; views stay the same arrays."""
+        self.step, self.rule = snapshot.step, snapshot.rule
+        if len(self.slots) != snapshot.slots:
+            self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in range(snapshot.slots))
+        for buffer, copy in zip(self.buffers, snapshot.copies, strict=True):
+            buffer[...] = copy

@@ -7,7 +7,7 @@ NumPy expression for all of them: activations, point-wise losses and update rule
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,14 @@ def _gather(x: Array, rows: Array, out: Array) -> None:
         reference.gather(x, rows, out)
 
 
-@lru_cache(maxsize=None)  # picking the version by hand: Cython's own choice costs more than a small kernel
+@cache  # picking the version by hand: Cython's own choice costs more than a small kernel
 def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
     if name == "gather":
         return _gather
-    if name == "random_bits":  # the one loop without floats
-        return _loops_cython.random_bits
-    return getattr(_loops_cython, name)[_C_NAMES[dtype]]
+    loop: Callable[..., Any] = getattr(_loops_cython, name)
+    if name != "random_bits":  # the one loop without floats
+        loop = getattr(_loops_cython, name)[_C_NAMES[dtype]]
+    return loop
 
 
 KERNELS = loops_table.kernels(_find)

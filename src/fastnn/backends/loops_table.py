@@ -22,7 +22,8 @@ from fastnn.nn.losses import Loss
 from fastnn.optim.rules import Rule
 
 Find = Callable[[str, np.dtype], Callable[..., Any]]  # name of a function in loops.py, dtype -> the function
-Around = Callable[[str, np.dtype, tuple[Callable[..., Any], ...]], Callable[..., Any]]  # ..., formulas -> the loop
+# The same and formulas -> the loop around them, or None where one NumPy expression is faster
+Around = Callable[[str, np.dtype, tuple[Callable[..., Any], ...]], Callable[..., Any] | None]
 
 
 def kernels(find: Find, around: Around | None = None) -> Kernels:
@@ -134,25 +135,25 @@ def _formula_driven(around: Around) -> dict[str, Callable[..., Any]]:
     """The kernels that are one declared formula an element."""
 
     def activation_forward(activation: Activation, z: Array, a: Array) -> None:
-        if activation == identity:
+        loop = None if activation == identity else around("activation_forward", z.dtype, (activation.value,))
+        if loop is None:
             reference.activation_forward(activation, z, a)
         else:
-            loop = around("activation_forward", z.dtype, (activation.value,))
             loop(z.dtype.type(activation.alpha), z, a)
 
     def activation_backward(activation: Activation, saved: Array, da: Array, dz: Array) -> None:
-        if activation == identity:
+        loop = None if activation == identity else around("activation_backward", saved.dtype, (activation.derivative,))
+        if loop is None:
             reference.activation_backward(activation, saved, da, dz)
         else:
-            loop = around("activation_backward", saved.dtype, (activation.derivative,))
             loop(saved.dtype.type(activation.alpha), saved, da, dz)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
-        if loss.pointwise is None:
+        loop = None if loss.pointwise is None else around("pointwise_loss", z.dtype, loss.pointwise)
+        if loop is None:
             reference.loss(loss, z, y, weight, value, dz)
         else:
             real = z.dtype.type
-            loop = around("pointwise_loss", z.dtype, loss.pointwise)
             loop(real(loss.parameter), real(1.0 / z.shape[1]), z, y, weight, value, dz)
 
     def update(
@@ -163,10 +164,13 @@ def _formula_driven(around: Around) -> dict[str, Callable[..., Any]]:
         g: Array,
         slots: tuple[Array, ...],
     ) -> None:
-        real = w.dtype.type
-        numbers = tuple(real(number) for number in coefficients)
         loop = around("update", w.dtype, (rule.formula,))
-        loop(numbers, *(real(number) for number in adjustment), w, g, slots)
+        if loop is None:
+            reference.update(rule, coefficients, adjustment, w, g, slots)
+        else:
+            real = w.dtype.type
+            numbers = tuple(real(number) for number in coefficients)
+            loop(numbers, *(real(number) for number in adjustment), w, g, slots)
 
     return dict(
         activation_forward=activation_forward, activation_backward=activation_backward, loss=loss, update=update

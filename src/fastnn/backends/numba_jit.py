@@ -1,6 +1,7 @@
 """The `numba` backend: loops.py and the declared formulas, compiled at run time. ImportError without numba.
 
-Nothing is written twice. numba differs from NumPy in two ways that matter for a formula, and `_for_numba`
+Nothing is written twice. Where NumPy's own loop is faster it is used: for products above a measured size, and
+for formulas with a tanh. numba differs from NumPy in two ways that matter for a formula, and `_for_numba`
 gives it a copy of the function with both put right:
 
 - a Python float in an expression with a float32 is a float64 to numba, where NumPy lets it take the array's
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numba
@@ -69,27 +70,73 @@ def _copy(function: types.FunctionType, dtype: np.dtype) -> types.FunctionType:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _formula(function: types.FunctionType, dtype: np.dtype) -> Any:
     return numba.njit(_copy(function, dtype), fastmath=_FORMULA_MATH, nogil=True)
 
 
-@lru_cache(maxsize=None)
-def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
-    if name == "gather":
-        return _gather
-    if name == "squared_norm":  # in float64, whatever the gradient is
-        dtype = np.dtype(np.float64)
-    options = dict(fastmath=_LOOP_MATH, nogil=True)
+def _compiled(name: str, dtype: np.dtype) -> Callable[..., Any]:
     function = _copy(getattr(loops, name), dtype)
     try:
-        return numba.njit(function, cache=True, **options)
+        return numba.njit(function, cache=True, fastmath=_LOOP_MATH, nogil=True)
     except RuntimeError:  # no directory to cache in can be written
-        return numba.njit(function, **options)
+        return numba.njit(function, fastmath=_LOOP_MATH, nogil=True)
 
 
-@lru_cache(maxsize=None)
-def _around(name: str, dtype: np.dtype, formulas: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
+# Loops against OpenBLAS, one thread, float32, Zen 3: even at B = I = O = 24 and at 8 x 64 x 64; at 64 x 64 x 128
+# BLAS is 2.4 times as fast, at 128 x 784 x 256 3. Rows of under 32 outputs take a loop as long as 32 do.
+_BLAS_FROM = 20_000
+
+
+def _small(B: int, w: Array) -> bool:
+    I, O = w.shape
+    return bool(B * I * max(O, 32) < _BLAS_FROM)
+
+
+def _affine(x: Array, w: Array, b: Array, z: Array) -> None:
+    if _small(len(x), w):
+        _find("affine loop", x.dtype)(x, w, b, z)
+    else:
+        np.matmul(x, w, out=z)
+        z += b
+
+
+def _backward_input(dz: Array, w: Array, dx: Array) -> None:
+    if _small(len(dz), w):
+        _find("backward_input loop", dz.dtype)(dz, w, dx)
+    else:
+        np.matmul(dz, w.T, out=dx)
+
+
+def _backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
+    if len(x) == 1 or _small(len(x), dw):  # one row, 784 x 128: 15 us, NumPy 150
+        _find("backward_weights loop", x.dtype)(x, dz, dw, db)
+    else:
+        reference.dense_backward_weights(x, dz, dw, db)
+
+
+@cache
+def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
+    if name in _CHOOSERS:
+        return _CHOOSERS[name]
+    if name == "squared_norm":  # in float64, whatever the gradient is
+        dtype = np.dtype(np.float64)
+    return _compiled(name.removesuffix(" loop"), dtype)
+
+
+def _calls(function: types.FunctionType, name: str) -> bool:
+    """Whether a formula, or one that it is made of, calls a function of that name."""
+    used = [function.__globals__.get(each) for each in function.__code__.co_names]
+    return name in function.__code__.co_names or any(
+        _calls(each, name) for each in used if isinstance(each, types.FunctionType) and each not in _STAND_INS
+    )
+
+
+@cache
+def _around(name: str, dtype: np.dtype, formulas: tuple[types.FunctionType, ...]) -> Callable[..., Any] | None:
+    # tanh costs numba a call of 30 ns an element; NumPy's vectorised one is 3 to 7 times as fast
+    if any(_calls(formula, "tanh") for formula in formulas):
+        return None
     loop = getattr(loops, name)(*formulas)  # its formulas are in its closure
     return numba.njit(_copy(loop, dtype), fastmath=_LOOP_MATH, nogil=True)
 
@@ -115,7 +162,7 @@ _STAND_INS[loops.store] = loops.store
 _STORED = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8))  # others go through NumPy
 
 
-@lru_cache(maxsize=None)
+@cache
 def _gather_of(stored: np.dtype, contiguous: bool, out: np.dtype) -> Callable[..., Any]:
     """One version for every layout but C order: numba would compile one for each, and for read-only rows again."""
     x = numba.types.Array(numba.from_dtype(stored), 2, "C" if contiguous else "A", readonly=True)
@@ -130,5 +177,12 @@ def _gather(x: Array, rows: Array, out: Array) -> None:
     else:
         reference.gather(x, rows, out)
 
+
+_CHOOSERS: dict[str, Callable[..., Any]] = {
+    "gather": _gather,
+    "affine": _affine,
+    "backward_input": _backward_input,
+    "backward_weights": _backward_weights,
+}
 
 KERNELS = loops_table.kernels(_find, _around)

@@ -11,11 +11,13 @@ from fastnn.backends import loops, loops_table
 
 
 def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
-    return getattr(loops, name)
+    loop: Callable[..., Any] = getattr(loops, name)
+    return loop
 
 
 def _around(name: str, dtype: np.dtype, formulas: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
-    return getattr(loops, name)(*formulas)
+    loop: Callable[..., Any] = getattr(loops, name)(*formulas)
+    return loop
 
 
 KERNELS = loops_table.kernels(_find, _around)

@@ -31,7 +31,7 @@ class Activation:
     `saved` is `z` or `a`, as `saves` says. `alpha` is the activation's one parameter (0 where it has none).
     Two activations are equal when name and alpha are.
 
-    >>> float(leaky_relu.with_alpha(0.2).value(-1.0, 0.2))
+    >>> float(leaky_relu.value(-1.0, 0.2))
     -0.2
     """
 
@@ -129,7 +129,7 @@ ELEMENTWISE: tuple[Activation, ...] = (
     Activation("identity", lambda z, alpha: z * 1.0, lambda a, alpha: a * 0.0 + 1.0, "a", "a = z"),
     Activation(
         "binary_step",
-        lambda z, alpha: np.where(z >= 0, 1.0, 0.0),
+        lambda z, alpha: np.where(z >= 0, 1.0, np.where(z < 0, 0.0, z)),  # NaN stays NaN
         lambda z, alpha: np.where(np.abs(z) <= 1, 1.0, 0.0),
         "z",
         "straight-through estimator, saturated outside [-1, 1]: Hubara et al. 2016, equation 4",

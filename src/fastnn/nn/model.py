@@ -135,7 +135,7 @@ class Sequential:
         kept = dict(self.__dict__)
         state = kept.pop("_state")
         kept["_plan"], kept["_spans"] = None, []
-        kept["buffers"] = None if state is None else (self.plan.inputs, state.buffers())
+        kept["buffers"] = None if state is None else (self.plan.inputs, state.snapshot())
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ class Sequential:
         if built is not None:
             self._plan, self._spans = self._lower(built[0])
             self._state = State(self._plan)
-            self._state.load(built[1])
+            self._state.restore(built[1])
             self._bind()
 
     def features(self, X: Any, *, name: str = "X") -> Array:

@@ -192,16 +192,16 @@ class Trainer:
     def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
         """One call to the backend; undone if it fails, or if anything is not finite after it."""
         model = self.model
-        before = model.state.buffers()
+        before = model.state.snapshot()
         start = time.perf_counter()
         try:
             step_losses = self.backend.train_steps(
                 model.plan, model.state, self.recipe, data.x, data.y, data.weight, rows, batch, lr
             )
             seconds = time.perf_counter() - start
-            _raise_if_diverged(step_losses, lr, model.state, before["step"])
+            _raise_if_diverged(step_losses, lr, model.state, before.step)
         except BaseException:  # also KeyboardInterrupt, in the middle of an update
-            model.state.load(before)
+            model.state.restore(before)
             raise
         return step_losses, seconds
 
@@ -224,8 +224,8 @@ def _raise_if_diverged(losses: Array, lr: Array, state: State, before: int) -> N
     wrong = len(losses) - 1 if finite.all() else int(finite.argmin())
     what = "a parameter or a moment is NaN or infinite" if finite.all() else f"the loss is {losses[wrong]}"
     raise DivergenceError(
-        f"{what} at step {before + wrong + 1} with learning rate {lr[wrong]:g}: lower it, or set clip_norm; the model "
-        f"keeps the parameters of step {before}"
+        f"{what} at step {before + wrong + 1} with learning rate {lr[wrong]:g}; the model keeps the parameters of "
+        f"step {before}: lower the learning rate, or set clip_norm"
     )
 
 

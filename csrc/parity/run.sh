@@ -1,0 +1,39 @@
+#!/bin/sh
+# Builds and runs the parity program without CMake or Python: for this machine, or for aarch64 under qemu.
+#   csrc/parity/run.sh            this machine: every x86 instruction set it has + AVX-512's source on AVX2
+#   csrc/parity/run.sh aarch64    cross-compiled, run by qemu-aarch64 (Debian: g++-aarch64-linux-gnu, qemu-user)
+# CXX chooses another compiler; CXXFLAGS are added (e.g. -fsanitize=undefined); OPENMP= builds without OpenMP.
+set -eu
+here=$(cd "$(dirname "$0")/.." && pwd)
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+target=${1:-native}
+
+common="-std=c++17 -Wall -Wextra -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized ${CXXFLAGS:-}"
+kernels="-O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math"
+avx2="-mavx2 -mfma -mf16c -mbmi -mbmi2"
+
+table() {  # C++ name, name for people, vector bytes, options: two objects
+    isa=$1 name=$2 bytes=$3
+    shift 3
+    pids=
+    for float in 0 1; do
+        $cxx $common $kernels "$@" -DFASTNN_ISA="$isa" -DFASTNN_ISA_NAME="\"$name\"" -DFASTNN_FLOAT=$float \
+            -DFASTNN_VECTOR_BYTES="$bytes" -c "$here/kernels/table.cpp" -o "$out/${isa}_$float.o" &
+        pids="$pids $!"
+    done
+    for pid in $pids; do wait "$pid"; done
+}
+
+if [ "$target" = aarch64 ]; then
+    cxx=${CXX:-aarch64-linux-gnu-g++} run="qemu-aarch64" link="-static -DFASTNN_HAVE_NEON"
+    table neon neon 16
+else
+    cxx=${CXX:-g++} run="" link="${OPENMP--fopenmp} -DFASTNN_HAVE_X86 -DFASTNN_LOWERED"
+    table x86_64_v2 x86-64-v2 16 -msse4.2 -mpopcnt
+    table avx2 avx2 32 $avx2
+    table avx512 avx512 64 $avx2 -mavx512f -mavx512vl -mavx512dq -mavx512bw
+    table lowered avx512-on-avx2 64 $avx2
+fi
+$cxx $common -O2 $link "$here/parity/parity.cpp" "$here/dispatch.cpp" "$here/threads.cpp" "$out"/*.o -o "$out/parity"
+$run "$out/parity"

@@ -1,0 +1,185 @@
+"""The declared losses against independent oracles: central differences, hand-worked rows, PyTorch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fastnn.nn import losses
+from fastnn.nn.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber
+
+EVERY = pytest.mark.parametrize(
+    ("loss", "kind"),
+    [pytest.param(loss, kind, id=f"{loss}-{kind}") for loss in LOSSES.values() for kind in loss.targets],
+)
+
+
+def example(loss, kind, B=5, O=4, seed=0):
+    """Logits and targets of a kind that the loss accepts."""
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.standard_normal((B, O))
+    if kind == "labels":
+        return z, rng.integers(0, O, B)
+    y = rng.standard_normal((B, O))
+    low, high = loss.y_range
+    y = np.abs(y) + low if low > -np.inf else y
+    return z, (y / y.sum(axis=1, keepdims=True) if high < np.inf else y)
+
+
+@EVERY
+@pytest.mark.parametrize("outputs", [1, 2, 4])
+def test_gradient_is_the_slope(loss, kind, outputs):
+    z, y = example(loss, kind, O=outputs)
+    _, gradient = loss.evaluate(z, y)
+    h = 1e-6
+    for i, j in np.ndindex(*z.shape):
+        moved = np.stack([z, z])
+        moved[0, i, j] += h
+        moved[1, i, j] -= h
+        (above, _), (below, _) = loss.evaluate(moved[0], y), loss.evaluate(moved[1], y)
+        slope = (above - below) / (2 * h)
+        assert np.all(slope[np.arange(len(z)) != i] == 0), "a row's loss depends on another row"
+        # truncation h^2, cancellation eps |value| / h; no kink lies within h of these numbers
+        assert abs(gradient[i, j] - slope[i]) <= 1e-9 * (1 + abs(above[i])), (i, j)
+
+
+@EVERY
+def test_dtype_of_logits_is_kept(loss, kind):
+    z, y = example(loss, kind)
+    y = y.astype(np.float32) if kind == "values" else y
+    value, gradient = loss.evaluate(z.astype(np.float32), y)
+    assert value.dtype == gradient.dtype == np.float32
+    assert value.shape == (5,) and gradient.shape == (5, 4)
+
+
+# One row (z, y) each, worked from the published definition
+def _softmax(z):
+    e = [math.exp(v) for v in z]
+    return [v / sum(e) for v in e]
+
+
+WORKED = {
+    "mse": (([1.0, -2.0], [0.5, 1.0]), (0.25 + 9.0) / 2),
+    "half_mse": (([1.0, -2.0], [0.5, 1.0]), (0.25 + 9.0) / 4),
+    "mae": (([1.0, -2.0], [0.5, 1.0]), (0.5 + 3.0) / 2),
+    "huber": (([1.0, -2.0], [0.5, 1.0]), (0.125 + 2.5) / 2),
+    "poisson": (([0.0, 1.0], [3.0, 2.0]), (1.0 + (math.e - 2.0)) / 2),
+    "binary_cross_entropy": (
+        ([0.7, -1.2], [1.0, 0.25]),
+        -(
+            math.log(1 / (1 + math.exp(-0.7)))
+            + 0.25 * math.log(1 / (1 + math.exp(1.2)))
+            + 0.75 * math.log(1 / (1 + math.exp(-1.2)))
+        )
+        / 2,
+    ),
+    "cross_entropy": (
+        ([0.3, -0.4, 1.1], [0.2, 0.5, 0.3]),
+        -sum(q * math.log(p) for q, p in zip((0.2, 0.5, 0.3), _softmax((0.3, -0.4, 1.1)), strict=True)),
+    ),
+    "hinge": (([0.3, -0.4, 1.1], 0), 1 + 1.1 - 0.3),
+}
+
+
+@pytest.mark.parametrize("name", WORKED)
+def test_value_is_the_definition(name):
+    (z, y), want = WORKED[name]
+    value, _ = LOSSES[name].evaluate(np.array([z]), np.array([y]))
+    assert value.tolist() == pytest.approx([want], rel=1e-14)
+
+
+def test_label_is_a_distribution_with_all_its_mass_there():
+    z, y = example(LOSSES["cross_entropy"], "labels")
+    for loss in (LOSSES["cross_entropy"], CrossEntropy(0.1)):
+        for by_label, by_values in zip(loss.evaluate(z, y), loss.evaluate(z, np.eye(4)[y]), strict=True):
+            np.testing.assert_allclose(by_label, by_values, rtol=1e-13, atol=1e-15)
+
+
+def test_hinge_is_zero_beyond_the_margin():
+    value, gradient = LOSSES["hinge"].evaluate(np.array([[3.0, 1.0, 1.5], [1.0, 0.5, 0.25]]), np.array([0, 0]))
+    assert value.tolist() == [0.0, 0.5]
+    assert gradient.tolist() == [[0, 0, 0], [-1, 1, 0]]
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "cross_entropy"])
+def test_confident_logits_neither_overflow_nor_become_nan(name):
+    z = np.array([[1e4, -1e4], [-1e4, 1e4]])
+    y = np.array([[1.0, 0.0], [1.0, 0.0]])
+    with np.errstate(over="raise", invalid="raise"):
+        value, gradient = LOSSES[name].evaluate(z, y)
+    assert value[0] == 0.0 and value[1] >= 1e4
+    assert np.all(np.isfinite(gradient)) and np.all(gradient[0] == 0)
+
+
+def torch_loss(name, functional, z, y, torch):
+    """PyTorch's value of each row, in this package's convention (mean over the outputs)."""
+    if name == "cross_entropy":
+        return functional.cross_entropy(z, y, reduction="none")
+    if name == "smoothed_cross_entropy":
+        return functional.cross_entropy(z, y, reduction="none", label_smoothing=0.1)
+    pointwise = {
+        "mse": functional.mse_loss,
+        "mae": functional.l1_loss,
+        "huber": functional.huber_loss,
+        "wide_huber": lambda z, y, reduction: functional.huber_loss(z, y, reduction=reduction, delta=2.5),
+        "poisson": lambda z, y, reduction: functional.poisson_nll_loss(z, y, log_input=True, reduction=reduction),
+        "binary_cross_entropy": functional.binary_cross_entropy_with_logits,
+    }[name]
+    return pointwise(z, y, reduction="none").mean(dim=1)
+
+
+VARIANTS = {
+    "mse": LOSSES["mse"],
+    "mae": LOSSES["mae"],
+    "huber": LOSSES["huber"],
+    "wide_huber": Huber(2.5),
+    "poisson": LOSSES["poisson"],
+    "binary_cross_entropy": LOSSES["binary_cross_entropy"],
+    "cross_entropy": LOSSES["cross_entropy"],
+    "smoothed_cross_entropy": CrossEntropy(0.1),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name, loss in VARIANTS.items() for kind in loss.targets], ids="-".join
+)
+def test_value_and_gradient_agree_with_pytorch(name, kind):
+    torch = pytest.importorskip("torch")
+    loss = VARIANTS[name]
+    z, y = example(loss, kind)
+    logits = torch.tensor(z, requires_grad=True)
+    theirs = torch_loss(name, torch.nn.functional, logits, torch.tensor(y), torch)
+    (slope,) = torch.autograd.grad(theirs.sum(), logits)
+    value, gradient = loss.evaluate(z, y)
+    np.testing.assert_allclose(value, theirs.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(gradient, slope.numpy(), rtol=1e-11, atol=1e-13)
+
+
+def test_binary_smoothing_moves_targets_towards_a_half():
+    z, y = np.array([[0.3, -1.0]]), np.array([[1.0, 0.0]])
+    smoothed = BinaryCrossEntropy(0.2).evaluate(z, y)
+    moved = LOSSES["binary_cross_entropy"].evaluate(z, np.array([[0.9, 0.1]]))
+    for mine, theirs in zip(smoothed, moved, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Huber(0.0), "delta is 0.0"),
+        (lambda: Huber(math.nan), "delta is nan"),
+        (lambda: CrossEntropy(1.0), r"label_smoothing is 1.0, expected a number in \[0.0, 1.0\)"),
+        (lambda: BinaryCrossEntropy(-0.1), "label_smoothing is -0.1"),
+        (lambda: losses.get("squared"), "loss is 'squared', expected one of: mse, .*hinge"),
+    ],
+    ids=["huber-0", "huber-nan", "smoothing-1", "smoothing-negative", "unknown"],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_get_takes_names_and_losses():
+    assert losses.get("mse") is LOSSES["mse"] and losses.get(LOSSES["mse"]) is LOSSES["mse"]
