@@ -37,7 +37,9 @@ def kernels(isa: str | None = None) -> Kernels:
         isa = default_instruction_set()
     available = instruction_sets()
     if isa not in available:
-        raise RuntimeError(f"instruction set is {isa!r}, but this CPU and this build of fastnn have: {', '.join(available)}")
+        raise RuntimeError(
+            f"instruction set is {isa!r}, but this CPU and this build of fastnn have: {', '.join(available)}"
+        )
     return _kernels(available.index(isa))
 
 
@@ -134,7 +136,12 @@ def _kernels(t: int) -> Kernels:
         return _native.squared_norm(t, g)
 
     def update(
-        rule: Rule, coefficients: tuple[float, ...], adjustment: Adjustment, w: Array, g: Array, slots: tuple[Array, ...]
+        rule: Rule,
+        coefficients: tuple[float, ...],
+        adjustment: Adjustment,
+        w: Array,
+        g: Array,
+        slots: tuple[Array, ...],
     ) -> None:
         _native.update(t, _RULES[rule.name], coefficients, adjustment, w, g, slots)
 
