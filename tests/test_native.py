@@ -16,13 +16,13 @@ import pytest
 
 native = pytest.importorskip("fastnn.backends.native")
 
-from fastnn import _native  # noqa: E402
-from fastnn._random import Key  # noqa: E402
-from fastnn.backends import reference  # noqa: E402
-from fastnn.backends.contract import Adjustment, Kernels  # noqa: E402
-from fastnn.nn.activations import ACTIVATIONS, identity  # noqa: E402
-from fastnn.nn.losses import LOSSES  # noqa: E402
-from fastnn.optim.rules import RULES  # noqa: E402
+from fastnn import _native
+from fastnn._random import Key
+from fastnn.backends import reference
+from fastnn.backends.contract import Adjustment, Kernels
+from fastnn.nn.activations import ACTIVATIONS, identity
+from fastnn.nn.losses import LOSSES
+from fastnn.optim.rules import RULES
 
 ISAS = native.instruction_sets()
 DTYPES = (np.float32, np.float64)
@@ -61,7 +61,9 @@ def test_signatures_match(isa, name):
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **environment}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_default_is_the_best():
@@ -315,7 +317,9 @@ def test_nan_propagates(isa):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs nm")
 def test_only_the_module_is_exported():
     try:
-        table = subprocess.run(["nm", "-D", "--defined-only", _native.__file__], capture_output=True, text=True)
+        table = subprocess.run(
+            ["nm", "-D", "--defined-only", _native.__file__], capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         pytest.skip("no nm")
     names = [line.split()[-1] for line in table.stdout.splitlines()]
