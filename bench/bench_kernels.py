@@ -10,26 +10,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastnn import backends
 from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment
+from fastnn.backends.contract import Adjustment, Kernels
 from fastnn.nn.activations import ACTIVATIONS
 from fastnn.nn.losses import LOSSES
 from fastnn.optim.rules import RULES
 
-BACKENDS = {"numpy": lambda: reference.KERNELS}
-try:
-    from fastnn.backends import native
 
-    BACKENDS |= {f"native-{isa}": lambda isa=isa: native.kernels(isa) for isa in native.instruction_sets()}
-except ImportError:
-    pass
-try:
-    from fastnn.backends import loops  # interpreted: small shapes only
+def tables() -> dict[str, Kernels]:
+    """The kernels of every backend that is here; of native, for each instruction set."""
+    found = {name: backends.load(name).kernels for name in backends.available() if name != "native"}
+    if "native" in backends.available():
+        from fastnn.backends import native
 
-    BACKENDS["python"] = lambda: loops.KERNELS
-except (ImportError, AttributeError):
-    pass
+        found |= {f"native-{isa}": native.kernels(isa) for isa in native.instruction_sets()}
+    return found
 
+
+BACKENDS = tables()
 SHAPES = [(1, 64, 128), (32, 10, 32), (32, 64, 10), (64, 64, 128), (128, 784, 128), (256, 1024, 1024)]
 eps = np.finfo(np.float32).eps
 
@@ -101,7 +100,7 @@ def test_kernel(benchmark, backend, case, shape):
         pytest.skip("seconds a call")
     call, output, terms = CASES[case]
     ours, theirs = Data(*shape), Data(*shape)
-    kernels = BACKENDS[backend]()
+    kernels = BACKENDS[backend]
     call(kernels, ours)
     call(reference.KERNELS, theirs)
     got, want = (ours.flat, theirs.flat) if output is None else (ours.out[output], theirs.out[output])
