@@ -442,8 +442,9 @@ void multiply(Product p, const Epilogue& e) {
     p.narrow = is_narrow(p);
     // 2 FMA units of W lanes at 3 GHz; half of that for what is not a product.
     const double per_ns = 3.0 * W;
-    const int threads = fastnn::threads_for(static_cast<double>(p.M) * static_cast<double>(p.N) *
-                                            static_cast<double>(p.K + 4) / per_ns);
+    const double ns =
+        static_cast<double>(p.M) * static_cast<double>(p.N) * static_cast<double>(p.K + 4) / per_ns;
+    const int threads = fastnn::threads_for(ns);
     if (threads == 1) return multiply_on_one_thread(p, e);
     // Each row cut packs b once more, each column cut a: as little packing as the shape allows, tiles for
     // everyone.
@@ -457,7 +458,7 @@ void multiply(Product p, const Epilogue& e) {
         const double idle = rows > 1 && p.M < rows * MR ? 1e12 : 0;
         if (best < 0 || packing + idle < best) best = packing + idle, all.rows = rows, all.cols = cols;
     }
-    fastnn::run_tasks(threads, Parallel::task, &all);
+    fastnn::run_tasks(threads, ns, Parallel::task, &all);
 }
 
 }  // namespace
