@@ -728,6 +728,17 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
             fastnn::set_threads(n);
         },
         py::arg("n"), "Sets that number; 0: back to OMP_NUM_THREADS, else the CPUs this process may run on.");
+    m.def(
+        "multiply_adds",
+        [](int t, size_t rounds) {
+            const auto& sets = fastnn::instruction_sets();
+            if (t < 0 || t >= sets.count) throw py::value_error("t is no instruction set's position");
+            py::gil_scoped_release released;
+            float sink[2] = {0.999f, 0.001f};
+            return sets.items[t].float_table->multiply_adds(rounds, sink);
+        },
+        py::arg("t"), py::arg("rounds"),
+        "Do float32 multiply-adds on registers; how many operations that was.");
     m.def("math", &math, py::arg("name"), py::arg("x"), py::arg("out"), py::arg("isa"),
           "out = name(x) for one of FUNCTIONS over 1-D arrays: for the tests of their accuracy.");
 }

@@ -6,6 +6,7 @@
 #include "losses.hpp"
 #include "norm.hpp"
 #include "optimizers.hpp"
+#include "peak.hpp"
 #include "random.hpp"
 
 namespace {
@@ -103,6 +104,7 @@ const Table<double> double_table = {
     squared_norm,
     update,
     function,
+    multiply_adds,
 };
 
 }  // namespace FASTNN_ISA

@@ -87,6 +87,7 @@ struct Table {
                    const T* g, T* const* slots);
 
     void (*function)(int function, size_t n, const T* x, T* out);  // math.hpp, for its tests
+    double (*multiply_adds)(size_t rounds, T* sink);               // peak.hpp, for the benchmarks
 };
 
 }  // namespace fastnn

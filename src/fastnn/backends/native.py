@@ -11,6 +11,7 @@ True
 from __future__ import annotations
 
 import functools
+import time
 
 from fastnn import _native
 from fastnn._native import default_instruction_set, instruction_sets, set_threads, threads
@@ -21,7 +22,7 @@ from fastnn.nn.activations import Activation
 from fastnn.nn.losses import Loss
 from fastnn.optim.rules import Rule
 
-__all__ = ["default_instruction_set", "instruction_sets", "kernels", "set_threads", "threads"]
+__all__ = ["default_instruction_set", "fma_peak", "instruction_sets", "kernels", "set_threads", "threads"]
 
 _ACTIVATIONS = {name: code for code, name in enumerate(_native.ACTIVATIONS)}
 _LOSSES = {name: code for code, name in enumerate(_native.LOSSES)}
@@ -41,6 +42,17 @@ def kernels(isa: str | None = None) -> Kernels:
             f"instruction set is {isa!r}, but this CPU and this build of fastnn have: {', '.join(available)}"
         )
     return _kernels(available.index(isa))
+
+
+def fma_peak(isa: str | None = None) -> float:
+    """What one core does at most, in GFLOP/s of float32: multiply-adds on registers, the best of 20 tries of 1 ms."""
+    t = instruction_sets().index(isa or default_instruction_set())
+    best = 0.0
+    for _ in range(20):
+        start = time.perf_counter()
+        operations = _native.multiply_adds(t, 100_000)
+        best = max(best, operations / (time.perf_counter() - start))
+    return best / 1e9
 
 
 @functools.cache
