@@ -11,11 +11,13 @@ namespace fastnn {
 int threads();
 void set_threads(int n);  // n >= 1; 0: back to the default
 
-// Threads for work that takes about `nanoseconds` on one thread: 1 below 20 us, and inside a parallel region.
+// Threads for work that takes about `nanoseconds` on one thread: 1 below 20 us, inside a parallel region, and
+// for a while after the cores turned out to be taken by others.
 int threads_for(double nanoseconds);
 
-// task(context, t) for t in 0 .. tasks-1, each on one thread. Rethrows std::bad_alloc.
-void run_tasks(int tasks, void (*task)(void*, int), void* context);
+// task(context, t) for t in 0 .. tasks-1, each on one thread; `nanoseconds` as for threads_for. Rethrows
+// std::bad_alloc.
+void run_tasks(int tasks, double nanoseconds, void (*task)(void*, int), void* context);
 
 // At least `bytes` of this thread's memory, 64-byte aligned, valid until the next call with that slot.
 // Throws std::bad_alloc.

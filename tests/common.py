@@ -7,14 +7,22 @@ import inspect
 import warnings
 
 import numpy as np
+import pytest
 
 import fastnn
 from fastnn import Sequential, Trainer, backends, nn, optim
 from fastnn.backends.contract import Backend
 
-BACKENDS = backends.available()
-VECTORISED = [name for name in BACKENDS if name != "python"]  # fast enough for whole fits
-OTHERS = [name for name in VECTORISED if name != "numpy"]  # to be compared with numpy
+
+def _parameters(*without: str) -> list:
+    """The backends that are here. numba's are marked slow: it compiles every formula it meets, a second for each."""
+    names = [name for name in backends.available() if name not in without]
+    return [pytest.param(name, marks=pytest.mark.slow) if name == "numba" else name for name in names]
+
+
+BACKENDS = _parameters()
+VECTORISED = _parameters("python")  # fast enough for whole fits
+OTHERS = _parameters("python", "numpy")  # to be compared with numpy
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", fastnn.FallbackWarning)
     AUTOMATIC = backends.resolve().name

@@ -232,7 +232,8 @@ void pack_columns(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width,
         }
         if (blocks < width)
             for (size_t k = 0; k < kc; ++k)
-                for (size_t j = blocks; j < width; ++j) to[k * width + j] = j < cols ? from[j * ldb + k] : Real(0);
+                for (size_t j = blocks; j < width; ++j)
+                    to[k * width + j] = j < cols ? from[j * ldb + k] : Real(0);
     }
 }
 
@@ -253,7 +254,8 @@ void pack_a_columns(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
         Real* out = to + m * kc;
         // Whole vectors are stored: what they write beyond their rows, the next k or the next tile overwrites.
         for (size_t k = 0; k < kc; ++k, out += rows)
-            for_vectors(rows, [&](size_t i, auto lanes) { store(out + i, load(a + k * lda + m + i, lanes)); });
+            for_vectors(rows,
+                        [&](size_t i, auto lanes) { store(out + i, load(a + k * lda + m + i, lanes)); });
         m += rows;
     }
 }
@@ -305,7 +307,10 @@ void multiply_packed(Product p, const Epilogue& e) {
     const size_t blocks = p.K > 0 ? (p.K + most - 1) / most : 1;
     const size_t kc_each = (p.K + blocks - 1) / blocks;
     // Few rows use a packed panel once or twice: it then stays in L1 instead of passing through L2.
-    const size_t vectors = p.M >= MR ? NR : MR * NR / p.M < kWide ? MR * NR / p.M : kWide, width = vectors * W;
+    const size_t vectors = p.M >= MR               ? NR
+                           : MR * NR / p.M < kWide ? MR * NR / p.M
+                                                   : kWide,
+                 width = vectors * W;
     const size_t nc_each = !pack_b ? p.N : p.M <= 2 * MR ? width : NC;
 
     for (size_t n0 = 0; n0 < p.N; n0 += nc_each) {
@@ -365,7 +370,8 @@ void multiply_packed(Product p, const Epilogue& e) {
 // One row times a transposed matrix, c(n) = sum over k of a(k) b(n, k) in the order of k, without packing: b is read once,
 // along its rows, and transposed in registers.
 void row_times_transposed(const Product& p) {
-    constexpr size_t G = 2;  // groups of T rows: as many rows as a set of L1 has lines, should b's rows share one
+    constexpr size_t G =
+        2;  // groups of T rows: as many rows as a set of L1 has lines, should b's rows share one
     size_t n = 0;
     for (; n + G * T <= p.N; n += G * T) {
         VT acc[G] = {};
@@ -436,8 +442,9 @@ void multiply(Product p, const Epilogue& e) {
     p.narrow = is_narrow(p);
     // 2 FMA units of W lanes at 3 GHz; half of that for what is not a product.
     const double per_ns = 3.0 * W;
-    const int threads = fastnn::threads_for(static_cast<double>(p.M) * static_cast<double>(p.N) *
-                                            static_cast<double>(p.K + 4) / per_ns);
+    const double ns =
+        static_cast<double>(p.M) * static_cast<double>(p.N) * static_cast<double>(p.K + 4) / per_ns;
+    const int threads = fastnn::threads_for(ns);
     if (threads == 1) return multiply_on_one_thread(p, e);
     // Each row cut packs b once more, each column cut a: as little packing as the shape allows, tiles for
     // everyone.
@@ -451,7 +458,7 @@ void multiply(Product p, const Epilogue& e) {
         const double idle = rows > 1 && p.M < rows * MR ? 1e12 : 0;
         if (best < 0 || packing + idle < best) best = packing + idle, all.rows = rows, all.cols = cols;
     }
-    fastnn::run_tasks(threads, Parallel::task, &all);
+    fastnn::run_tasks(threads, ns, Parallel::task, &all);
 }
 
 }  // namespace

@@ -10,7 +10,8 @@ namespace {
 // `grain`.
 template <class F>
 void share(size_t n, double ns, size_t grain, F f) {
-    const int threads = fastnn::threads_for(static_cast<double>(n) * ns);
+    const double total = static_cast<double>(n) * ns;
+    const int threads = fastnn::threads_for(total);
     if (threads == 1) {
         if (n > 0) f(size_t(0), n);
         return;
@@ -20,7 +21,7 @@ void share(size_t n, double ns, size_t grain, F f) {
         size_t n, step;
     } context{f, n, ((n + threads - 1) / threads + grain - 1) / grain * grain};
     fastnn::run_tasks(
-        threads,
+        threads, total,
         [](void* pointer, int t) {
             const Context& all = *static_cast<Context*>(pointer);
             const size_t begin = static_cast<size_t>(t) * all.step;

@@ -86,7 +86,8 @@ struct Report {
         for (const auto& kernel : order) {
             const bool bad = !(worst[kernel] <= 1);
             failed |= bad;
-            std::printf("%-20s %-34s %8.3Lf of the bound%s\n", label, kernel.c_str(), worst[kernel], bad ? "  FAILED" : "");
+            std::printf("%-20s %-34s %8.3Lf of the bound%s\n", label, kernel.c_str(), worst[kernel],
+                        bad ? "  FAILED" : "");
         }
     }
 };
@@ -107,35 +108,49 @@ Ref phi(Ref z) { return 0.5L * (1 + std::erf(z * std::sqrt(0.5L))); }
 
 const std::map<std::string, Formula> kActivations = {
     {"identity", {[](Ref z, Ref) { return z; }, [](Ref, Ref) { return Ref(1); }, false}},
-    {"binary_step", {[](Ref z, Ref) { return step(z >= 0); }, [](Ref z, Ref) { return step(std::fabs(z) <= 1); }, true}},
+    {"binary_step",
+     {[](Ref z, Ref) { return step(z >= 0); }, [](Ref z, Ref) { return step(std::fabs(z) <= 1); }, true}},
     {"sigmoid", {[](Ref z, Ref) { return sigmoid(z); }, [](Ref a, Ref) { return a * (1 - a); }, false}},
     {"tanh", {[](Ref z, Ref) { return std::tanh(z); }, [](Ref a, Ref) { return 1 - a * a; }, false}},
     {"relu", {[](Ref z, Ref) { return z > 0 ? z : 0; }, [](Ref a, Ref) { return step(a > 0); }, false}},
-    {"leaky_relu", {[](Ref z, Ref c) { return z > 0 ? z : c * z; }, [](Ref a, Ref c) { return a > 0 ? 1 : c; }, false}},
-    {"elu", {[](Ref z, Ref c) { return z > 0 ? z : c * std::expm1(z); }, [](Ref a, Ref c) { return a > 0 ? 1 : a + c; }, false}},
-    {"selu", {[](Ref z, Ref) { return kSelu * (z > 0 ? z : kSeluAlpha * std::expm1(z)); },
-              [](Ref a, Ref) { return a > 0 ? kSelu : a + kSelu * kSeluAlpha; }, false}},
+    {"leaky_relu",
+     {[](Ref z, Ref c) { return z > 0 ? z : c * z; }, [](Ref a, Ref c) { return a > 0 ? 1 : c; }, false}},
+    {"elu",
+     {[](Ref z, Ref c) { return z > 0 ? z : c * std::expm1(z); },
+      [](Ref a, Ref c) { return a > 0 ? 1 : a + c; }, false}},
+    {"selu",
+     {[](Ref z, Ref) { return kSelu * (z > 0 ? z : kSeluAlpha * std::expm1(z)); },
+      [](Ref a, Ref) { return a > 0 ? kSelu : a + kSelu * kSeluAlpha; }, false}},
     {"softplus", {[](Ref z, Ref) { return softplus(z); }, [](Ref z, Ref) { return sigmoid(z); }, true}},
-    {"gelu", {[](Ref z, Ref) { return z * phi(z); },
-              [](Ref z, Ref) { return phi(z) + z * std::exp(-0.5L * z * z) / std::sqrt(2 * kPi); }, true}},
-    {"gelu_tanh", {[](Ref z, Ref) { return 0.5L * z * (1 + gelu_t(z)); },
-                   [](Ref z, Ref) {
-                       const Ref t = gelu_t(z);
-                       return 0.5L * (1 + t) + 0.5L * z * (1 - t * t) * std::sqrt(2 / kPi) * (1 + 3 * 0.044715L * z * z);
-                   }, true}},
-    {"silu", {[](Ref z, Ref) { return z * sigmoid(z); },
-              [](Ref z, Ref) { return sigmoid(z) * (1 + z * (1 - sigmoid(z))); }, true}},
-    {"mish", {[](Ref z, Ref) { return z * std::tanh(softplus(z)); },
-              [](Ref z, Ref) {
-                  const Ref t = std::tanh(softplus(z));
-                  return t + z * (1 - t * t) * sigmoid(z);
-              }, true}},
-    {"hard_sigmoid", {[](Ref z, Ref) { return std::fmin(std::fmax(z / 6 + 0.5L, Ref(0)), Ref(1)); },
-                      [](Ref a, Ref) { return a > 0 && a < 1 ? Ref(1) / 6 : 0; }, false}},
-    {"hard_tanh", {[](Ref z, Ref) { return std::fmin(std::fmax(z, Ref(-1)), Ref(1)); },
-                   [](Ref a, Ref) { return step(std::fabs(a) < 1); }, false}},
-    {"softsign", {[](Ref z, Ref) { return z / (1 + std::fabs(z)); },
-                  [](Ref a, Ref) { return (1 - std::fabs(a)) * (1 - std::fabs(a)); }, false}},
+    {"gelu",
+     {[](Ref z, Ref) { return z * phi(z); },
+      [](Ref z, Ref) { return phi(z) + z * std::exp(-0.5L * z * z) / std::sqrt(2 * kPi); }, true}},
+    {"gelu_tanh",
+     {[](Ref z, Ref) { return 0.5L * z * (1 + gelu_t(z)); },
+      [](Ref z, Ref) {
+          const Ref t = gelu_t(z);
+          return 0.5L * (1 + t) + 0.5L * z * (1 - t * t) * std::sqrt(2 / kPi) * (1 + 3 * 0.044715L * z * z);
+      },
+      true}},
+    {"silu",
+     {[](Ref z, Ref) { return z * sigmoid(z); },
+      [](Ref z, Ref) { return sigmoid(z) * (1 + z * (1 - sigmoid(z))); }, true}},
+    {"mish",
+     {[](Ref z, Ref) { return z * std::tanh(softplus(z)); },
+      [](Ref z, Ref) {
+          const Ref t = std::tanh(softplus(z));
+          return t + z * (1 - t * t) * sigmoid(z);
+      },
+      true}},
+    {"hard_sigmoid",
+     {[](Ref z, Ref) { return std::fmin(std::fmax(z / 6 + 0.5L, Ref(0)), Ref(1)); },
+      [](Ref a, Ref) { return a > 0 && a < 1 ? Ref(1) / 6 : 0; }, false}},
+    {"hard_tanh",
+     {[](Ref z, Ref) { return std::fmin(std::fmax(z, Ref(-1)), Ref(1)); },
+      [](Ref a, Ref) { return step(std::fabs(a) < 1); }, false}},
+    {"softsign",
+     {[](Ref z, Ref) { return z / (1 + std::fabs(z)); },
+      [](Ref a, Ref) { return (1 - std::fabs(a)) * (1 - std::fabs(a)); }, false}},
     {"exponential", {[](Ref z, Ref) { return std::exp(z); }, [](Ref a, Ref) { return a; }, false}},
 };
 
@@ -144,17 +159,27 @@ struct PointLoss {
 };
 Ref smooth(Ref y, Ref s) { return y * (1 - s) + 0.5L * s; }
 const std::map<std::string, PointLoss> kPointLosses = {
-    {"mse", {[](Ref z, Ref y, Ref) { return (z - y) * (z - y); }, [](Ref z, Ref y, Ref) { return 2 * (z - y); }}},
-    {"half_mse", {[](Ref z, Ref y, Ref) { return 0.5L * (z - y) * (z - y); }, [](Ref z, Ref y, Ref) { return z - y; }}},
-    {"mae", {[](Ref z, Ref y, Ref) { return std::fabs(z - y); }, [](Ref z, Ref y, Ref) { return z > y ? Ref(1) : z < y ? Ref(-1) : Ref(0); }}},
-    {"huber", {[](Ref z, Ref y, Ref d) {
-                   const Ref r = std::fabs(z - y);
-                   return r <= d ? 0.5L * r * r : d * (r - 0.5L * d);
-               },
-               [](Ref z, Ref y, Ref d) { return std::fmin(std::fmax(z - y, -d), d); }}},
-    {"poisson", {[](Ref z, Ref y, Ref) { return std::exp(z) - y * z; }, [](Ref z, Ref y, Ref) { return std::exp(z) - y; }}},
-    {"binary_cross_entropy", {[](Ref z, Ref y, Ref s) { return softplus(z) - z * smooth(y, s); },
-                              [](Ref z, Ref y, Ref s) { return sigmoid(z) - smooth(y, s); }}},
+    {"mse",
+     {[](Ref z, Ref y, Ref) { return (z - y) * (z - y); }, [](Ref z, Ref y, Ref) { return 2 * (z - y); }}},
+    {"half_mse",
+     {[](Ref z, Ref y, Ref) { return 0.5L * (z - y) * (z - y); }, [](Ref z, Ref y, Ref) { return z - y; }}},
+    {"mae",
+     {[](Ref z, Ref y, Ref) { return std::fabs(z - y); },
+      [](Ref z, Ref y, Ref) { return z > y   ? Ref(1)
+                                     : z < y ? Ref(-1)
+                                             : Ref(0); }}},
+    {"huber",
+     {[](Ref z, Ref y, Ref d) {
+          const Ref r = std::fabs(z - y);
+          return r <= d ? 0.5L * r * r : d * (r - 0.5L * d);
+      },
+      [](Ref z, Ref y, Ref d) { return std::fmin(std::fmax(z - y, -d), d); }}},
+    {"poisson",
+     {[](Ref z, Ref y, Ref) { return std::exp(z) - y * z; },
+      [](Ref z, Ref y, Ref) { return std::exp(z) - y; }}},
+    {"binary_cross_entropy",
+     {[](Ref z, Ref y, Ref s) { return softplus(z) - z * smooth(y, s); },
+      [](Ref z, Ref y, Ref s) { return sigmoid(z) - smooth(y, s); }}},
 };
 
 using Slots = std::vector<Ref>;
@@ -162,33 +187,44 @@ using Coefficients = std::vector<Ref>;
 Ref adaptive(Ref m, Ref v, Ref root, Ref epsilon) { return m / (std::sqrt(v) * root + epsilon); }
 const std::map<std::string, std::function<Ref(Ref, Slots&, const Coefficients&)>> kRules = {
     {"sgd", [](Ref g, Slots&, const Coefficients& c) { return c[0] * g; }},
-    {"momentum", [](Ref g, Slots& s, const Coefficients& c) { return c[0] * (s[0] = c[1] * s[0] + c[2] * g); }},
-    {"nesterov", [](Ref g, Slots& s, const Coefficients& c) { return c[0] * (g + c[1] * (s[0] = c[1] * s[0] + g)); }},
-    {"adagrad", [](Ref g, Slots& s, const Coefficients& c) { return c[0] * adaptive(g, s[0] += g * g, 1, c[1]); }},
-    {"adadelta", [](Ref g, Slots& s, const Coefficients& c) {
+    {"momentum",
+     [](Ref g, Slots& s, const Coefficients& c) { return c[0] * (s[0] = c[1] * s[0] + c[2] * g); }},
+    {"nesterov",
+     [](Ref g, Slots& s, const Coefficients& c) { return c[0] * (g + c[1] * (s[0] = c[1] * s[0] + g)); }},
+    {"adagrad",
+     [](Ref g, Slots& s, const Coefficients& c) { return c[0] * adaptive(g, s[0] += g * g, 1, c[1]); }},
+    {"adadelta",
+     [](Ref g, Slots& s, const Coefficients& c) {
          s[0] = c[1] * s[0] + (1 - c[1]) * g * g;
          const Ref d = std::sqrt(s[1] + c[2]) / std::sqrt(s[0] + c[2]) * g;
          s[1] = c[1] * s[1] + (1 - c[1]) * d * d;
          return c[0] * d;
      }},
-    {"rmsprop", [](Ref g, Slots& s, const Coefficients& c) { return c[0] * adaptive(g, s[0] = c[1] * s[0] + (1 - c[1]) * g * g, 1, c[2]); }},
-    {"adam", [](Ref g, Slots& s, const Coefficients& c) {
+    {"rmsprop",
+     [](Ref g, Slots& s, const Coefficients& c) {
+         return c[0] * adaptive(g, s[0] = c[1] * s[0] + (1 - c[1]) * g * g, 1, c[2]);
+     }},
+    {"adam",
+     [](Ref g, Slots& s, const Coefficients& c) {
          s[0] = c[1] * s[0] + (1 - c[1]) * g, s[1] = c[2] * s[1] + (1 - c[2]) * g * g;
          return c[0] * adaptive(s[0], s[1], c[3], c[4]);
      }},
-    {"amsgrad", [](Ref g, Slots& s, const Coefficients& c) {
-         s[0] = c[1] * s[0] + (1 - c[1]) * g, s[1] = c[2] * s[1] + (1 - c[2]) * g * g, s[2] = std::fmax(s[2], s[1]);
+    {"amsgrad",
+     [](Ref g, Slots& s, const Coefficients& c) {
+         s[0] = c[1] * s[0] + (1 - c[1]) * g, s[1] = c[2] * s[1] + (1 - c[2]) * g * g,
+         s[2] = std::fmax(s[2], s[1]);
          return c[0] * adaptive(s[0], s[2], c[3], c[4]);
      }},
-    {"nadam", [](Ref g, Slots& s, const Coefficients& c) {
+    {"nadam",
+     [](Ref g, Slots& s, const Coefficients& c) {
          s[0] = c[2] * s[0] + (1 - c[2]) * g, s[1] = c[3] * s[1] + (1 - c[3]) * g * g;
          return adaptive(c[0] * s[0] + c[1] * g, s[1], c[4], c[5]);
      }},
 };
 
 const std::map<std::string, Ref (*)(Ref)> kFunctions = {
-    {"exp", std::exp},     {"log", std::log},  {"log1p", std::log1p},   {"expm1", std::expm1}, {"tanh", std::tanh},
-    {"sigmoid", sigmoid}, {"erf", std::erf}, {"softplus", softplus},
+    {"exp", std::exp},   {"log", std::log},    {"log1p", std::log1p}, {"expm1", std::expm1},
+    {"tanh", std::tanh}, {"sigmoid", sigmoid}, {"erf", std::erf},     {"softplus", softplus},
 };
 
 uint32_t philox_bits(uint64_t element, const fastnn::RandomKey& key) {
@@ -196,7 +232,8 @@ uint32_t philox_bits(uint64_t element, const fastnn::RandomKey& key) {
     uint32_t k0 = static_cast<uint32_t>(key.seed), k1 = static_cast<uint32_t>(key.seed >> 32);
     for (int round = 0; round < 7; ++round) {
         const uint64_t p0 = c[0] * 0xD2511F53u, p1 = c[2] * 0xCD9E8D57u;
-        const uint64_t next[4] = {(p1 >> 32) ^ c[1] ^ k0, p1 & 0xffffffffu, (p0 >> 32) ^ c[3] ^ k1, p0 & 0xffffffffu};
+        const uint64_t next[4] = {(p1 >> 32) ^ c[1] ^ k0, p1 & 0xffffffffu, (p0 >> 32) ^ c[3] ^ k1,
+                                  p0 & 0xffffffffu};
         std::memcpy(c, next, sizeof c);
         k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
     }
@@ -222,7 +259,7 @@ class Check {
                 for (const size_t I : sizes) dense(B, I, O, code("relu"));
             }
         for (int f = 0; f < t_.activations; ++f) dense(7, W_ + 3, 2 * W_ + 1, f);
-        dense(130, 70, 65, code("tanh"));     // packed
+        dense(130, 70, 65, code("tanh"));      // packed
         dense(30, 500, 60, code("identity"));  // several blocks of k
         dense(3, 40, 1100, code("relu"));      // several blocks of columns
         dense(13, 1100, 3, code("relu"));
@@ -246,7 +283,9 @@ class Check {
             if (std::strcmp(t_.activation_names[i], name) == 0) return i;
         std::abort();
     }
-    void add(const std::string& kernel, Ref got, Ref want, Ref bound) { report_.add(kernel, got, want, bound + 1e-300L); }
+    void add(const std::string& kernel, Ref got, Ref want, Ref bound) {
+        report_.add(kernel, got, want, bound + 1e-300L);
+    }
 
     void functions() {
         for (int f = 0; f < t_.functions; ++f) {
@@ -254,9 +293,23 @@ class Check {
             if (found == kFunctions.end()) continue;
             const Ref inf = std::numeric_limits<Ref>::infinity();
             Buffer<T> x = uniform<T>(4096, -20, 20), out(x.size());
-            const T special[] = {T(0), T(-1), T(1), T(inf), T(-inf), T(NAN), T(1000), T(-1000), T(1e-30), T(-1e-30),
-                                 std::numeric_limits<T>::denorm_min(), std::numeric_limits<T>::max(),
-                                 std::numeric_limits<T>::lowest(), T(-0.9999), T(-87.5), T(-103), T(-740)};
+            const T special[] = {T(0),
+                                 T(-1),
+                                 T(1),
+                                 T(inf),
+                                 T(-inf),
+                                 T(NAN),
+                                 T(1000),
+                                 T(-1000),
+                                 T(1e-30),
+                                 T(-1e-30),
+                                 std::numeric_limits<T>::denorm_min(),
+                                 std::numeric_limits<T>::max(),
+                                 std::numeric_limits<T>::lowest(),
+                                 T(-0.9999),
+                                 T(-87.5),
+                                 T(-103),
+                                 T(-740)};
             std::memcpy(x, special, sizeof special);
             t_.function(f, x.size(), x, out);
             for (size_t i = 0; i < x.size(); ++i) {
@@ -296,7 +349,8 @@ class Check {
                     6 * eps_ * (std::fabs(value) + std::fmax(Ref(1), std::fabs(Ref(zi)))));
             }
 
-        Buffer<T> dz = uniform<T>(B * ldo, -1, 1), saved = uniform<T>(B * ldx, -1.5, 1.5), dx(B * ldx), dw(I * ldo), db(O);
+        Buffer<T> dz = uniform<T>(B * ldo, -1, 1), saved = uniform<T>(B * ldx, -1.5, 1.5), dx(B * ldx),
+                  dw(I * ldo), db(O);
         t_.dense_backward_input(B, I, O, dz, ldo, w, ldo, f, alpha, saved, ldx, dx, ldx);
         for (size_t i = 0; i < B; ++i)
             for (size_t k = 0; k < I; ++k) {
@@ -306,8 +360,8 @@ class Check {
                     want += term, size += std::fabs(term);
                 }
                 const Ref slope = formula.derivative(saved[i * ldx + k], alpha);
-                add(std::string("dense_backward_input ") + t_.activation_names[f], dx[i * ldx + k], want * slope,
-                    (O + 10) * eps_ * size * (std::fabs(slope) + 4));
+                add(std::string("dense_backward_input ") + t_.activation_names[f], dx[i * ldx + k],
+                    want * slope, (O + 10) * eps_ * size * (std::fabs(slope) + 4));
             }
         t_.dense_backward_weights(B, I, O, x, ldx, dz, ldo, dw, ldo, db);
         for (size_t o = 0; o < O; ++o) {
@@ -335,8 +389,10 @@ class Check {
             t_.activation_forward(f, 0.25, n, z, a);
             t_.activation_backward(f, 0.25, n, saved, da, dz);
             for (size_t i = 0; i < n; ++i) {
-                const Ref value = found->second.value(z[i], 0.25L), slope = found->second.derivative(saved[i], 0.25L);
-                add(std::string("activation ") + t_.activation_names[f], a[i], value, 6 * eps_ * (std::fabs(value) + 4));
+                const Ref value = found->second.value(z[i], 0.25L),
+                          slope = found->second.derivative(saved[i], 0.25L);
+                add(std::string("activation ") + t_.activation_names[f], a[i], value,
+                    6 * eps_ * (std::fabs(value) + 4));
                 add(std::string("activation_backward ") + t_.activation_names[f], dz[i], da[i] * slope,
                     10 * eps_ * std::fabs(da[i]) * (std::fabs(slope) + 4));
             }
@@ -416,12 +472,15 @@ class Check {
     // norm) or by e (layer norm)
     void norm(const char* name, bool batch, size_t B, size_t O) {
         const size_t n = B * O, groups = batch ? O : B, count = batch ? B : O;
-        Buffer<T> x = uniform<T>(n, -1, 1), gamma = uniform<T>(O, 0.5, 2), beta = uniform<T>(O, -1, 1), da = uniform<T>(n, -1, 1);
+        Buffer<T> x = uniform<T>(n, -1, 1), gamma = uniform<T>(O, 0.5, 2), beta = uniform<T>(O, -1, 1),
+                  da = uniform<T>(n, -1, 1);
         Buffer<T> mean(groups), inv_std(groups), a(n), dx(n), dgamma(O), dbeta(O);
-        Buffer<T> running_mean = uniform<T>(O, -1, 1), running_var = uniform<T>(O, 0.5, 2), mean0 = running_mean, var0 = running_var;
+        Buffer<T> running_mean = uniform<T>(O, -1, 1), running_var = uniform<T>(O, 0.5, 2),
+                  mean0 = running_mean, var0 = running_var;
         const double epsilon = 0.05, momentum = 0.9;
         if (batch) {
-            t_.batch_norm_forward(B, O, x, gamma, beta, momentum, epsilon, running_mean, running_var, mean, inv_std, a);
+            t_.batch_norm_forward(B, O, x, gamma, beta, momentum, epsilon, running_mean, running_var, mean,
+                                  inv_std, a);
             t_.batch_norm_backward(B, O, x, gamma, mean, inv_std, da, dx, dgamma, dbeta);
         } else {
             t_.layer_norm_forward(B, O, x, gamma, beta, epsilon, mean, inv_std, a);
@@ -444,18 +503,22 @@ class Check {
                 const Ref x_hat = (x[i] - m) * s, dx_hat = Ref(da[i]) * gamma[o];
                 sum += dx_hat, product += dx_hat * x_hat;
                 want_dgamma[o] += da[i] * x_hat, want_dbeta[o] += da[i];
-                add(std::string(name) + "_forward a", a[i], gamma[o] * x_hat + beta[o], tolerance * 8 * (1 + s * s));
+                add(std::string(name) + "_forward a", a[i], gamma[o] * x_hat + beta[o],
+                    tolerance * 8 * (1 + s * s));
             }
             for (size_t e = 0; e < count; ++e) {
                 const size_t i = at(g, e), o = batch ? g : e;
                 const Ref x_hat = (x[i] - m) * s;
-                add(std::string(name) + "_backward dx", dx[i], s * (Ref(da[i]) * gamma[o] - (sum + x_hat * product) / count),
+                add(std::string(name) + "_backward dx", dx[i],
+                    s * (Ref(da[i]) * gamma[o] - (sum + x_hat * product) / count),
                     tolerance * 8 * s * (1 + s * s) * (1 + s));
             }
             if (batch) {
                 const Ref unbiased = B > 1 ? v * B / (B - 1) : v;
-                add("batch_norm_forward running_mean", running_mean[g], 0.9L * mean0[g] + 0.1L * m, tolerance);
-                add("batch_norm_forward running_var", running_var[g], 0.9L * var0[g] + 0.1L * unbiased, 2 * tolerance);
+                add("batch_norm_forward running_mean", running_mean[g], 0.9L * mean0[g] + 0.1L * m,
+                    tolerance);
+                add("batch_norm_forward running_var", running_var[g], 0.9L * var0[g] + 0.1L * unbiased,
+                    2 * tolerance);
             }
         }
         for (size_t o = 0; o < O; ++o) {
@@ -466,7 +529,8 @@ class Check {
         t_.batch_norm_predict(B, O, x, gamma, beta, epsilon, mean0, var0, a);
         for (size_t i = 0; i < n; ++i) {
             const size_t o = i % O;
-            add("batch_norm_predict", a[i], gamma[o] * (Ref(x[i]) - mean0[o]) / std::sqrt(var0[o] + Ref(epsilon)) + beta[o], 30 * eps_);
+            add("batch_norm_predict", a[i],
+                gamma[o] * (Ref(x[i]) - mean0[o]) / std::sqrt(var0[o] + Ref(epsilon)) + beta[o], 30 * eps_);
         }
     }
     void norms(size_t B, size_t O) {
@@ -485,7 +549,8 @@ class Check {
                 const std::string name = t_.loss_names[l];
                 const Ref p = 0.25L;
                 Buffer<T> value(B), dz(n);
-                t_.loss(l, 0.25, B, O, z, targets == 1 ? labels.get() : nullptr, targets == 2 ? y.get() : nullptr, weight, value, dz);
+                t_.loss(l, 0.25, B, O, z, targets == 1 ? labels.get() : nullptr,
+                        targets == 2 ? y.get() : nullptr, weight, value, dz);
                 for (size_t i = 0; i < B; ++i) {
                     Ref want = 0, size = 0, total = 0, mass = 0;
                     std::vector<Ref> gradient(O, 0), q(O, 0);
@@ -513,7 +578,8 @@ class Check {
                         Ref worst = 0;
                         size_t rival = label;
                         for (size_t o = 0; o < O; ++o)
-                            if (o != label && zi[o] - zi[label] + 1 > worst) worst = zi[o] - zi[label] + 1, rival = o;
+                            if (o != label && zi[o] - zi[label] + 1 > worst)
+                                worst = zi[o] - zi[label] + 1, rival = o;
                         want = worst, size = 16;
                         if (rival != label) gradient[rival] = 1, gradient[label] = -1;
                     } else {
@@ -522,7 +588,8 @@ class Check {
                     add("loss " + name, value[i], want, (O + 16) * eps_ * size);
                     for (size_t o = 0; o < O; ++o)
                         add("loss " + name + " dz", dz[i * O + o], gradient[o] * weight[i],
-                            (O + 16) * eps_ * weight[i] * (std::fabs(gradient[o]) + (1 + mass) * (name == "poisson" ? 60 : 4)));
+                            (O + 16) * eps_ * weight[i] *
+                                (std::fabs(gradient[o]) + (1 + mass) * (name == "poisson" ? 60 : 4)));
                 }
             }
     }
@@ -532,7 +599,8 @@ class Check {
             for (const bool plain : {true, false}) {
                 const auto found = kRules.find(t_.rule_names[r]);
                 if (found == kRules.end()) continue;
-                const fastnn::Adjustment adjust = plain ? fastnn::Adjustment{1, INFINITY, 0, 0, 0} : fastnn::Adjustment{0.5, 0.3, 0.01, 0.02, 0.001};
+                const fastnn::Adjustment adjust = plain ? fastnn::Adjustment{1, INFINITY, 0, 0, 0}
+                                                        : fastnn::Adjustment{0.5, 0.3, 0.01, 0.02, 0.001};
                 std::vector<double> c;
                 for (int k = 0; k < t_.rule_coefficients[r]; ++k) c.push_back(0.1 + 0.1 * k);
                 const Coefficients coefficients(c.begin(), c.end());
@@ -557,9 +625,11 @@ class Check {
                     }
                     const Ref delta = found->second(gi, s, coefficients);
                     const Ref want = (plain ? wi : wi * 0.999L) - delta;
-                    add(std::string("update ") + t_.rule_names[r], w[i], want, 16 * eps_ * (1 + std::fabs(delta) * 4));
+                    add(std::string("update ") + t_.rule_names[r], w[i], want,
+                        16 * eps_ * (1 + std::fabs(delta) * 4));
                     for (size_t k = 0; k < s.size(); ++k)
-                        add(std::string("update ") + t_.rule_names[r] + " slots", slots[k][i], s[k], 16 * eps_ * (1 + s[k]));
+                        add(std::string("update ") + t_.rule_names[r] + " slots", slots[k][i], s[k],
+                            16 * eps_ * (1 + s[k]));
                 }
             }
     }
@@ -568,7 +638,8 @@ class Check {
         Buffer<T> g = uniform<T>(n, -1, 1);
         Ref want = 0;
         for (size_t i = 0; i < n; ++i) want += Ref(g[i]) * g[i];
-        add("squared_norm", t_.squared_norm(n, g), want, n * Ref(std::numeric_limits<double>::epsilon()) * want);
+        add("squared_norm", t_.squared_norm(n, g), want,
+            n * Ref(std::numeric_limits<double>::epsilon()) * want);
     }
 
     template <class S>
@@ -610,7 +681,8 @@ int main() {
     for (int i = 0; i < sets.count; ++i)
         ok &= run(*sets.items[i].float_table, "float32") & run(*sets.items[i].double_table, "float64");
 #ifdef FASTNN_LOWERED
-    if (sets.find("avx2") >= 0) ok &= run(fastnn::lowered::float_table, "float32") & run(fastnn::lowered::double_table, "float64");
+    if (sets.find("avx2") >= 0)
+        ok &= run(fastnn::lowered::float_table, "float32") & run(fastnn::lowered::double_table, "float64");
 #endif
     std::printf("%s\n", ok ? "all kernels agree" : "FAILED");
     return ok ? 0 : 1;

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -167,13 +166,31 @@ def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> Array:
     return raw[start : start + size * dtype.itemsize].view(dtype).reshape(shape)
 
 
-class Snapshot(NamedTuple):
-    """What `State.snapshot` copied."""
+class Snapshot:
+    """A copy of everything training changes, to go back to or to carry elsewhere."""
 
-    step: int
-    rule: str | None
-    slots: int
-    copies: tuple[Array, ...]
+    def __init__(self) -> None:
+        self.step = 0
+        self.rule: str | None = None
+        self.buffers: tuple[Array, ...] = ()
+
+    def take(self, state: State) -> Snapshot:
+        """Copy the state. The buffers of an earlier copy are used again: fresh pages cost more than the copy."""
+        self.step, self.rule = state.step, state.rule
+        if len(self.buffers) != len(state.buffers):
+            self.buffers = tuple(np.empty_like(buffer) for buffer in state.buffers)
+        for copy, buffer in zip(self.buffers, state.buffers, strict=True):
+            copy[...] = buffer
+        return self
+
+    def put_back(self, state: State) -> None:
+        """Make the state what it was; its views stay the same arrays."""
+        state.step, state.rule = self.step, self.rule
+        slots = len(self.buffers) - 2
+        if len(state.slots) != slots:
+            state.slots = tuple(aligned(len(state.parameters), state.plan.dtype) for _ in range(slots))
+        for buffer, copy in zip(state.buffers, self.buffers, strict=True):
+            buffer[...] = copy
 
 
 class State:
@@ -208,15 +225,3 @@ class State:
         if self.rule != rule.name:
             self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in rule.slots)
             self.rule, self.step = rule.name, 0
-
-    def snapshot(self) -> Snapshot:
-        """A copy of everything training changes."""
-        return Snapshot(self.step, self.rule, len(self.slots), tuple(buffer.copy() for buffer in self.buffers))
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a snapshot; views stay the same arrays."""
-        self.step, self.rule = snapshot.step, snapshot.rule
-        if len(self.slots) != snapshot.slots:
-            self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in range(snapshot.slots))
-        for buffer, copy in zip(self.buffers, snapshot.copies, strict=True):
-            buffer[...] = copy

@@ -15,7 +15,7 @@ from fastnn.errors import NotFittedError
 from fastnn.nn import activations, losses
 from fastnn.nn.layers import Flatten, Layer, Normalize
 from fastnn.nn.losses import Loss
-from fastnn.plan import Op, Plan, State
+from fastnn.plan import Op, Plan, Snapshot, State
 
 Array = np.ndarray
 Metric = str | Callable[[Array, Array], float]
@@ -135,7 +135,7 @@ class Sequential:
         kept = dict(self.__dict__)
         state = kept.pop("_state")
         kept["_plan"], kept["_spans"] = None, []
-        kept["buffers"] = None if state is None else (self.plan.inputs, state.snapshot())
+        kept["buffers"] = None if state is None else (self.plan.inputs, Snapshot().take(state))
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ class Sequential:
         if built is not None:
             self._plan, self._spans = self._lower(built[0])
             self._state = State(self._plan)
-            self._state.restore(built[1])
+            built[1].put_back(self._state)
             self._bind()
 
     def features(self, X: Any, *, name: str = "X") -> Array:

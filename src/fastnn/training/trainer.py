@@ -21,7 +21,7 @@ from fastnn.nn.model import Metric, Sequential, named_metrics
 from fastnn.optim import optimizers, schedules
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Schedule
-from fastnn.plan import State
+from fastnn.plan import Snapshot, State
 from fastnn.training.history import History
 from fastnn.training.progress import Progress
 
@@ -93,6 +93,7 @@ class Trainer:
             math.inf if clip_value is None else _validate.number("clip_value", clip_value, low=0.0, open_low=True),
         )
         self.history = History()
+        self._before = Snapshot()
 
     def fit(
         self,
@@ -192,7 +193,7 @@ class Trainer:
     def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
         """One call to the backend; undone if it fails, or if anything is not finite after it."""
         model = self.model
-        before = model.state.snapshot()
+        before = self._before.take(model.state)
         start = time.perf_counter()
         try:
             step_losses = self.backend.train_steps(
@@ -201,7 +202,7 @@ class Trainer:
             seconds = time.perf_counter() - start
             _raise_if_diverged(step_losses, lr, model.state, before.step)
         except BaseException:  # also KeyboardInterrupt, in the middle of an update
-            model.state.restore(before)
+            before.put_back(model.state)
             raise
         return step_losses, seconds
 
