@@ -14,15 +14,15 @@ import sys
 import numpy as np
 import pytest
 
-native = pytest.importorskip("fastnn.backends.native")
-
-from fastnn import _native
 from fastnn._random import Key
 from fastnn.backends import reference
 from fastnn.backends.contract import Adjustment, Kernels
 from fastnn.nn.activations import ACTIVATIONS, identity
 from fastnn.nn.losses import LOSSES
 from fastnn.optim.rules import RULES
+
+native = pytest.importorskip("fastnn.backends.native")
+_native = pytest.importorskip("fastnn._native")
 
 ISAS = native.instruction_sets()
 DTYPES = (np.float32, np.float64)
@@ -149,10 +149,7 @@ def test_math_over_all_floats(isa, name):
     worst = 0.0
     for start in range(0, 2**32, 2**22):
         x = np.arange(start, start + 2**22, dtype=np.uint32).view(np.float32)
-        if name == "erf":
-            want = reference_erf(x)
-        else:
-            want = exact_in_double(name, x)
+        want = reference_erf(x) if name == "erf" else exact_in_double(name, x)
         got = evaluate(name, x, isa)
         worst = max(worst, float(ulps_of_float32(got, want)))
     print(name, isa, worst)
