@@ -73,14 +73,15 @@ FASTNN_ACTIVATION(exponential, z, exp(z), a, a)
 
 }  // namespace activation
 
-#define FASTNN_ACTIVATIONS(X)                                                                     \
-    X(identity)                                                                                   \
-    X(binary_step)                                                                                \
-    X(sigmoid)                                                                                    \
-    X(tanh)                                                                                       \
-    X(relu)                                                                                       \
-    X(leaky_relu) X(elu) X(selu) X(softplus) X(gelu) X(gelu_tanh) X(silu) X(mish) X(hard_sigmoid) \
-        X(hard_tanh) X(softsign) X(exponential)
+#define FASTNN_ACTIVATIONS(X)                                                                                \
+    X(identity)                                                                                              \
+    X(binary_step)                                                                                           \
+    X(sigmoid)                                                                                               \
+    X(tanh)                                                                                                  \
+    X(relu)                                                                                                  \
+    X(leaky_relu)                                                                                            \
+    X(elu) X(selu) X(softplus) X(gelu) X(gelu_tanh) X(silu) X(mish) X(hard_sigmoid) X(hard_tanh) X(softsign) \
+        X(exponential)
 
 enum : int {
 #define FASTNN_X(name) kActivation_##name,
