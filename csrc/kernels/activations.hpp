@@ -73,15 +73,26 @@ FASTNN_ACTIVATION(exponential, z, exp(z), a, a)
 
 }  // namespace activation
 
-#define FASTNN_ACTIVATIONS(X)                                                                                \
-    X(identity)                                                                                              \
-    X(binary_step)                                                                                           \
-    X(sigmoid)                                                                                               \
-    X(tanh)                                                                                                  \
-    X(relu)                                                                                                  \
-    X(leaky_relu)                                                                                            \
-    X(elu) X(selu) X(softplus) X(gelu) X(gelu_tanh) X(silu) X(mish) X(hard_sigmoid) X(hard_tanh) X(softsign) \
-        X(exponential)
+// clang-format off
+#define FASTNN_ACTIVATIONS(X) \
+    X(identity) \
+    X(binary_step) \
+    X(sigmoid) \
+    X(tanh) \
+    X(relu) \
+    X(leaky_relu) \
+    X(elu) \
+    X(selu) \
+    X(softplus) \
+    X(gelu) \
+    X(gelu_tanh) \
+    X(silu) \
+    X(mish) \
+    X(hard_sigmoid) \
+    X(hard_tanh) \
+    X(softsign) \
+    X(exponential)
+// clang-format on
 
 enum : int {
 #define FASTNN_X(name) kActivation_##name,
