@@ -2,6 +2,7 @@
 # Builds and runs the parity program without CMake or Python: for this machine, or for aarch64 under qemu.
 #   csrc/parity/run.sh            this machine: every x86 instruction set it has + AVX-512's source on AVX2
 #   csrc/parity/run.sh aarch64    cross-compiled, run by qemu-aarch64 (Debian: g++-aarch64-linux-gnu, qemu-user)
+#   csrc/parity/run.sh avx512     the AVX-512 kernels on an emulated CPU (10 minutes; see avx512_emulated.sh)
 # CXX chooses another compiler; CXXFLAGS are added (e.g. -fsanitize=undefined); OPENMP= builds without OpenMP.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -12,6 +13,8 @@ target=${1:-native}
 common="-std=c++17 -Wall -Wextra -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized ${CXXFLAGS:-}"
 kernels="-O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math"
 avx2="-mavx2 -mfma -mf16c -mbmi -mbmi2"
+avx512="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mprefer-vector-width=512"
+names= libraries=
 
 table() {  # C++ name, name for people, vector bytes, options: two objects
     isa=$1 name=$2 bytes=$3
@@ -28,12 +31,18 @@ table() {  # C++ name, name for people, vector bytes, options: two objects
 if [ "$target" = aarch64 ]; then
     cxx=${CXX:-aarch64-linux-gnu-g++} run="qemu-aarch64" link="-static -DFASTNN_HAVE_NEON"
     table neon neon 16
+elif [ "$target" = avx512 ]; then
+    cxx=${CXX:-g++} run="bash $here/parity/avx512_emulated.sh" names=avx512 libraries=-lquadmath
+    link="-static -std=gnu++17 -DFASTNN_HAVE_X86 -DFASTNN_QUADMATH"
+    table x86_64_v2 x86-64-v2 16 -msse4.2 -mpopcnt
+    table avx2 avx2 32 $avx2
+    table avx512 avx512 64 $avx2 $avx512
 else
     cxx=${CXX:-g++} run="" link="${OPENMP--fopenmp} -DFASTNN_HAVE_X86 -DFASTNN_LOWERED"
     table x86_64_v2 x86-64-v2 16 -msse4.2 -mpopcnt
     table avx2 avx2 32 $avx2
-    table avx512 avx512 64 $avx2 -mavx512f -mavx512vl -mavx512dq -mavx512bw
+    table avx512 avx512 64 $avx2 $avx512
     table lowered avx512-on-avx2 64 $avx2
 fi
-$cxx $common -O2 $link "$here/parity/parity.cpp" "$here/dispatch.cpp" "$here/threads.cpp" "$out"/*.o -o "$out/parity"
-$run "$out/parity"
+$cxx $common -O2 $link "$here/parity/parity.cpp" "$here/dispatch.cpp" "$here/threads.cpp" "$out"/*.o -o "$out/parity" $libraries
+$run "$out/parity" $names
