@@ -640,7 +640,7 @@ def test_asking_for_what_is_missing_is_an_error():
 
 def test_an_unknown_backend_in_the_environment():
     done = run("import fastnn; fastnn.backends.resolve()", FASTNN_BACKEND="cuda")
-    assert "ValueError: backend is 'cuda', expected 'auto' or one of: numpy" in done.stderr
+    assert "ValueError: FASTNN_BACKEND is 'cuda', expected 'auto' or one of: numpy" in done.stderr
 
 
 def test_use_backend_ends_with_its_block():

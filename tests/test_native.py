@@ -21,8 +21,8 @@ from fastnn.nn.activations import ACTIVATIONS, identity
 from fastnn.nn.losses import LOSSES
 from fastnn.optim.rules import RULES
 
+_native = pytest.importorskip("fastnn._native", reason="the extension was not compiled")
 native = pytest.importorskip("fastnn.backends.native")
-_native = pytest.importorskip("fastnn._native")
 
 ISAS = native.instruction_sets()
 DTYPES = (np.float32, np.float64)

@@ -4,7 +4,7 @@ from fastnn import backends, nn, optim
 from fastnn._version import __version__
 from fastnn.backends import use_backend
 from fastnn.config import show_config
-from fastnn.errors import BackendUnavailable, DivergenceError, FallbackWarning, NotFittedError
+from fastnn.errors import BackendUnavailable, DivergenceError, FallbackWarning, NotFittedError, PrecisionWarning
 from fastnn.gradient_check import gradient_check
 from fastnn.nn.model import Sequential
 from fastnn.training.history import History
@@ -16,6 +16,7 @@ __all__ = [
     "FallbackWarning",
     "History",
     "NotFittedError",
+    "PrecisionWarning",
     "Sequential",
     "Trainer",
     "__version__",

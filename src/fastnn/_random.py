@@ -22,6 +22,9 @@ _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
 
+SHUFFLES = 1 << 32  # the streams of a seed: initial tensor i draws from i, the shuffle of epoch e from SHUFFLES + e
+
+
 class Key(NamedTuple):
     """What a random operation's bits depend on, beside the element's index."""
 
@@ -70,4 +73,4 @@ def generator(seed: int, stream: int) -> np.random.Generator:
 
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     """The order (n,) int64 in which epoch `epoch` visits the rows: a uniform shuffle of 0 .. n-1."""
-    return generator(seed, epoch).permutation(n)
+    return generator(seed, SHUFFLES + epoch).permutation(n)

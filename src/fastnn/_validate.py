@@ -33,9 +33,12 @@ def number(
     infinite = math.isinf(low) and math.isinf(high)
     left, right = "(" if open_low or math.isinf(low) else "[", ")" if open_high or math.isinf(high) else "]"
     expected = "a finite number" if infinite else f"a finite number in {left}{low:g}, {high:g}{right}"
-    if isinstance(value, (bool, np.bool_, str, bytes)) or not np.isscalar(value) or isinstance(value, complex):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} is {value!r}, expected {expected}")
-    real = float(value)
+    try:
+        real = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large a number, expected {expected}") from None
     outside = real < low or real > high or (open_low and real == low) or (open_high and real == high)
     if not math.isfinite(real) or outside:
         raise ValueError(f"{name} is {value!r}, expected {expected}")
@@ -55,6 +58,13 @@ def integer(name: str, value: Any, low: int = 1) -> int:
     return whole
 
 
+def flag(name: str, value: Any) -> bool:
+    """True or False, or TypeError: "no" is not False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}, expected True or False")
+    return bool(value)
+
+
 def seed(value: Any) -> int:
     """A seed in [0, 2^64); None draws one."""
     if value is None:
@@ -68,7 +78,7 @@ def seed(value: Any) -> int:
 def float_dtype(value: Any) -> np.dtype:
     """float32 or float64, or ValueError."""
     try:
-        dtype = np.dtype(value)
+        dtype = np.dtype(value if value is not None else object)  # NumPy reads None as float64
     except TypeError:
         raise ValueError(f"dtype is {value!r}, expected float32 or float64") from None
     if dtype.type not in (np.float32, np.float64):
@@ -246,4 +256,9 @@ def sample_weight(weight: Any, rows: int, dtype: np.dtype, *, name: str = "sampl
     array = np.ascontiguousarray(array, dtype=dtype)
     if not array.any():
         raise ValueError(f"{name} is all zero in {dtype}, expected at least one weight > 0")
+    with np.errstate(over="ignore"):
+        smallest, total = array[array > 0].min(), array.sum(dtype=np.float64)
+    if smallest < np.finfo(dtype).tiny or not np.isfinite(total):
+        wrong = f"the sum {total:g}" if not np.isfinite(total) else f"value {smallest:g}"
+        raise ValueError(f"{name} has {wrong}, expected weights within the range of {dtype}: scale them")
     return array

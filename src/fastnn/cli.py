@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from fastnn import backends, datasets, demo, ladder
 from fastnn._version import __version__
 from fastnn.config import show_config
-from fastnn.errors import BackendUnavailable
 
 
 def _demo(options: argparse.Namespace) -> None:
+    _writable_png(options.out)
     images = datasets.find(options.data)
     print(f"{images.name}: {len(images.x):,} images to learn from, {len(images.x_test):,} to test with")
     result = demo.run(
@@ -25,7 +27,17 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"curves and predictions: {options.out}")
 
 
+def _writable_png(path: str) -> None:
+    """ValueError before hours of work, not after them."""
+    target = Path(path)
+    if target.suffix.lower() != ".png" or not target.parent.is_dir() or target.is_dir():
+        raise ValueError(f"--out is {path!r}, expected the name of a .png file in a directory that exists")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise ValueError(f"--out is {path!r}, which cannot be written")
+
+
 def _ladder(options: argparse.Namespace) -> None:
+    _writable_png(options.out)
     results = {}
     for problem in ladder.PROBLEMS:
         results[problem.name] = ladder.climb(problem)
@@ -71,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError, BackendUnavailable, ImportError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:  # RuntimeError: FASTNN_ISA, a diverging loss
         print(f"fastnn: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

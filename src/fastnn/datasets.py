@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def read_idx(path: str | Path) -> Array:
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.decompress(data)
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path} is not an idx file: its gzip stream is damaged ({error})") from error
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_DTYPES:
         raise ValueError(f"{path} is not an idx file: it begins with {data[:4].hex(' ')}")
@@ -73,6 +74,10 @@ def idx_images(directory: str | Path) -> Images:
         pixels, truth = read_idx(_idx_file(directory, images)), read_idx(_idx_file(directory, labels))
         if pixels.ndim != 3 or truth.shape != pixels.shape[:1]:
             raise ValueError(f"{directory} has images {pixels.shape}, labels {truth.shape}, expected (n, h, w), (n,)")
+        if truth.dtype.kind not in "iu" or not len(truth) or truth.min() < 0 or truth.max() >= len(truth):
+            raise ValueError(
+                f"{labels} in {directory} has other labels than whole numbers from 0, fewer than the images"
+            )
         parts += [pixels, truth.astype(np.int64)]
     fashion = "fashion" in directory.name.lower()
     count = int(max(parts[1].max(), parts[3].max())) + 1

@@ -94,13 +94,13 @@ def draw(result: Result, images: Images, path: str | Path) -> None:
     axes = curves.subplots()
     result.history.plot(axes)
     axes.set_title(f"{images.name}: test accuracy {result.accuracy:.3f}")
-    _grid(grid, result.model, images)
+    _grid(grid, result.model, images, result.backend)
     figure.savefig(path, dpi=110)
 
 
-def _grid(figure: Any, model: Sequential, images: Images) -> None:
+def _grid(figure: Any, model: Sequential, images: Images, backend: str) -> None:
     count = min(GRID[0] * GRID[1], len(images.x_test))
-    predicted = model.predict_class(images.x_test[:count])
+    predicted = model.predict_class(images.x_test[:count], backend=backend)
     figure.suptitle("Test images and what the network says (in red: wrong, and what it is)")
     for index, axes in enumerate(figure.subplots(*GRID).flat):
         axes.axis("off")

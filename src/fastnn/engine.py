@@ -414,8 +414,9 @@ def predict(kernels: Kernels, plan: Plan, state: State, x: Array, out: Array) ->
         if len(chunk) != len(rows):
             chunk = aligned((len(rows), plan.inputs), plan.dtype)
             rooms = [Room.of(op, len(rows), plan.dtype, training=False) for op in plan.ops]
-        kernels.gather(x, rows, chunk)
-        a = chunk
-        for op, t, room in zip(plan.ops, tensors, rooms, strict=True):
-            a = PREDICT[op.kind](kernels, op, t, room, a, key)
+        with np.errstate(over="ignore", invalid="ignore"):
+            kernels.gather(x, rows, chunk)
+            a = chunk
+            for op, t, room in zip(plan.ops, tensors, rooms, strict=True):
+                a = PREDICT[op.kind](kernels, op, t, room, a, key)
         out[start : start + len(rows)] = a

@@ -20,6 +20,10 @@ class FallbackWarning(RuntimeWarning):
     """The compiled kernels are missing and a slower backend was chosen instead. Issued once."""
 
 
+class PrecisionWarning(UserWarning):
+    """Data lose what tells them apart when they are rounded to the model's dtype."""
+
+
 def missing_extra(package: str, purpose: str, extra: str) -> ImportError:
     """The error for an optional dependency that is not installed; names the extra that brings it."""
     return ImportError(f"{purpose} needs {package}: install this package with the extra [{extra}]")

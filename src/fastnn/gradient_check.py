@@ -18,6 +18,8 @@ from fastnn.plan import Plan, State
 
 Array = np.ndarray
 _ROUNDING = 64  # the loss is taken to be right within this many eps: sums of some hundred rounded terms
+_NEXT_TO_NOTHING = 1e-6
+_RIGHT = 1e-7
 
 
 def gradient_check(
@@ -39,9 +41,10 @@ def gradient_check(
 
         n_i = (loss(w_i + epsilon) - loss(w_i - epsilon)) / (2 epsilon),   error = |g - n| / (|g| + |n|)
 
-    in Euclidean norms over at most `limit` of its entries, drawn at random. What |g - n| owes to the rounding of
-    the loss does not count, so a gradient of 0 (a bias below BatchNorm) has error 0. Around 1e-7 or less is right,
-    1e-2 is wrong; a value near a kink (relu at 0, |z - y| at 0) may spoil it.
+    in Euclidean norms over at most `limit` of its entries, drawn at random. Around 1e-7 or less is right, 1e-2 is
+    wrong; a value near a kink (relu at 0, |z - y| at 0) may spoil it. Above 1e-7, what the rounding of the loss,
+    divided by epsilon, puts into n is taken off |g - n|. Where that rounding is all there is to see, the error is 0
+    if it is next to nothing (a bias below BatchNorm has gradient 0), else NaN (a loss of 1e12 hides any gradient).
 
     X (B, I) and y as in `Trainer.fit`; loss: the model's own unless given. ValueError or TypeError otherwise.
 
@@ -73,9 +76,14 @@ def gradient_check(
         numeric = np.array([_slope(step, entry, epsilon, seed) for entry in entries])
         g = analytic[entries]
         scale = np.linalg.norm(g) + np.linalg.norm(numeric)
-        difference = np.linalg.norm(g - numeric) - noise * math.sqrt(len(entries))
-        errors[tensor.name] = float(difference / scale) if difference > 0 else 0.0
+        errors[tensor.name] = _error(float(np.linalg.norm(g - numeric)), float(scale), noise * math.sqrt(len(entries)))
     return errors
+
+
+def _error(difference: float, scale: float, noise: float) -> float:
+    if scale <= 2.0 * noise:
+        return 0.0 if noise < _NEXT_TO_NOTHING else math.nan
+    return max(min(difference / scale, _RIGHT), (difference - noise) / scale)
 
 
 def _float64_step(model: Sequential, loss: Loss, labels: bool, rows: int, backend: Backend) -> Step:

@@ -78,6 +78,13 @@ def _automatic() -> str:
     return name
 
 
+def _from_environment() -> str:
+    name = os.environ.get("FASTNN_BACKEND") or "auto"
+    if name != "auto" and name not in BACKENDS:
+        raise ValueError(f"FASTNN_BACKEND is {name!r}, expected 'auto' or one of: {', '.join(BACKENDS)}")
+    return name
+
+
 def resolve(backend: str | Backend | None = None) -> Backend:
     """The backend to use: `backend` itself, or what was chosen for None and "auto" (see the module)."""
     if isinstance(backend, Backend):
@@ -85,21 +92,20 @@ def resolve(backend: str | Backend | None = None) -> Backend:
     if backend is not None and not isinstance(backend, str):
         raise TypeError(f"backend is {backend!r}, expected 'auto' or one of: {', '.join(BACKENDS)}")
     if backend in (None, "auto"):
-        backend = _chosen.get() or os.environ.get("FASTNN_BACKEND") or "auto"
+        backend = _chosen.get() or _from_environment()
     return load(_automatic() if backend == "auto" else backend)
 
 
 @contextmanager
 def use_backend(backend: str) -> Iterator[None]:
-    """Within the block, whatever asks for no backend of its own gets this one.
+    """Within the block, in this thread, whatever asks for no backend of its own gets this one.
 
     >>> import fastnn
     >>> with fastnn.use_backend("numpy"):
     ...     fastnn.backends.resolve().name
     'numpy'
     """
-    if backend != "auto":
-        load(backend)
+    resolve(backend)
     token = _chosen.set(backend)
     try:
         yield

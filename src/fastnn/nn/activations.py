@@ -216,6 +216,9 @@ def get(activation: str | Activation | None) -> Activation:
     if activation is None:
         return identity
     if isinstance(activation, Activation):
+        registered = ACTIVATIONS.get(activation.name)
+        if registered is None or registered.value is not activation.value:
+            raise ValueError(f"activation is {activation}, expected one of ACTIVATIONS: no backend knows its formulas")
         return activation
     if isinstance(activation, str) and activation in ACTIVATIONS:
         return ACTIVATIONS[activation]

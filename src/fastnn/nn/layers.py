@@ -7,12 +7,14 @@ model.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
 from fastnn import _validate
+from fastnn.errors import PrecisionWarning
 from fastnn.nn import activations, initializers
 from fastnn.nn.initializers import Initializer
 from fastnn.plan import FREE, Op, Penalty, Tensor
@@ -364,9 +366,23 @@ class Normalize(Layer):
         self.shift[...] = shift
         self.scale[...] = 1.0 / np.where(spread > 0, spread, 1.0)
         self.adapted = True
+        if x.dtype.itemsize > self.shift.dtype.itemsize:
+            _warn_if_lost(np.atleast_1d(shift), np.atleast_1d(spread), self.shift.dtype)
 
     def settings(self) -> str:
         return self.mode + ("" if self.per_feature else ", per_feature=False")
+
+
+def _warn_if_lost(shift: Array, spread: Array, dtype: np.dtype) -> None:
+    """PrecisionWarning where rounding x to dtype costs over a thousandth of a feature's spread."""
+    lost = np.finfo(dtype).eps * np.abs(shift) > 1e-3 * spread
+    if np.any(lost & (spread > 0)):
+        worst = int(np.argmax(lost & (spread > 0)))
+        message = (
+            f"feature {worst} of X spreads {spread[worst]:.3g} around {shift[worst]:.6g}, which {dtype} rounds away: "
+            f"subtract a constant from it, or take Sequential(layers, dtype='float64')"
+        )
+        warnings.warn(message, PrecisionWarning, stacklevel=6)
 
 
 def _moments(x: Array, axis: int | None) -> tuple[Array, Array]:

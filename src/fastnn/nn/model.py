@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -41,7 +43,7 @@ class Sequential:
     def __init__(self, layers: Sequence[Layer], *, dtype: Any = np.float32) -> None:
         if isinstance(layers, Layer) or not isinstance(layers, Iterable):
             raise TypeError(f"layers is {layers!r}, expected a list of layers")
-        self.layers = list(layers)
+        self.layers: tuple[Any, ...] = tuple(layers)  # Any: which attributes a layer has, its class says
         self.dtype = _validate.float_dtype(dtype)
         if not self.layers:
             raise ValueError("layers is empty, expected at least one layer")
@@ -66,6 +68,7 @@ class Sequential:
                 part.index = position
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
+        self.fitting = threading.Lock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
         self._spans: list[tuple[int, int]] = []  # values into and out of each layer
@@ -81,6 +84,7 @@ class Sequential:
         state = State(plan)
         state.initialize(_validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
+        self.feature_names = None
         for layer in self.layers:
             if isinstance(layer, Normalize):
                 layer.adapted = False
@@ -130,9 +134,14 @@ class Sequential:
             raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
         return self._state
 
+    def __copy__(self) -> Sequential:
+        """A deep copy: two models cannot share layers, whose views show one model's buffers."""
+        return copy.deepcopy(self)
+
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: the layers and the buffers; plan and views are made anew around them."""
         kept = dict(self.__dict__)
+        del kept["fitting"]
         state = kept.pop("_state")
         kept["_plan"], kept["_spans"] = None, []
         kept["buffers"] = None if state is None else (self.plan.inputs, Snapshot().take(state))
@@ -140,7 +149,7 @@ class Sequential:
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         built = kept.pop("buffers")
-        self.__dict__.update(kept)
+        self.__dict__.update(kept, fitting=threading.Lock())
         self._state = None
         if built is not None:
             self._plan, self._spans = self._lower(built[0])
@@ -204,9 +213,9 @@ class Sequential:
         rows = self.features(X)
         target = _validate.targets(y, loss, len(rows), plan.outputs, self.dtype)
         weight = _validate.sample_weight(sample_weight, len(rows), self.dtype)
-        return self.score(rows, target, weight, named, backend)
+        return self._score(rows, target, weight, named, backend)
 
-    def score(
+    def _score(
         self, x: Array, y: Array, weight: Array | None, metrics: dict[str, Metric], backend: str | Backend | None
     ) -> dict[str, float]:
         """`evaluate` on arrays that were checked already."""
@@ -220,7 +229,9 @@ class Sequential:
         if metrics:
             answer = decide(loss, z) if _classifies(loss) else z
             for name, metric in metrics.items():
-                result[name] = _accuracy(loss, y, answer, weight) if metric == "accuracy" else _call(metric, y, answer)
+                result[name] = (
+                    _accuracy(loss, y, answer, weight) if metric == "accuracy" else _call(name, metric, y, answer)
+                )
         return result
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
@@ -289,8 +300,9 @@ def _classifies(loss: Loss) -> bool:
 
 def named_metrics(metrics: Sequence[Metric], loss: Loss) -> dict[str, Metric]:
     """The metrics under their keys in a history. ValueError or TypeError for what is none, or none of this loss."""
-    if isinstance(metrics, str):
-        raise TypeError(f"metrics is {metrics!r}, expected a list: [{metrics!r}]")
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        example = metrics if isinstance(metrics, str) else "accuracy"
+        raise TypeError(f"metrics is {metrics!r}, expected a list: [{example!r}]")
     named: dict[str, Metric] = {}
     for metric in metrics:
         if metric != "accuracy" and not callable(metric):
@@ -313,7 +325,12 @@ def _accuracy(loss: Loss, y: Array, answer: Array, weight: Array | None) -> floa
     return float(np.average(right, weights=weight))
 
 
-def _call(metric: Metric, y: Array, answer: Array) -> float:
+def _call(name: str, metric: Metric, y: Array, answer: Array) -> float:
     assert callable(metric)
-    truth = y[:, 0] if y.ndim == 2 and answer.ndim == 1 and y.shape[1] == 1 else y
-    return float(metric(truth, answer))
+    truth = y[:, 0] if y.ndim == 2 and answer.ndim == 1 and y.shape[1] == 1 else y[:]
+    truth.flags.writeable = False  # it may be the caller's own array
+    value = metric(truth, answer)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"metric {name} returned {value!r}, expected a number") from None

@@ -22,6 +22,8 @@ import numpy as np
 from fastnn import _validate
 from fastnn.optim.rules import RULES, Rule
 
+Array = np.ndarray
+
 
 def _hyper(default: float, low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> float:
     """A field with its range; `Optimizer.__post_init__` checks every one of them by name."""
@@ -63,8 +65,10 @@ class Optimizer(Penalties):
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            if item.metadata:
-                _validate.number(item.name, getattr(self, item.name), **item.metadata)
+            value = getattr(self, item.name)
+            check = _validate.number if item.metadata else _validate.flag
+            checked = check(item.name, value, **item.metadata)
+            object.__setattr__(self, item.name, checked)  # a float, whatever kind of number it was
 
     @property
     def rule(self) -> Rule:
@@ -199,14 +203,18 @@ class AdamW(Adam):
 _BLOCK = 1024
 
 
-@functools.lru_cache(maxsize=4096)
-def _momentum_product(beta1: float, momentum_decay: float, blocks: int) -> float:
-    """Product of mu_1 .. mu_n for n = 1024 * blocks: the running product of NAdam, in blocks to stay O(1) a step."""
-    product = 1.0
-    for block in range(blocks):
-        t = np.arange(block * _BLOCK + 1, (block + 1) * _BLOCK + 1)
-        product *= float(np.prod(beta1 * (1.0 - 0.5 * 0.96 ** (t * momentum_decay))))
-    return product
+def _nadam_momentum(beta1: float, momentum_decay: float, t: Array) -> Array:
+    """mu_t of NAdam."""
+    return beta1 * (1.0 - 0.5 * 0.96 ** (t * momentum_decay))
+
+
+@functools.lru_cache(maxsize=64)
+def _nadam_products(beta1: float, momentum_decay: float, block: int) -> Array:
+    """mu_1 .. mu_t multiplied, for each t of a block of 1024 steps: a step looks one up."""
+    before = _nadam_products(beta1, momentum_decay, block - 1)[-1] if block else 1.0
+    t = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+    mu = _nadam_momentum(beta1, momentum_decay, t)
+    return before * np.cumprod(np.where(t > 0, mu, 1.0))
 
 
 @dataclass(frozen=True)
@@ -224,20 +232,13 @@ class NAdam(Optimizer):
     epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
     momentum_decay: float = _hyper(4e-3, 0.0, math.inf, open_high=True)
 
-    def _mu(self, t: int) -> float:
-        power: float = 0.96 ** (t * self.momentum_decay)
-        return self.beta1 * (1.0 - 0.5 * power)
-
     def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
-        blocks = t // _BLOCK
-        product = _momentum_product(self.beta1, self.momentum_decay, blocks)
-        for i in range(blocks * _BLOCK + 1, t + 1):
-            product *= self._mu(i)
-        ahead = self._mu(t + 1)
+        mu, ahead = _nadam_momentum(self.beta1, self.momentum_decay, np.array([t, t + 1])).tolist()
+        product = float(_nadam_products(self.beta1, self.momentum_decay, t // _BLOCK)[t % _BLOCK])
         root = 1.0 / math.sqrt(1.0 - self.beta2**t)
         return (
             lr * ahead / (1.0 - product * ahead),
-            lr * (1.0 - self._mu(t)) / (1.0 - product),
+            lr * (1.0 - mu) / (1.0 - product),
             self.beta1,
             self.beta2,
             root,

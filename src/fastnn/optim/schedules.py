@@ -37,7 +37,8 @@ class Schedule:
             raise ValueError(f"per is {self.per!r}, expected 'epoch' or 'step'")
         for item in dataclasses.fields(self):
             if item.metadata and getattr(self, item.name) is not None:
-                _validate.number(item.name, getattr(self, item.name), **item.metadata)
+                checked = _validate.number(item.name, getattr(self, item.name), **item.metadata)
+                object.__setattr__(self, item.name, checked)
 
     def factor(self, t: float, total: float) -> float:
         """What the learning rate is multiplied with at time t of a run as long as total."""

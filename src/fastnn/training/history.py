@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import ItemsView, Iterator, KeysView
 from typing import Any
 
 from fastnn.errors import missing_extra
@@ -32,6 +33,17 @@ class History:
             raise KeyError(f"{name!r}, expected one of: {', '.join(self.epochs)}")
         return self.epochs[name]
 
+    def keys(self) -> KeysView[str]:
+        """The names of the quantities; with them `dict(history)` and `pandas.DataFrame(dict(history))` work."""
+        return self.epochs.keys()
+
+    def items(self) -> ItemsView[str, list[float]]:
+        """(name, values) pairs."""
+        return self.epochs.items()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.epochs)
+
     def __contains__(self, name: str) -> bool:
         return name in self.epochs
 
@@ -54,16 +66,17 @@ class History:
         if axes is None:
             _, axes = pyplot.subplots()
         epochs = range(1, len(self) + 1)
+        marker = "o" if len(self) == 1 else None  # one epoch is a point, which a line does not show
         for name in ("loss", "val_loss"):
             if name in self:
-                axes.plot(epochs, self[name], label=name)
+                axes.plot(epochs, self[name], label=name, marker=marker)
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss")
         metrics = [name for name in self.epochs if name not in ("loss", "val_loss", "lr", "seconds")]
         if metrics:
             other = axes.twinx()
             for name in metrics:
-                other.plot(epochs, self[name], "--", color=f"C{2 + metrics.index(name)}", label=name)
+                other.plot(epochs, self[name], "--", color=f"C{2 + metrics.index(name)}", label=name, marker=marker)
             other.legend(loc="center right")
         axes.legend(loc="upper right")
         return axes

@@ -95,6 +95,12 @@ class Trainer:
         self.history = History()
         self._before = Snapshot()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"backend": self.backend.name, "_before": Snapshot()}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        self.__dict__.update(kept | {"backend": backends.load(kept["backend"])})
+
     def fit(
         self,
         X: Any,
@@ -119,7 +125,27 @@ class Trainer:
         ValueError or TypeError where the data is not that, before anything is touched. DivergenceError where the
         loss or a parameter becomes NaN or infinite. After that, after KeyboardInterrupt and after any other error the
         model is as the last call to the backend that succeeded left it (see SLICE_SECONDS), and can go on.
+        RuntimeError where another thread is fitting the model.
         """
+        if not self.model.fitting.acquire(blocking=False):
+            raise RuntimeError("model is being fitted by another thread, expected one fit at a time")
+        try:
+            return self._fit(X, y, epochs, batch_size, validation, sample_weight, shuffle, verbose)
+        finally:
+            self.model.fitting.release()
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int,
+        batch_size: int | Literal["full"],
+        validation: Any,
+        sample_weight: Any,
+        shuffle: bool,
+        verbose: bool | None,
+    ) -> History:
+        shuffle = _validate.flag("shuffle", shuffle)
         epochs = _validate.integer("epochs", epochs)
         data = self._data(X, y, sample_weight)
         batch = len(data) if batch_size == "full" else min(_validate.integer("batch_size", batch_size), len(data))
@@ -209,11 +235,11 @@ class Trainer:
     def _measure(self, held_out: Data | None, data: Data) -> dict[str, float]:
         """Loss and metrics after an epoch: on the validation data, else the metrics on the training data."""
         if held_out is not None:
-            scores = self.model.score(held_out.x, held_out.y, held_out.weight, self.metrics, self.backend)
+            scores = self.model._score(held_out.x, held_out.y, held_out.weight, self.metrics, self.backend)
             return {f"val_{name}": value for name, value in scores.items()}
         if not self.metrics:
             return {}
-        scores = self.model.score(data.x, data.y, data.weight, self.metrics, self.backend)
+        scores = self.model._score(data.x, data.y, data.weight, self.metrics, self.backend)
         return {name: value for name, value in scores.items() if name != "loss"}
 
 

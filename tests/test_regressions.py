@@ -1,0 +1,186 @@
+"""What people who were given the package found, each with the least that shows it."""
+
+import copy
+import gzip
+import pickle
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import Sequential, Trainer, backends, cli, datasets, nn, optim
+from fastnn.nn.activations import Activation
+
+X = np.random.default_rng(0).normal(size=(60, 4))
+Y = (X[:, 0] > 0).astype(int)
+
+
+def fitted(**options):
+    trainer = Trainer(
+        Sequential([nn.Normalize(), nn.Dense(5, activation="tanh"), nn.Dense(2)]), "cross_entropy", seed=0
+    )
+    trainer.fit(X, Y, epochs=1, **options)
+    return trainer
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_is_a_model_of_its_own(duplicate):
+    model = fitted().model
+    before = model.predict(X)
+    other = duplicate(model)
+    assert np.array_equal(other.predict(X), before)
+    other.layers[1].weight[...] = 0.0
+    assert np.shares_memory(model.layers[1].weight, model.state.parameters)
+    assert np.array_equal(model.predict(X), before)
+    assert not np.array_equal(other.predict(X), before)
+
+
+def test_a_pickled_trainer_goes_on_where_it_was():
+    one = fitted()
+    two = pickle.loads(pickle.dumps(one))
+    one.fit(X, Y, epochs=2)
+    two.fit(X, Y, epochs=2)
+    assert np.array_equal(one.model.state.parameters, two.model.state.parameters)
+    assert one.history["loss"] == two.history["loss"]
+
+
+@pytest.mark.parametrize(("dtype", "warns"), [(np.float32, True), (np.float64, False)])
+def test_rounding_away_a_feature_is_said(dtype, warns):
+    stamps = 1.7e9 + 10 * X
+    model = Sequential([nn.Normalize(), nn.Dense(2)], dtype=dtype)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Trainer(model, "cross_entropy", seed=0).fit(stamps, Y, epochs=1)
+    assert [w.category for w in caught] == [fastnn.PrecisionWarning] * warns
+    if warns:
+        assert "feature 0 of X spreads" in str(caught[0].message)
+
+
+def test_a_metric_cannot_change_the_data():
+    def spoil(y, prediction):
+        y.fill(0)
+        return 0.0
+
+    y = np.ones((60, 1), np.float32)
+    with pytest.raises(ValueError, match="read-only"):
+        Trainer(Sequential([nn.Dense(1)]), "mse", metrics=[spoil]).fit(X.astype(np.float32), y, epochs=1)
+    assert y.all()
+
+
+@pytest.mark.parametrize("value", [None, np.zeros(3)], ids=["none", "array"])
+def test_a_metric_returns_a_number(value):
+    def odd(y, prediction):
+        return value
+
+    with pytest.raises(TypeError, match=r"metric odd returned .*, expected a number"):
+        Trainer(Sequential([nn.Dense(2)]), "cross_entropy", metrics=[odd]).fit(X, Y, epochs=1)
+
+
+def test_one_fit_at_a_time():
+    trainer = fitted()
+    inside, go_on, errors = threading.Event(), threading.Event(), []
+
+    def slow(y, prediction):
+        inside.set()
+        go_on.wait(30)
+        return 0.0
+
+    other = Trainer(trainer.model, "cross_entropy", metrics=[slow], seed=0)
+    thread = threading.Thread(target=other.fit, args=(X, Y), kwargs={"epochs": 1})
+    thread.start()
+    inside.wait(30)
+    try:
+        trainer.fit(X, Y, epochs=1)
+    except RuntimeError as error:
+        errors.append(str(error))
+    go_on.set()
+    thread.join()
+    assert errors == ["model is being fitted by another thread, expected one fit at a time"]
+    trainer.fit(X, Y, epochs=1)
+
+
+def test_an_activation_nobody_knows_is_refused_at_once():
+    cube = Activation("cube", lambda z, alpha: z**3, lambda z, alpha: 3 * z**2, "z", "")
+    impostor = Activation("relu", lambda z, alpha: z, lambda z, alpha: z, "z", "")
+    for activation in (cube, impostor):
+        with pytest.raises(ValueError, match=r"activation is (cube|relu), expected one of ACTIVATIONS"):
+            nn.Dense(2, activation=activation)
+
+
+def test_gradient_check_does_not_call_the_invisible_right():
+    kernels = backends.load("numpy").kernels
+
+    def wrong(x, dz, dw, db):
+        kernels.dense_backward_weights(x, dz, dw, db)
+        dw *= -1.0
+
+    backend = backends.load("numpy").extend("wrong", dense_backward_weights=wrong)
+    broken = backends.make("wrong", backend.kernels)
+    model = Sequential([nn.Dense(1)]).build(4, seed=0)
+    near = fastnn.gradient_check(model, X, X[:, :1] + 3, loss="mae", backend=broken)
+    assert near["0.weight"] == pytest.approx(1.0)
+    far = fastnn.gradient_check(model, X, X[:, :1] + 1e12, loss="mae", backend=broken)
+    assert np.isnan(far["0.weight"])
+
+
+@pytest.mark.parametrize("weight", [np.full(60, 1e-310), np.full(60, 1e308)], ids=["tiny", "huge"])
+def test_weights_at_the_end_of_their_range(weight):
+    model = Sequential([nn.Dense(2)], dtype=np.float64)
+    with pytest.raises(ValueError, match="sample_weight has"):
+        Trainer(model, "cross_entropy").fit(X, Y, sample_weight=weight)
+
+
+def test_building_again_forgets_the_columns():
+    model = fitted().model
+    model.feature_names = ["a", "b", "c", "d"]
+    model.build(5)
+    assert model.feature_names is None
+
+
+def test_layers_are_fixed():
+    with pytest.raises(AttributeError):
+        fitted().model.layers.append(nn.Dense(2))
+
+
+def test_hyperparameters_become_floats():
+    assert type(optim.Adam(np.float64(1e-3)).lr) is float
+    assert type(optim.StepDecay(every=2).every) is float
+    with pytest.raises(TypeError, match="averaged is 'no', expected True or False"):
+        optim.Momentum(averaged="no")
+    with pytest.raises(ValueError, match="lr is too large a number"):
+        optim.SGD(10**400)
+    with pytest.raises(TypeError, match="shuffle is 'no', expected True or False"):
+        fitted(shuffle="no")
+
+
+def test_history_is_a_mapping():
+    history = fitted().history
+    assert dict(history) == {name: history[name] for name in history}
+    assert set(history.keys()) == {name for name, _ in history.items()} == {"loss", "lr", "seconds"}
+
+
+def test_damaged_deflate_stream(tmp_path):
+    data = bytearray(gzip.compress(bytes(range(256)) * 8))
+    data[12:100] = b"\xff" * 88
+    (tmp_path / "bad.gz").write_bytes(bytes(data))
+    with pytest.raises(ValueError, match="damaged"):
+        datasets.read_idx(tmp_path / "bad.gz")
+
+
+@pytest.mark.parametrize("out", ["nodir/x.png", "noext", ".", ""])
+def test_where_the_picture_goes_is_checked_first(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "find", lambda source: pytest.fail("began before checking --out"))
+    assert cli.main(["demo", "--out", out]) == 1
+    assert "--out is" in capsys.readouterr().err
+
+
+def test_a_wrong_instruction_set_is_one_line(monkeypatch, capsys):
+    def refuse(options):
+        raise RuntimeError("FASTNN_ISA is 'nonsense'")
+
+    monkeypatch.setattr(cli, "show_config", lambda: refuse(None))
+    assert cli.main(["info"]) == 1
+    assert capsys.readouterr().err == "fastnn: FASTNN_ISA is 'nonsense'\n"
