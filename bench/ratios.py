@@ -1,16 +1,16 @@
 """How many times faster the native kernels are than the numpy backend's, at each size: a Markdown table.
 
-    python bench/ratios.py [--threads 1]
+    python bench/ratios.py
 
 Every case is checked first, then both backends run in turns, round by round, and the ratio is the median over
 the rounds of numpy's time to ours: the machine's speed drifts, and drifts for both. Beside it stands the share
-of the FMA peak that the same run measured. A "layer step" is what a Dense layer costs in training: forward
+of the FMA peak that the same run measured. One thread each: in one process the idle threads of one library, which spin,
+take a core from the other's. A "layer step" is what a Dense layer costs in training: forward
 with its activation, both halves of backward, and Adam.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import statistics
@@ -46,9 +46,8 @@ SHAPES = [
     (256, 1024, 1024),
     (1024, 2048, 2048),
 ]
-ROUNDS = 9
+ROUNDS = 15
 ROUND_SECONDS = 0.01
-REST = 0.04  # the other side's idle threads spin on for up to 27 ms (OpenBLAS: 2^26 cycles) and take a core
 ADAM = (RULES["adam"], (1e-3, 0.9, 0.999, 1.0, 1e-8), Adjustment())
 
 
@@ -123,7 +122,6 @@ def check(call: Call, outputs: tuple[str, ...], shape: tuple[int, int, int]) -> 
 
 
 def seconds(call: Call, kernels: Kernels, data: Layer, repeat: int) -> float:
-    time.sleep(REST)
     start = time.perf_counter()
     for _ in range(repeat):
         call(kernels, data)
@@ -145,15 +143,12 @@ def compare(call: Call, shape: tuple[int, int, int]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1, help="threads for both")
-    threads = parser.parse_args().threads
-    native.set_threads(threads)
+    native.set_threads(1)
     peak = native.fma_peak()
-    print(f"{native.default_instruction_set()}, {threads} thread(s), FMA peak of one core {peak:.0f} GFLOP/s\n")
+    print(f"{native.default_instruction_set()}, one thread, FMA peak of one core {peak:.0f} GFLOP/s\n")
     print("| B x I x O | " + " | ".join(CASES) + " | forward, % of peak |")
     print("| --- |" + " ---: |" * (len(CASES) + 1))
-    with threadpool_limits(threads):
+    with threadpool_limits(1):
         for shape in SHAPES:
             row, share = [], 0.0
             for name, (call, products, outputs) in CASES.items():
@@ -161,7 +156,7 @@ def main() -> None:
                 ratio, ours = compare(call, shape)
                 row.append(f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}")
                 if name == "forward relu":
-                    share = 100 * 2 * math.prod(shape) * products / ours / 1e9 / (peak * threads)
+                    share = 100 * 2 * math.prod(shape) * products / ours / 1e9 / peak
             print(f"| {'x'.join(map(str, shape))} | " + " | ".join(row) + f" | {share:.0f} |", flush=True)
 
 

@@ -25,7 +25,7 @@ std::atomic<int> g_threads{0};  // 0: the default
 // The process that loaded us. A child forked from it never enters libgomp: no handler to install, nothing to
 // hang.
 const pid_t g_loaded_in = getpid();
-bool forked() { return getpid() != g_loaded_in; }  // 50 ns, paid only by work of 20 us or more
+bool forked() { return getpid() != g_loaded_in; }  // 50 ns, paid only by work of 60 us or more
 #else
 bool forked() { return false; }
 #endif
@@ -34,7 +34,7 @@ using Clock = std::chrono::steady_clock;
 
 // Whether the cores are ours. Where other processes hold them, a team waits at its barrier for a scheduler's
 // time slice, milliseconds for work of 100 us: training on Fashion-MNIST beside four busy processes took 2,000
-// rows/s with two threads and 17,000 with one. So a region that stalls sends what follows to one thread, for 20
+// rows/s with two threads and 17,000 with one. So a second region that stalls sends what follows to one thread, for 20
 // times as long as it took: finding out costs 5 % at most. The sums do not depend on it: every element's order
 // is fixed.
 class Contention {
@@ -47,11 +47,15 @@ class Contention {
     void report(double expected_ns, Clock::time_point start) {
         const Clock::time_point end = Clock::now();
         const Clock::duration took = end - start;
-        if (std::chrono::duration<double, std::nano>(took).count() > 2 * expected_ns + 500000.0)
+        if (std::chrono::duration<double, std::nano>(took).count() <= 2 * expected_ns + 500000.0)
+            stalls_.store(0, std::memory_order_relaxed);
+        else if (stalls_.fetch_add(1, std::memory_order_relaxed) >
+                 0)  // a single one is a core that had to wake up
             alone_until_.store((end + 20 * took).time_since_epoch().count(), std::memory_order_relaxed);
     }
 
   private:
+    std::atomic<int> stalls_{0};  // in a row
     std::atomic<Clock::rep> alone_until_{0};
 };
 Contention g_contention;
@@ -87,11 +91,11 @@ void set_threads(int n) { g_threads.store(n, std::memory_order_relaxed); }
 
 int threads_for(double nanoseconds) {
 #ifdef _OPENMP
-    // Waking a spinning team and joining it costs 2 to 5 us: each thread gets at least 10 us of work.
-    if (nanoseconds < 20000.0 || omp_in_parallel()) return 1;
+    // Waking a spinning team and joining it costs 2 to 5 us: each thread gets at least 30 us of work.
+    if (nanoseconds < 60000.0 || omp_in_parallel()) return 1;
     const int most = threads();
     if (most > 1 && g_contention.go_alone()) return 1;
-    const double worth = nanoseconds / 10000.0;
+    const double worth = nanoseconds / 30000.0;
     return worth < most ? static_cast<int>(worth) : most;
 #else
     (void)nanoseconds;

@@ -11,7 +11,7 @@ namespace fastnn {
 int threads();
 void set_threads(int n);  // n >= 1; 0: back to the default
 
-// Threads for work that takes about `nanoseconds` on one thread: 1 below 20 us, inside a parallel region, and
+// Threads for work that takes about `nanoseconds` on one thread: 1 below 60 us, inside a parallel region, and
 // for a while after the cores turned out to be taken by others.
 int threads_for(double nanoseconds);
 
