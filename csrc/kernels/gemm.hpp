@@ -96,6 +96,8 @@ void micro(size_t K, const Real* __restrict a, size_t lda, const Real* __restric
             acc[i][j] = j + 1 < C ? load(c + i * ldc + j * W) : last(c + i * ldc + j * W);
     }
 
+    // By 4: of the 25 instructions around 12 FMAs, a fifth only count.
+    FASTNN_UNROLL_BY_4
     for (size_t k = 0; k < K; ++k, b += ldb) {
         V row[C];
         FASTNN_UNROLL
@@ -152,13 +154,19 @@ FASTNN_INLINE size_t tile_rows(size_t left) {
 
 // b's rows k0 .. k0+kc, columns n0 .. n0+nc as panels of `width` columns (whole vectors), zeros
 // beyond: panel p at p * kc * width.
+// Eight rows of all panels before the next eight: read along b's rows, which lie a page or more apart in large
+// matrices, written in chunks of 8 * width.
 void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to) {
-    for (size_t n = 0; n < nc; n += width) {
-        const Real* from = b + n;
-        for (size_t k = 0; k < kc; ++k, from += ldb, to += width)
-            for (size_t j = 0; j < width; j += W) {
-                const size_t left = n + j < nc ? nc - n - j : 0;
-                store(to + j, left >= W ? load(from + j) : left > 0 ? load_part(from + j, left) : V{});
+    for (size_t k0 = 0; k0 < kc; k0 += 8) {
+        const size_t k1 = kc - k0 < 8 ? kc : k0 + 8;
+        for (size_t n = 0; n < nc; n += width)
+            for (size_t k = k0; k < k1; ++k) {
+                const Real* from = b + k * ldb + n;
+                Real* panel = to + n * kc + k * width;
+                for (size_t j = 0; j < width; j += W) {
+                    const size_t left = n + j < nc ? nc - n - j : 0;
+                    store(panel + j, left >= W ? load(from + j) : left > 0 ? load_part(from + j, left) : V{});
+                }
             }
     }
 }

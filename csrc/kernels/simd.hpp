@@ -26,8 +26,10 @@
 #define FASTNN_INLINE inline __attribute__((always_inline))
 #if defined(__clang__)
 #define FASTNN_UNROLL _Pragma("unroll")
+#define FASTNN_UNROLL_BY_4 _Pragma("unroll 4")
 #else
 #define FASTNN_UNROLL _Pragma("GCC unroll 16")
+#define FASTNN_UNROLL_BY_4 _Pragma("GCC unroll 4")
 #endif
 
 namespace {
