@@ -131,14 +131,32 @@ def test_numbers_too_large_for_float32_fit_into_float64():
 
 
 @pytest.mark.parametrize("position", [0, 1, -1])
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39, -1e39])
 def test_a_bad_value_is_found_wherever_it_hides(position, value, monkeypatch):
-    """Also beyond the first chunk of the check."""
+    """Also beyond the first chunk of the check; where several are bad, the first one's place is said."""
     monkeypatch.setattr("fastnn._validate._CHUNK", 8)
     X_ = X.copy()
     X_[position, position] = value
-    with pytest.raises(ValueError, match="Input X contains"):
+    X_[-1, -1] = value
+    row, column = (11, 3) if position < 0 else (position, position)
+    with pytest.raises(ValueError, match=rf"^Input X contains .*at row {row}, column {column}$"):
         fitted().model.predict(X_)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
+def test_the_place_of_a_bad_target_or_weight(value):
+    trainer = fitted("mse")
+    for y, place in ((_spoil(Y, value), "row 11, column 2"), (_spoil(Y[:, 0], value), "row 11")):
+        with pytest.raises(ValueError, match=rf"^Input y contains (NaN|infinity), first at {place}$"):
+            Trainer(Sequential([nn.Dense(y.shape[1] if y.ndim == 2 else 1)]), "mse").fit(X, y, verbose=False)
+    with pytest.raises(ValueError, match=r"^Input sample_weight contains (NaN|infinity), first at row 11$"):
+        trainer.model.evaluate(X, Y, sample_weight=_spoil(np.ones(12), value))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(np.float64).max, reason="longdouble is float64 here")
+def test_the_place_of_a_value_beyond_float64():
+    with pytest.raises(ValueError, match=r"^Input X contains infinity, first at row 7, column 2$"):
+        fitted().model.predict(with_value(np.longdouble("1e400"), np.longdouble))
 
 
 def test_sparse_rows():
