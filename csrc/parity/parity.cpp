@@ -527,11 +527,11 @@ class Check {
                     tolerance * 8 * s * (1 + s * s) * (1 + s));
             }
             if (batch) {
-                const Ref unbiased = B > 1 ? v * B / (B - 1) : v;
-                add("batch_norm_forward running_mean", running_mean[g], 0.9L * mean0[g] + 0.1L * m,
-                    tolerance);
-                add("batch_norm_forward running_var", running_var[g], 0.9L * var0[g] + 0.1L * unbiased,
-                    2 * tolerance);
+                const bool kept = B == 1;  // one row has no variance
+                add("batch_norm_forward running_mean", running_mean[g],
+                    kept ? mean0[g] : 0.9L * mean0[g] + 0.1L * m, tolerance);
+                add("batch_norm_forward running_var", running_var[g],
+                    kept ? var0[g] : 0.9L * var0[g] + 0.1L * (v * B / (B - 1)), 2 * tolerance);
             }
         }
         for (size_t o = 0; o < O; ++o) {

@@ -94,7 +94,7 @@ def _direct(find: Find) -> dict[str, Callable[..., Any]]:
         a: Array,
     ) -> None:
         rows, real = len(x), x.dtype.type
-        unbias = rows / (rows - 1) if rows > 1 else 1.0
+        unbias = rows / max(rows - 1, 1)
         numbers = real(momentum), real(epsilon), real(1.0 / rows), real(unbias)
         find("batch_norm_forward", x.dtype)(x, gamma, beta, *numbers, running_mean, running_var, mean, inv_std, a)
 

@@ -280,7 +280,8 @@ class BatchNorm(_Norm):
     """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var of each column.
 
     Of the batch in training; in inference of the running averages, running <- momentum running + (1 - momentum)
-    batch, whose variance is the unbiased one. Ioffe & Szegedy 2015.
+    batch, whose variance is the unbiased one. Ioffe & Szegedy 2015. A batch of one row (what a batch size may leave
+    over) has no variance: it comes out as beta, and leaves the running averages alone.
     """
 
     def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
