@@ -5,18 +5,17 @@ That its kernels agree with the reference is test_kernels.py's.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from common import run_python
 
 numba_jit = pytest.importorskip("fastnn.backends.numba_jit", exc_type=ImportError)
 
 SUM_OF_SQUARES = """
+import warnings; warnings.simplefilter("error")
 import numpy as np
 from fastnn.backends import numba_jit
 loop = numba_jit._find("squared_norm", np.dtype(np.float64))
@@ -26,14 +25,7 @@ print(loop(np.arange(10.0)), sum(loop.stats.cache_hits.values()))
 
 def run(cache: Path) -> tuple[str, str]:
     """The sum, and how many functions came from the cache, in a process that caches in that directory."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SUM_OF_SQUARES],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_python(SUM_OF_SQUARES, NUMBA_CACHE_DIR=str(cache))
     assert done.returncode == 0, done.stderr
     total, hits = done.stdout.split()
     return total, hits
