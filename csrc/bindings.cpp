@@ -11,6 +11,7 @@
 #include <string>
 
 #include "dispatch.hpp"
+#include "engine/engine.hpp"
 #include "threads.hpp"
 
 namespace py = pybind11;
@@ -215,34 +216,45 @@ template <class T>
 T type_of(const Table<T>&);
 #define FASTNN_T using T = decltype(type_of(t))
 
+// The rows of array i, if gather reads their dtype and layout: data is null otherwise.
+fastnn::Rows stored_rows(const Args& args, int i, const char* name) {
+    const auto& x = args.array(i, name);
+    const int type = Args::type_number(x);
+    fastnn::Rows rows{nullptr, fastnn::kFloat32, 0};
+    ptrdiff_t size = 4;
+    if (type == py::detail::npy_api::NPY_DOUBLE_)
+        rows.stored = fastnn::kFloat64, size = 8;
+    else if (type == py::detail::npy_api::NPY_UBYTE_)
+        rows.stored = fastnn::kUint8, size = 1;
+    else if (type != py::detail::npy_api::NPY_FLOAT_)
+        return rows;
+    if (x.nd != 2 || !Args::native_order(x) || !(x.flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
+        return rows;
+    if (x.dimensions[1] > 1 && x.strides[1] != size) return rows;
+    rows.data = x.data, rows.stride = x.strides[0];
+    return rows;
+}
+
+bool all_below(const Vector<int64_t>& indices, size_t n) {
+    bool inside = true;
+    for (size_t i = 0; i < indices.n; ++i) inside &= static_cast<uint64_t>(indices.data[i]) < n;
+    return inside;
+}
+
 PyObject* gather(const Args& args) {  // x, rows, out -> False: not for this kernel
     bool done = false;
     args.expect(4);
     args.dispatch(3, "out", [&](const auto& t) {
         FASTNN_T;
-        const auto& x = args.array(1, "x");
-        const int type = Args::type_number(x);
-        fastnn::Stored stored;
-        ptrdiff_t size;
-        if (type == py::detail::npy_api::NPY_FLOAT_)
-            stored = fastnn::kFloat32, size = 4;
-        else if (type == py::detail::npy_api::NPY_DOUBLE_)
-            stored = fastnn::kFloat64, size = 8;
-        else if (type == py::detail::npy_api::NPY_UBYTE_)
-            stored = fastnn::kUint8, size = 1;
-        else
-            return;
-        if (x.nd != 2 || !Args::native_order(x) || !(x.flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
-            return;
+        const fastnn::Rows x = stored_rows(args, 1, "x");
+        if (x.data == nullptr) return;
+        const auto& shape = args.array(1, "x").dimensions;
         const auto rows = args.indices(2, "rows");
-        const auto out = args.matrix<T>(3, "out", rows.n, static_cast<size_t>(x.dimensions[1]), true);
-        if (out.cols > 1 && x.strides[1] != size) return;
-        const uint64_t n = static_cast<uint64_t>(x.dimensions[0]);
-        bool inside = true;
-        for (size_t i = 0; i < rows.n; ++i) inside &= static_cast<uint64_t>(rows.data[i]) < n;
-        if (!inside) return;  // NumPy's indexing knows negative rows, and says what is wrong with the others
+        const auto out = args.matrix<T>(3, "out", rows.n, static_cast<size_t>(shape[1]), true);
+        // NumPy's indexing knows negative rows, and says what is wrong with the others
+        if (!all_below(rows, static_cast<size_t>(shape[0]))) return;
         Unlocked unlocked(0.2 * static_cast<double>(out.rows * out.cols));
-        t.gather(x.data, stored, x.strides[0], rows.data, out.rows, out.cols, out.data);
+        t.gather(x.data, x.stored, x.stride, rows.data, out.rows, out.cols, out.data);
         done = true;
     });
     return PyBool_FromLong(done);
@@ -400,7 +412,8 @@ void prelu_backward(const Args& args) {  // z, slope, da, dz, dslope
         const auto dz = args.matrix<T>(4, "dz", z.rows, z.cols, true);
         const auto dslope = args.vector<T>(5, "dslope", z.cols, true);
         Unlocked unlocked(0.5 * static_cast<double>(z.rows * z.cols));
-        t.prelu_backward(z.rows, z.cols, z.data, slope.data, da.data, dz.data, dslope.data);
+        t.prelu_backward_slope(z.rows, z.cols, z.data, da.data, dslope.data);  // first: dz may be da
+        t.prelu_backward(z.rows, z.cols, z.data, slope.data, da.data, dz.data);
     });
 }
 
@@ -460,7 +473,7 @@ void batch_norm_forward(
         const auto inv_std = args.vector<T>(9, "inv_std", x.cols, true);
         const auto a = args.matrix<T>(10, "a", x.rows, x.cols, true);
         Unlocked unlocked(static_cast<double>(x.rows * x.cols));
-        t.batch_norm_forward(x.rows, x.cols, x.data, gamma.data, beta.data, momentum, epsilon,
+        t.batch_norm_forward(x.rows, x.cols, x.cols, x.data, gamma.data, beta.data, momentum, epsilon,
                              running_mean.data, running_var.data, mean.data, inv_std.data, a.data);
     });
 }
@@ -497,9 +510,12 @@ void norm_backward(const Args& args) {
         const auto dgamma = args.vector<T>(7, "dgamma", x.cols, true);
         const auto dbeta = args.vector<T>(8, "dbeta", x.cols, true);
         Unlocked unlocked(static_cast<double>(x.rows * x.cols));
-        (batch ? t.batch_norm_backward : t.layer_norm_backward)(x.rows, x.cols, x.data, gamma.data, mean.data,
-                                                                inv_std.data, da.data, dx.data, dgamma.data,
-                                                                dbeta.data);
+        if (batch)
+            return t.batch_norm_backward(x.rows, x.cols, x.cols, x.data, gamma.data, mean.data, inv_std.data,
+                                         da.data, dx.data, dgamma.data, dbeta.data);
+        t.layer_norm_backward_weights(x.rows, x.cols, x.data, mean.data, inv_std.data, da.data, dgamma.data,
+                                      dbeta.data);  // first: dx may be da
+        t.layer_norm_backward(x.rows, x.cols, x.data, gamma.data, mean.data, inv_std.data, da.data, dx.data);
     });
 }
 
@@ -531,6 +547,11 @@ void normalize(const Args& args) {  // x, shift, scale, a
     });
 }
 
+void check_labels(const Vector<int64_t>& labels, size_t classes) {
+    if (!all_below(labels, classes))
+        throw py::index_error("y has a label outside 0 .. " + std::to_string(classes) + " - 1");
+}
+
 void loss(const Args& args) {  // loss, parameter, z, y, weight, value, dz
     args.expect(8);
     args.dispatch(3, "z", [&](const auto& t) {
@@ -544,10 +565,7 @@ void loss(const Args& args) {  // loss, parameter, z, y, weight, value, dz
             if (!(t.loss_targets[loss] & 1))
                 value_error(std::string("y is 1-D, but ") + t.loss_names[loss] + " takes values (B, O)");
             labels = args.indices(4, "y", z.rows).data;
-            bool inside = true;
-            for (size_t i = 0; i < z.rows; ++i) inside &= static_cast<uint64_t>(labels[i]) < z.cols;
-            if (!inside)
-                throw py::index_error("y has a label outside 0 .. " + std::to_string(z.cols) + " - 1");
+            check_labels({const_cast<int64_t*>(labels), z.rows}, z.cols);
         } else {
             if (!(t.loss_targets[loss] & 2))
                 value_error(std::string("y is not 1-D, but ") + t.loss_names[loss] + " takes labels (B,)");
@@ -595,6 +613,184 @@ void update(const Args& args) {  // rule, coefficients, adjustment, w, g, slots
         Unlocked unlocked(0.5 * static_cast<double>(w.n));
         t.update(rule, coefficients, {a[0], a[1], a[2], a[3], a[4]}, w.n, w.data, g.data, slots);
     });
+}
+
+// The engine -----------------------------------------------------------------------------------------------
+
+// ops: a (kind, inputs, outputs, activation, alpha, saves_z, settings, tensors) for each operation, tensors being
+// (offset, size, trainable, l1, l2, decay). Everything that will be used as an address is checked here.
+template <class T>
+fastnn::Plan make_plan(const Table<T>& t, const py::list& ops, size_t inputs, size_t parameters,
+                       size_t statistics) {
+    fastnn::Plan plan;
+    plan.inputs = plan.outputs = inputs;
+    plan.parameters = parameters;
+    for (int a = 0; a < t.activations; ++a)
+        if (t.activation_names[a] == std::string("identity")) plan.identity = a;
+    for (const py::handle item : ops) {
+        const auto fields = py::cast<py::tuple>(item);
+        fastnn::Op op;
+        const auto kind = fields[0].cast<std::string>();
+        int code = 0;
+        while (code < fastnn::kKinds && kind != fastnn::kKindNames[code]) ++code;
+        if (code == fastnn::kKinds) value_error("no operation '" + kind + "'");
+        op.kind = static_cast<fastnn::Kind>(code);
+        op.inputs = fields[1].cast<size_t>(), op.outputs = fields[2].cast<size_t>();
+        if (op.inputs != plan.outputs) value_error("an operation does not take what the one before it gives");
+        plan.outputs = op.outputs;
+        op.activation = fields[3].cast<int>();
+        if (op.activation < 0 || op.activation >= t.activations) value_error("no such activation");
+        op.alpha = fields[4].cast<double>();
+        op.saves_z = fields[5].cast<bool>();
+        int n = 0;
+        for (const py::handle number : py::cast<py::tuple>(fields[6])) {
+            if (n == fastnn::kSettings) value_error("too many settings");
+            op.settings[n++] = number.cast<double>();
+        }
+        for (const py::handle described : py::cast<py::tuple>(fields[7])) {
+            if (op.tensor_count == fastnn::kTensors) value_error("too many tensors");
+            const auto tensor = py::cast<py::tuple>(described);
+            fastnn::Tensor& to = op.tensors[op.tensor_count++];
+            to = {tensor[0].cast<size_t>(), tensor[1].cast<size_t>(), tensor[2].cast<bool>(),
+                  tensor[3].cast<double>(), tensor[4].cast<double>(), tensor[5].cast<double>()};
+            if (to.offset + to.size > (to.trainable ? parameters : statistics))
+                value_error("a tensor lies outside its buffer");
+        }
+        const size_t expected = op.kind == fastnn::Kind::dense ? op.inputs * op.outputs : op.outputs;
+        if (op.tensor_count > 0 && op.tensors[0].size != expected) value_error("a tensor has another size");
+        plan.ops.push_back(op);
+    }
+    if (plan.ops.empty()) value_error("no operations");
+    return plan;
+}
+
+template <class T>
+const Table<T>& table_of(int isa) {
+    const auto& sets = fastnn::instruction_sets();
+    if (isa < 0 || isa >= sets.count) value_error("no such instruction set");
+    if constexpr (sizeof(T) == 4)
+        return *sets.items[isa].float_table;
+    else
+        return *sets.items[isa].double_table;
+}
+
+template <class T>
+class TrainerBinding {
+  public:
+    TrainerBinding(int isa, const py::list& ops, size_t inputs, size_t parameters, size_t statistics,
+                   const py::tuple& recipe)
+        : table_(table_of<T>(isa)),
+          statistics_(statistics),
+          plan_(make_plan(table_, ops, inputs, parameters, statistics)),
+          recipe_{recipe[0].cast<int>(),      recipe[1].cast<double>(), recipe[2].cast<int>(),
+                  recipe[3].cast<uint64_t>(), recipe[4].cast<double>(), recipe[5].cast<double>()},
+          trainer_(table_, plan_, recipe_) {
+        if (recipe_.loss < 0 || recipe_.loss >= table_.losses) value_error("no such loss");
+        if (recipe_.rule < 0 || recipe_.rule >= table_.rules) value_error("no such rule");
+    }
+
+    // parameters, statistics, slots, step, x, y, weight, order, batch, coefficients, lr, losses -> steps taken, or None
+    // where x has a dtype or a layout that gather does not read
+    py::object run(const py::args& tuple) {
+        const Args args(PySequence_Fast_ITEMS(tuple.ptr()), static_cast<Py_ssize_t>(tuple.size()));
+        args.expect(12);
+        fastnn::State<T> state{};
+        fastnn::Slice<T> slice{};
+        state.parameters = args.vector<T>(0, "parameters", plan_.parameters, true).data;
+        state.statistics = args.vector<T>(1, "statistics", statistics_, true).data;
+        T* slots[8];
+        const int count = table_.rule_slots[recipe_.rule];
+        if (!PyTuple_Check(args[2]) || PyTuple_GET_SIZE(args[2]) != count)
+            value_error("slots is not a tuple of " + std::to_string(count) + " arrays");
+        for (int j = 0; j < count; ++j) {
+            PyObject* const slot = PyTuple_GET_ITEM(args[2], j);
+            slots[j] = Args(&slot, 1).vector<T>(0, "slot", plan_.parameters, true).data;
+        }
+        state.slots = slots;
+        state.step = tuple[3].cast<uint64_t>();
+
+        slice.x = stored_rows(args, 4, "x");
+        if (slice.x.data == nullptr) return py::none();
+        const auto& shape = args.array(4, "x").dimensions;
+        const size_t n = static_cast<size_t>(shape[0]);
+        if (static_cast<size_t>(shape[1]) != plan_.inputs) value_error("x has another number of columns");
+        const int targets = table_.loss_targets[recipe_.loss];
+        if (args.array(5, "y").nd == 1) {
+            if (!(targets & 1)) value_error("y is 1-D, but the loss takes values (n, outputs)");
+            const auto labels = args.indices(5, "y", n);
+            check_labels(labels, plan_.outputs);
+            slice.labels = labels.data;
+        } else {
+            if (!(targets & 2)) value_error("y is not 1-D, but the loss takes labels (n,)");
+            slice.values = args.matrix<T>(5, "y", n, plan_.outputs).data;
+        }
+        if (args[6] != Py_None) slice.weight = args.vector<T>(6, "weight", n).data;
+        const auto order = args.indices(7, "order");
+        if (!all_below(order, n)) throw py::index_error("order has a row outside x");
+        slice.order = order.data, slice.rows = order.n;
+        slice.batch = tuple[8].cast<size_t>();
+        if (slice.batch == 0) value_error("batch is 0");
+        const size_t steps = (slice.rows + slice.batch - 1) / slice.batch;
+        const size_t numbers = static_cast<size_t>(table_.rule_coefficients[recipe_.rule]);
+        slice.coefficients = args.matrix<double>(9, "coefficients", steps, numbers).data;
+        slice.lr = args.vector<double>(10, "lr", steps).data;
+        double* losses = args.vector<double>(11, "losses", steps, true).data;
+        py::gil_scoped_release released;
+        const size_t taken = trainer_.run(state, slice, losses);
+        py::gil_scoped_acquire back;
+        return py::int_(taken);
+    }
+
+  private:
+    const Table<T>& table_;
+    const size_t statistics_;
+    const fastnn::Plan plan_;
+    const fastnn::Recipe recipe_;
+    fastnn::Trainer<T> trainer_;
+};
+
+template <class T>
+class PredictorBinding {
+  public:
+    PredictorBinding(int isa, const py::list& ops, size_t inputs, size_t parameters, size_t statistics)
+        : statistics_(statistics),
+          plan_(make_plan(table_of<T>(isa), ops, inputs, parameters, statistics)),
+          predictor_(table_of<T>(isa), plan_) {}
+
+    // parameters, statistics, x, out -> False: x has a dtype or a layout that gather does not read
+    bool run(const py::args& tuple) {
+        const Args args(PySequence_Fast_ITEMS(tuple.ptr()), static_cast<Py_ssize_t>(tuple.size()));
+        args.expect(4);
+        const T* parameters = args.vector<T>(0, "parameters", plan_.parameters).data;
+        const T* statistics = args.vector<T>(1, "statistics", statistics_).data;
+        const fastnn::Rows x = stored_rows(args, 2, "x");
+        if (x.data == nullptr) return false;
+        const auto& shape = args.array(2, "x").dimensions;
+        if (static_cast<size_t>(shape[1]) != plan_.inputs) value_error("x has another number of columns");
+        const auto out = args.matrix<T>(3, "out", static_cast<size_t>(shape[0]), plan_.outputs, true);
+        py::gil_scoped_release released;
+        predictor_.run(parameters, statistics, x, out.rows, out.data);
+        return true;
+    }
+
+  private:
+    const size_t statistics_;
+    const fastnn::Plan plan_;
+    fastnn::Predictor<T> predictor_;
+};
+
+template <class T>
+void bind_engine(py::module_& m, const char* trainer, const char* predictor) {
+    using namespace py::literals;
+    py::class_<TrainerBinding<T>>(m, trainer,
+                                  "Whole slices of an epoch in one call: see csrc/engine/engine.hpp.")
+        .def(py::init<int, const py::list&, size_t, size_t, size_t, const py::tuple&>(), "isa"_a, "ops"_a,
+             "inputs"_a, "parameters"_a, "statistics"_a, "recipe"_a)
+        .def("run", &TrainerBinding<T>::run);
+    py::class_<PredictorBinding<T>>(m, predictor, "Predictions in one call: see csrc/engine/engine.hpp.")
+        .def(py::init<int, const py::list&, size_t, size_t, size_t>(), "isa"_a, "ops"_a, "inputs"_a,
+             "parameters"_a, "statistics"_a)
+        .def("run", &PredictorBinding<T>::run);
 }
 
 // Python's side --------------------------------------------------------------------------------------------
@@ -724,6 +920,9 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
             fastnn::set_threads(n);
         },
         py::arg("n"), "Sets that number; 0: back to OMP_NUM_THREADS, else the CPUs this process may run on.");
+    m.def("set_least_work", &fastnn::set_least_work, py::arg("nanoseconds"),
+          "The work of a step that is worth a thread (8000 ns). With 0 the smallest net gets all threads: "
+          "for tests.");
     m.def(
         "multiply_adds",
         [](int t, size_t rounds) {
@@ -735,6 +934,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         },
         py::arg("t"), py::arg("rounds"),
         "Do float32 multiply-adds on registers; how many operations that was.");
+    bind_engine<float>(m, "TrainerFloat32", "PredictorFloat32");
+    bind_engine<double>(m, "TrainerFloat64", "PredictorFloat64");
     m.def("math", &math, py::arg("name"), py::arg("x"), py::arg("out"), py::arg("isa"),
           "out = name(x) for one of FUNCTIONS over 1-D arrays: for the tests of their accuracy.");
 }

@@ -20,6 +20,7 @@ namespace fastnn {
 namespace {
 
 std::atomic<int> g_threads{0};  // 0: the default
+std::atomic<double> g_least_work{8000.0};
 
 #if defined(_OPENMP) && !defined(_WIN32)
 // The process that loaded us. A child forked from it never enters libgomp: no handler to install, nothing to
@@ -52,6 +53,15 @@ class Contention {
         else if (stalls_.fetch_add(1, std::memory_order_relaxed) >
                  0)  // a single one is a core that had to wake up
             alone_until_.store((end + 20 * took).time_since_epoch().count(), std::memory_order_relaxed);
+    }
+
+    // A program's own measure, which needs no estimate: a fifth of its time is no accident.
+    void report_waiting(Clock::duration lost, Clock::duration took) {
+        if (lost < std::chrono::milliseconds(2) || lost * 5 < took)
+            stalls_.store(0, std::memory_order_relaxed);
+        else if (stalls_.fetch_add(1, std::memory_order_relaxed) > 0)
+            alone_until_.store((Clock::now() + 20 * took).time_since_epoch().count(),
+                               std::memory_order_relaxed);
     }
 
   private:
@@ -101,6 +111,27 @@ int threads_for(double nanoseconds) {
     (void)nanoseconds;
     return 1;
 #endif
+}
+
+void set_least_work(double nanoseconds) { g_least_work.store(nanoseconds, std::memory_order_relaxed); }
+
+int program_threads(double nanoseconds) {
+#ifdef _OPENMP
+    if (omp_in_parallel()) return 1;
+    const int most = threads();
+    const double least = g_least_work.load(std::memory_order_relaxed);
+    if (most == 1 || nanoseconds < 2 * least || g_contention.go_alone()) return 1;
+    return nanoseconds < most * least ? static_cast<int>(nanoseconds / least) : most;
+#else
+    (void)nanoseconds;
+    return 1;
+#endif
+}
+
+void report_waiting(double lost, double took) {
+    using Seconds = std::chrono::duration<double>;
+    g_contention.report_waiting(std::chrono::duration_cast<Clock::duration>(Seconds(lost)),
+                                std::chrono::duration_cast<Clock::duration>(Seconds(took)));
 }
 
 void run_tasks(int tasks, double nanoseconds, void (*task)(void*, int), void* context) {

@@ -15,6 +15,13 @@ void set_threads(int n);  // n >= 1; 0: back to the default
 // for a while after the cores turned out to be taken by others.
 int threads_for(double nanoseconds);
 
+// Threads for a program (engine/team.hpp) whose rounds take about `nanoseconds` on one thread: each gets at least
+// `least_work` of it, 8 us unless set (two barriers a round cost 1 us). For tests: with 0, everything gets all threads.
+int program_threads(double nanoseconds);
+void set_least_work(double nanoseconds);
+// What a program found: its caller waited `lost` seconds of `took` for threads that had lost their core.
+void report_waiting(double lost, double took);
+
 // task(context, t) for t in 0 .. tasks-1, each on one thread; `nanoseconds` as for threads_for. Rethrows
 // std::bad_alloc.
 void run_tasks(int tasks, double nanoseconds, void (*task)(void*, int), void* context);

@@ -52,7 +52,7 @@ void column_sums(size_t B, size_t O, const Real* d, size_t ldd, Real* sums) {
 void dense_backward_weights(size_t B, size_t I, size_t O, const Real* x, size_t ldx, const Real* dz,
                             size_t lddz, Real* dw, size_t lddw, Real* db) {
     multiply({Form::TN, I, O, B, x, ldx, dz, lddz, nullptr, dw, lddw}, {});
-    column_sums(B, O, dz, lddz, db);
+    if (db != nullptr) column_sums(B, O, dz, lddz, db);
 }
 
 }  // namespace

@@ -26,16 +26,16 @@ FASTNN_INLINE V rows_sum(size_t B, F&& f) {
     return even + odd;
 }
 
-void batch_norm_forward(size_t B, size_t O, const Real* x, const Real* gamma, const Real* beta,
+void batch_norm_forward(size_t B, size_t O, size_t ld, const Real* x, const Real* gamma, const Real* beta,
                         double momentum, double epsilon, Real* running_mean, Real* running_var, Real* mean,
                         Real* inv_std, Real* a) {
     const Real rows = static_cast<Real>(B), unbias = static_cast<Real>(B > 1 ? B / (B - 1.0) : 1.0);
     const Real keep_ = static_cast<Real>(momentum), take = static_cast<Real>(1.0 - momentum);
     for_columns(B, O, 0.6, [&](size_t j, auto lanes) {
-        const V mu = rows_sum(B, [&](size_t i) { return load(x + i * O + j, lanes); }) / rows;
+        const V mu = rows_sum(B, [&](size_t i) { return load(x + i * ld + j, lanes); }) / rows;
         const V var = rows_sum(B,
                                [&](size_t i) {
-                                   const V d = load(x + i * O + j, lanes) - mu;
+                                   const V d = load(x + i * ld + j, lanes) - mu;
                                    return d * d;
                                }) /
                       rows;
@@ -48,7 +48,7 @@ void batch_norm_forward(size_t B, size_t O, const Real* x, const Real* gamma, co
             store(running_var + j, keep_ * load(running_var + j, lanes) + take * (var * unbias), lanes);
         }
         for (size_t i = 0; i < B; ++i)
-            store(a + i * O + j, g * ((load(x + i * O + j, lanes) - mu) * scale) + b, lanes);
+            store(a + i * ld + j, g * ((load(x + i * ld + j, lanes) - mu) * scale) + b, lanes);
     });
 }
 
@@ -63,19 +63,19 @@ void batch_norm_predict(size_t B, size_t O, const Real* x, const Real* gamma, co
     });
 }
 
-void batch_norm_backward(size_t B, size_t O, const Real* x, const Real* gamma, const Real* mean,
+void batch_norm_backward(size_t B, size_t O, size_t ld, const Real* x, const Real* gamma, const Real* mean,
                          const Real* inv_std, const Real* da, Real* dx, Real* dgamma, Real* dbeta) {
     const Real rows = static_cast<Real>(B);
     for_columns(B, O, 0.8, [&](size_t j, auto lanes) {
         const V mu = load(mean + j, lanes), scale = load(inv_std + j, lanes);
-        const auto x_hat = [&](size_t i) { return (load(x + i * O + j, lanes) - mu) * scale; };
-        const V dg = rows_sum(B, [&](size_t i) { return load(da + i * O + j, lanes) * x_hat(i); });
-        const V db = rows_sum(B, [&](size_t i) { return load(da + i * O + j, lanes); });
+        const auto x_hat = [&](size_t i) { return (load(x + i * ld + j, lanes) - mu) * scale; };
+        const V dg = rows_sum(B, [&](size_t i) { return load(da + i * ld + j, lanes) * x_hat(i); });
+        const V db = rows_sum(B, [&](size_t i) { return load(da + i * ld + j, lanes); });
         const V factor = load(gamma + j, lanes) * scale;
         store(dgamma + j, dg, lanes);
         store(dbeta + j, db, lanes);
         for (size_t i = 0; i < B; ++i)
-            store(dx + i * O + j, factor * (load(da + i * O + j, lanes) - (db + x_hat(i) * dg) / rows),
+            store(dx + i * ld + j, factor * (load(da + i * ld + j, lanes) - (db + x_hat(i) * dg) / rows),
                   lanes);
     });
 }
@@ -105,9 +105,8 @@ void layer_norm_forward(size_t B, size_t O, const Real* x, const Real* gamma, co
     });
 }
 
-void layer_norm_backward(size_t B, size_t O, const Real* x, const Real* gamma, const Real* mean,
-                         const Real* inv_std, const Real* da, Real* dx, Real* dgamma, Real* dbeta) {
-    // over the rows: before dx overwrites da, which it may share
+void layer_norm_backward_weights(size_t B, size_t O, const Real* x, const Real* mean, const Real* inv_std,
+                                 const Real* da, Real* dgamma, Real* dbeta) {
     for_columns(B, O, 0.4, [&](size_t j, auto lanes) {
         store(dgamma + j,
               rows_sum(B,
@@ -118,6 +117,10 @@ void layer_norm_backward(size_t B, size_t O, const Real* x, const Real* gamma, c
               lanes);
         store(dbeta + j, rows_sum(B, [&](size_t i) { return load(da + i * O + j, lanes); }), lanes);
     });
+}
+
+void layer_norm_backward(size_t B, size_t O, const Real* x, const Real* gamma, const Real* mean,
+                         const Real* inv_std, const Real* da, Real* dx) {
     const Real outputs = static_cast<Real>(O);
     share(B, 0.6 * static_cast<double>(O), 1, [&](size_t begin, size_t end) {
         for (size_t i = begin; i < end; ++i) {
@@ -186,16 +189,22 @@ void prelu_forward(size_t B, size_t O, const Real* z, const Real* slope, Real* a
     });
 }
 
-void prelu_backward(size_t B, size_t O, const Real* z, const Real* slope, const Real* da, Real* dz,
-                    Real* dslope) {
-    for_columns(B, O, 0.5, [&](size_t j, auto lanes) {
-        const V factor = load(slope + j, lanes);
+void prelu_backward(size_t B, size_t O, const Real* z, const Real* slope, const Real* da, Real* dz) {
+    share(B, 0.3 * static_cast<double>(O), 1, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i)
+            for_vectors(O, [&](size_t j, auto lanes) {
+                const V v = load(z + i * O + j, lanes), factor = load(slope + j, lanes);
+                store(dz + i * O + j, load(da + i * O + j, lanes) * select(v > Real(0), broadcast(1), factor),
+                      lanes);
+            });
+    });
+}
+
+void prelu_backward_slope(size_t B, size_t O, const Real* z, const Real* da, Real* dslope) {
+    for_columns(B, O, 0.3, [&](size_t j, auto lanes) {
         V total{};
-        for (size_t i = 0; i < B; ++i) {
-            const V v = load(z + i * O + j, lanes), d = load(da + i * O + j, lanes);
-            total += d * min(V{}, v);
-            store(dz + i * O + j, d * select(v > Real(0), broadcast(1), factor), lanes);
-        }
+        for (size_t i = 0; i < B; ++i)
+            total += load(da + i * O + j, lanes) * min(V{}, load(z + i * O + j, lanes));
         store(dslope + j, total, lanes);
     });
 }

@@ -48,7 +48,8 @@ struct Table {
                                  size_t ldw, int activation, double alpha, const T* saved, size_t ldsaved,
                                  T* dx, size_t lddx);
     void (*dense_backward_weights)(size_t B, size_t I, size_t O, const T* x, size_t ldx, const T* dz,
-                                   size_t lddz, T* dw, size_t lddw, T* db);
+                                   size_t lddz, T* dw, size_t lddw, T* db);    // db null: not asked for
+    void (*column_sums)(size_t B, size_t O, const T* d, size_t ldd, T* sums);  // what db is
 
     void (*activation_forward)(int activation, double alpha, size_t n, const T* z, T* a);
     void (*activation_backward)(int activation, double alpha, size_t n, const T* saved, const T* da, T* dz);
@@ -58,7 +59,8 @@ struct Table {
     void (*maxout_forward)(size_t B, size_t O, size_t pieces, const T* z, T* a, int32_t* winner);
     void (*maxout_backward)(size_t B, size_t O, size_t pieces, const int32_t* winner, const T* da, T* dz);
     void (*prelu_forward)(size_t B, size_t O, const T* z, const T* slope, T* a);
-    void (*prelu_backward)(size_t B, size_t O, const T* z, const T* slope, const T* da, T* dz, T* dslope);
+    void (*prelu_backward)(size_t B, size_t O, const T* z, const T* slope, const T* da, T* dz);
+    void (*prelu_backward_slope)(size_t B, size_t O, const T* z, const T* da, T* dslope);
     // Elements first .. first + n of the operation: a row slab draws the bits of its own rows.
     void (*rrelu_forward)(size_t first, size_t n, const T* z, double lower, double upper, RandomKey key,
                           T* a);
@@ -67,16 +69,20 @@ struct Table {
     void (*dropout)(size_t first, size_t n, const T* x, uint64_t threshold, double scale, RandomKey key,
                     T* out);
 
-    void (*batch_norm_forward)(size_t B, size_t O, const T* x, const T* gamma, const T* beta, double momentum,
-                               double epsilon, T* running_mean, T* running_var, T* mean, T* inv_std, T* a);
+    // Matrices of ld columns, of which O are worked on: a task has some of the columns.
+    void (*batch_norm_forward)(size_t B, size_t O, size_t ld, const T* x, const T* gamma, const T* beta,
+                               double momentum, double epsilon, T* running_mean, T* running_var, T* mean,
+                               T* inv_std, T* a);
     void (*batch_norm_predict)(size_t B, size_t O, const T* x, const T* gamma, const T* beta, double epsilon,
                                const T* running_mean, const T* running_var, T* a);
-    void (*batch_norm_backward)(size_t B, size_t O, const T* x, const T* gamma, const T* mean,
+    void (*batch_norm_backward)(size_t B, size_t O, size_t ld, const T* x, const T* gamma, const T* mean,
                                 const T* inv_std, const T* da, T* dx, T* dgamma, T* dbeta);
     void (*layer_norm_forward)(size_t B, size_t O, const T* x, const T* gamma, const T* beta, double epsilon,
                                T* mean, T* inv_std, T* a);
     void (*layer_norm_backward)(size_t B, size_t O, const T* x, const T* gamma, const T* mean,
-                                const T* inv_std, const T* da, T* dx, T* dgamma, T* dbeta);
+                                const T* inv_std, const T* da, T* dx);
+    void (*layer_norm_backward_weights)(size_t B, size_t O, const T* x, const T* mean, const T* inv_std,
+                                        const T* da, T* dgamma, T* dbeta);
     void (*normalize)(size_t B, size_t I, const T* x, const T* shift, const T* scale, T* a);
 
     // One of labels (B,) and values (B, O) is null.

@@ -474,7 +474,8 @@ class Check {
         }
         Buffer<T> slope = uniform<T>(O, 0, 0.5), out(n), back(n), dslope(O);
         t_.prelu_forward(B, O, z, slope, out);
-        t_.prelu_backward(B, O, z, slope, da, back, dslope);
+        t_.prelu_backward(B, O, z, slope, da, back);
+        t_.prelu_backward_slope(B, O, z, da, dslope);
         for (size_t o = 0; o < O; ++o) {
             Ref want = 0, size = 0;
             for (size_t i = 0; i < B; ++i) {
@@ -503,12 +504,13 @@ class Check {
                   mean0 = running_mean, var0 = running_var;
         const double epsilon = 0.05, momentum = 0.9;
         if (batch) {
-            t_.batch_norm_forward(B, O, x, gamma, beta, momentum, epsilon, running_mean, running_var, mean,
+            t_.batch_norm_forward(B, O, O, x, gamma, beta, momentum, epsilon, running_mean, running_var, mean,
                                   inv_std, a);
-            t_.batch_norm_backward(B, O, x, gamma, mean, inv_std, da, dx, dgamma, dbeta);
+            t_.batch_norm_backward(B, O, O, x, gamma, mean, inv_std, da, dx, dgamma, dbeta);
         } else {
             t_.layer_norm_forward(B, O, x, gamma, beta, epsilon, mean, inv_std, a);
-            t_.layer_norm_backward(B, O, x, gamma, mean, inv_std, da, dx, dgamma, dbeta);
+            t_.layer_norm_backward(B, O, x, gamma, mean, inv_std, da, dx);
+            t_.layer_norm_backward_weights(B, O, x, mean, inv_std, da, dgamma, dbeta);
         }
         const auto at = [&](size_t g, size_t e) { return batch ? e * O + g : g * O + e; };
         std::vector<Ref> want_dgamma(O, 0), want_dbeta(O, 0);

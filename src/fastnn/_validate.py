@@ -216,6 +216,11 @@ def labels(name: str, y: Array, outputs: int) -> Array:
     return flat.astype(np.int64)
 
 
+def plain(array: Array, dtype: np.dtype) -> Array:
+    """C-contiguous and aligned in that dtype: the array itself where it is that."""
+    return np.require(array, dtype=dtype, requirements=["C_CONTIGUOUS", "ALIGNED"])
+
+
 def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name: str = "y") -> Array:
     """y as the loss wants it: int64 labels (B,), or values (B, O) in dtype. TypeError or ValueError otherwise."""
     array = _array(name, y)
@@ -249,7 +254,7 @@ def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name
         raise ValueError(f"{name} has value {wrong:g}, expected values in [{low:g}, {high:g}] for {loss}")
     if loss.link == "softmax" and not np.allclose(array.sum(axis=1), 1.0, atol=1e-3):
         raise ValueError(f"{name} has rows that do not sum to 1, expected a distribution over the {outputs} classes")
-    return np.ascontiguousarray(array, dtype=dtype)
+    return plain(array, dtype)
 
 
 def sample_weight(weight: Any, rows: int, dtype: np.dtype, *, name: str = "sample_weight") -> Array | None:
@@ -263,7 +268,7 @@ def sample_weight(weight: Any, rows: int, dtype: np.dtype, *, name: str = "sampl
     finite(name, array, dtype)
     if array.min() < 0:
         raise ValueError(f"{name} has value {array.min():g}, expected weights >= 0")
-    array = np.ascontiguousarray(array, dtype=dtype)
+    array = plain(array, dtype)
     if not array.any():
         raise ValueError(f"{name} is all zero in {dtype}, expected at least one weight > 0")
     with np.errstate(over="ignore"):

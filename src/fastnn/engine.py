@@ -23,7 +23,7 @@ from fastnn.backends.contract import Adjustment, Kernels
 from fastnn.nn.activations import ACTIVATIONS, Activation, identity
 from fastnn.nn.losses import Loss
 from fastnn.optim.optimizers import Optimizer
-from fastnn.plan import Op, Plan, State, aligned
+from fastnn.plan import Op, Penalty, Plan, State, aligned
 
 Array = np.ndarray
 PREDICT_ROWS = 512  # rows taken through all layers at once: 512 x 784 float32 is 1.6 MB, about one core's cache
@@ -126,9 +126,13 @@ def _rrelu_forward(k: Kernels, op: Op, t: Tensors, room: Room, x: Array, key: Ke
     return room.a
 
 
+def mean_slope(op: Op) -> float:
+    """What rrelu multiplies negative numbers by in inference."""
+    return 0.5 * (op.settings["lower"] + op.settings["upper"])
+
+
 def _rrelu_predict(k: Kernels, op: Op, t: Tensors, room: Room, x: Array, key: Key) -> Array:
-    mean_slope = 0.5 * (op.settings["lower"] + op.settings["upper"])
-    k.activation_forward(ACTIVATIONS["leaky_relu"].with_alpha(mean_slope), x, room.a)
+    k.activation_forward(ACTIVATIONS["leaky_relu"].with_alpha(mean_slope(op)), x, room.a)
     return room.a
 
 
@@ -277,6 +281,15 @@ BACKWARD: dict[str, Backward] = {
 # The walks ------------------------------------------------------------------------------------------------
 
 
+def penalties(penalty: Penalty, optimizer: Optimizer) -> tuple[float, float, float]:
+    """l1, l2 and decay: the tensor's own, else the optimizer's."""
+
+    def pick(own: float | None, default: float) -> float:
+        return default if own is None else own
+
+    return pick(penalty.l1, optimizer.l1), pick(penalty.l2, optimizer.l2), pick(penalty.decay, optimizer.decay)
+
+
 @dataclass(frozen=True)
 class Segment:
     """A run of the parameter buffer that one update call may take: same penalties throughout."""
@@ -288,13 +301,7 @@ class Segment:
 
     @staticmethod
     def cut(plan: Plan, optimizer: Optimizer) -> list[Segment]:
-        def pick(own: float | None, default: float) -> float:
-            return default if own is None else own
-
-        return [
-            Segment(where, pick(p.l1, optimizer.l1), pick(p.l2, optimizer.l2), pick(p.decay, optimizer.decay))
-            for where, p in plan.segments()
-        ]
+        return [Segment(where, *penalties(penalty, optimizer)) for where, penalty in plan.segments()]
 
 
 class Step:

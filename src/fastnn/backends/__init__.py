@@ -10,11 +10,13 @@ import functools
 import importlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import NamedTuple
+
+import numpy as np
 
 from fastnn import engine
 from fastnn.backends.contract import Backend, Kernels
@@ -32,15 +34,22 @@ BACKENDS: dict[str, _Source] = {
     "python": _Source("fastnn.backends.python_loops", ""),
     "cython": _Source("fastnn.backends.cython_loops", _COMPILED),
     "numba": _Source("fastnn.backends.numba_jit", "install this package with the extra [numba]"),
-    "native": _Source("fastnn.backends.native", _COMPILED),
+    "native": _Source("fastnn.backends.native_engine", _COMPILED),
 }
 AUTOMATIC = ("native", "numba", "numpy")
 _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 
 
-def make(name: str, kernels: Kernels) -> Backend:
-    """A backend with these kernels under the Python engine."""
-    return Backend(name, kernels, partial(engine.predict, kernels), partial(engine.train_steps, kernels))
+def make(
+    name: str,
+    kernels: Kernels,
+    predict: Callable[..., None] | None = None,
+    train_steps: Callable[..., np.ndarray] | None = None,
+) -> Backend:
+    """A backend with these kernels, and the Python engine where it brings none of its own."""
+    return Backend(
+        name, kernels, predict or partial(engine.predict, kernels), train_steps or partial(engine.train_steps, kernels)
+    )
 
 
 @functools.cache
@@ -53,7 +62,7 @@ def load(name: str) -> Backend:
         module = importlib.import_module(source.module)
     except ImportError as error:
         raise BackendUnavailable(f"backend {name!r} is not available ({error}): {source.remedy}") from error
-    return make(name, module.KERNELS)
+    return make(name, module.KERNELS, getattr(module, "PREDICT", None), getattr(module, "TRAIN_STEPS", None))
 
 
 def available() -> list[str]:

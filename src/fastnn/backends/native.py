@@ -1,7 +1,8 @@
 """The `native` backend: the contract's kernels from the C++ extension `_native`. An adapter, no arithmetic.
 
-The only importer of `_native`; ImportError where the extension was not built. Activations, losses and rules
-travel as their position in the extension's lists. Only what would touch memory outside an array is checked.
+With native_engine.py the only importer of `_native`; ImportError where the extension was not built. Activations,
+losses and rules travel as their position in the extension's lists. Only what would touch memory outside an array is
+checked.
 
 >>> table = kernels()  # the best instruction set here, or FASTNN_ISA
 >>> instruction_sets()[0] in ("x86-64-v2", "neon")
@@ -14,7 +15,7 @@ import functools
 import time
 
 from fastnn import _native
-from fastnn._native import default_instruction_set, instruction_sets, set_threads, threads
+from fastnn._native import default_instruction_set, instruction_sets, set_least_work, set_threads, threads
 from fastnn._random import Key, drop_threshold
 from fastnn.backends import reference
 from fastnn.backends.contract import Adjustment, Array, Kernels
@@ -22,11 +23,19 @@ from fastnn.nn.activations import Activation
 from fastnn.nn.losses import Loss
 from fastnn.optim.rules import Rule
 
-__all__ = ["default_instruction_set", "fma_peak", "instruction_sets", "kernels", "set_threads", "threads"]
+__all__ = [
+    "default_instruction_set",
+    "fma_peak",
+    "instruction_sets",
+    "kernels",
+    "set_least_work",
+    "set_threads",
+    "threads",
+]
 
-_ACTIVATIONS = {name: code for code, name in enumerate(_native.ACTIVATIONS)}
-_LOSSES = {name: code for code, name in enumerate(_native.LOSSES)}
-_RULES = {name: code for code, name in enumerate(_native.RULES)}
+ACTIVATION_CODES = {name: code for code, name in enumerate(_native.ACTIVATIONS)}
+LOSS_CODES = {name: code for code, name in enumerate(_native.LOSSES)}
+RULE_CODES = {name: code for code, name in enumerate(_native.RULES)}
 
 
 def kernels(isa: str | None = None) -> Kernels:
@@ -63,19 +72,19 @@ def _kernels(t: int) -> Kernels:
             reference.gather(x, rows, out)
 
     def dense_forward(x: Array, w: Array, b: Array, activation: Activation, z: Array, a: Array) -> None:
-        _native.dense_forward(t, x, w, b, _ACTIVATIONS[activation.name], activation.alpha, z, a)
+        _native.dense_forward(t, x, w, b, ACTIVATION_CODES[activation.name], activation.alpha, z, a)
 
     def dense_backward_input(dz: Array, w: Array, activation: Activation, saved: Array, dx: Array) -> None:
-        _native.dense_backward_input(t, dz, w, _ACTIVATIONS[activation.name], activation.alpha, saved, dx)
+        _native.dense_backward_input(t, dz, w, ACTIVATION_CODES[activation.name], activation.alpha, saved, dx)
 
     def dense_backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
         _native.dense_backward_weights(t, x, dz, dw, db)
 
     def activation_forward(activation: Activation, z: Array, a: Array) -> None:
-        _native.activation_forward(t, _ACTIVATIONS[activation.name], activation.alpha, z, a)
+        _native.activation_forward(t, ACTIVATION_CODES[activation.name], activation.alpha, z, a)
 
     def activation_backward(activation: Activation, saved: Array, da: Array, dz: Array) -> None:
-        _native.activation_backward(t, _ACTIVATIONS[activation.name], activation.alpha, saved, da, dz)
+        _native.activation_backward(t, ACTIVATION_CODES[activation.name], activation.alpha, saved, da, dz)
 
     def softmax_forward(z: Array, a: Array) -> None:
         _native.softmax_forward(t, z, a)
@@ -142,7 +151,7 @@ def _kernels(t: int) -> Kernels:
         _native.normalize(t, x, shift, scale, a)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
-        _native.loss(t, _LOSSES[loss.name], loss.parameter, z, y, weight, value, dz)
+        _native.loss(t, LOSS_CODES[loss.name], loss.parameter, z, y, weight, value, dz)
 
     def squared_norm(g: Array) -> float:
         return _native.squared_norm(t, g)
@@ -155,7 +164,7 @@ def _kernels(t: int) -> Kernels:
         g: Array,
         slots: tuple[Array, ...],
     ) -> None:
-        _native.update(t, _RULES[rule.name], coefficients, adjustment, w, g, slots)
+        _native.update(t, RULE_CODES[rule.name], coefficients, adjustment, w, g, slots)
 
     return Kernels(**{name: function for name, function in locals().items() if name in Kernels.__dataclass_fields__})
 

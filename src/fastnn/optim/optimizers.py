@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -75,9 +75,21 @@ class Optimizer(Penalties):
         """Its formula and the slots it keeps."""
         return RULES[self.name]
 
-    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
-        """The rule's numbers at step t = 1, 2, ... with learning rate lr."""
+    def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
+        """The rule's numbers at step t = 1, 2, ... with learning rate lr; both numbers, or arrays of one length."""
         raise NotImplementedError
+
+    def coefficient_table(self, lr: Array, first: int) -> Array:
+        """(len(lr), n): the rule's numbers at steps first, first + 1, ..., each with its learning rate.
+
+        >>> SGD().coefficient_table(np.array([0.5, 0.25]), first=1).tolist()
+        [[0.5], [0.25]]
+        """
+        steps = np.arange(first, first + len(lr))
+        table = np.empty((len(lr), len(self.rule.coefficients)))
+        for column, numbers in enumerate(self.coefficients(lr, steps)):
+            table[:, column] = numbers
+        return table
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class SGD(Optimizer):
 
     name = "sgd"
 
-    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+    def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
         return (lr,)
 
 
@@ -112,7 +124,7 @@ class Momentum(Optimizer):
         if self.bias_correction and not self.averaged:
             raise ValueError("bias_correction is True, expected averaged=True with it: only an average is biased")
 
-    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+    def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
         gain = 1.0 - self.beta if self.averaged else 1.0
         return (lr / (1.0 - self.beta**t) if self.bias_correction else lr, self.beta, gain)
 
@@ -124,7 +136,7 @@ class Nesterov(Optimizer):
     name = "nesterov"
     beta: float = _beta(0.9)
 
-    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+    def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
         return (lr, self.beta)
 
 
@@ -135,7 +147,7 @@ class AdaGrad(Optimizer):
     name = "adagrad"
     epsilon: float = _hyper(1e-10, 0.0, math.inf, open_low=True)
 
-    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+    def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
         return (lr, self.epsilon)
 
 
@@ -149,7 +161,7 @@ class AdaDelta(Optimizer):
     rho: float = _beta(0.9)
     epsilon: float = _hyper(1e-6, 0.0, math.inf, open_low=True)
 
-    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+    def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
         return (lr, self.rho, self.epsilon)
 
 
@@ -162,7 +174,7 @@ class RMSprop(Optimizer):
     rho: float = _beta(0.9)
     epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
 
-    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
+    def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
         return (lr, self.rho, self.epsilon)
 
 
@@ -188,8 +200,8 @@ class Adam(Optimizer):
     def rule(self) -> Rule:
         return RULES["amsgrad" if self.amsgrad else "adam"]
 
-    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
-        root = 1.0 / math.sqrt(1.0 - self.beta2**t)
+    def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
+        root = (1.0 - self.beta2**t) ** -0.5
         return (lr / (1.0 - self.beta1**t), self.beta1, self.beta2, root, self.epsilon)
 
 
@@ -203,18 +215,27 @@ class AdamW(Adam):
 _BLOCK = 1024
 
 
-def _nadam_momentum(beta1: float, momentum_decay: float, t: Array) -> Array:
+def _nadam_momentum(beta1: float, momentum_decay: float, t: Any) -> Any:
     """mu_t of NAdam."""
     return beta1 * (1.0 - 0.5 * 0.96 ** (t * momentum_decay))
 
 
 @functools.lru_cache(maxsize=64)
-def _nadam_products(beta1: float, momentum_decay: float, block: int) -> Array:
+def _nadam_block(beta1: float, momentum_decay: float, block: int) -> Array:
     """mu_1 .. mu_t multiplied, for each t of a block of 1024 steps: a step looks one up."""
-    before = _nadam_products(beta1, momentum_decay, block - 1)[-1] if block else 1.0
+    before = _nadam_block(beta1, momentum_decay, block - 1)[-1] if block else 1.0
     t = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
     mu = _nadam_momentum(beta1, momentum_decay, t)
     return before * np.cumprod(np.where(t > 0, mu, 1.0))
+
+
+def _nadam_product(beta1: float, momentum_decay: float, t: Any) -> Any:
+    """mu_1 .. mu_t multiplied, for a step or an array of consecutive ones."""
+    if np.ndim(t) == 0:
+        return float(_nadam_block(beta1, momentum_decay, t // _BLOCK)[t % _BLOCK])
+    first, last = int(t[0]) // _BLOCK, int(t[-1]) // _BLOCK
+    blocks = [_nadam_block(beta1, momentum_decay, block) for block in range(first, last + 1)]
+    return np.concatenate(blocks)[t - first * _BLOCK]
 
 
 @dataclass(frozen=True)
@@ -232,10 +253,11 @@ class NAdam(Optimizer):
     epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
     momentum_decay: float = _hyper(4e-3, 0.0, math.inf, open_high=True)
 
-    def coefficients(self, lr: float, t: int) -> tuple[float, ...]:
-        mu, ahead = _nadam_momentum(self.beta1, self.momentum_decay, np.array([t, t + 1])).tolist()
-        product = float(_nadam_products(self.beta1, self.momentum_decay, t // _BLOCK)[t % _BLOCK])
-        root = 1.0 / math.sqrt(1.0 - self.beta2**t)
+    def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
+        mu = _nadam_momentum(self.beta1, self.momentum_decay, t)
+        ahead = _nadam_momentum(self.beta1, self.momentum_decay, t + 1)
+        product = _nadam_product(self.beta1, self.momentum_decay, t)
+        root = (1.0 - self.beta2**t) ** -0.5
         return (
             lr * ahead / (1.0 - product * ahead),
             lr * (1.0 - mu) / (1.0 - product),

@@ -40,8 +40,12 @@ class Data:
     def __len__(self) -> int:
         return len(self.x)
 
-    def weight_of(self, rows: Array) -> float:
-        return float(len(rows)) if self.weight is None else float(self.weight[rows].sum(dtype=np.float64))
+    def step_weights(self, rows: Array, batch: int) -> Array:
+        """What the loss of each step counts for in the epoch's: its rows, or the sum of their weights."""
+        starts = np.arange(0, len(rows), batch)
+        if self.weight is None:
+            return np.diff(starts, append=len(rows)).astype(np.float64)
+        return np.add.reduceat(self.weight[rows].astype(np.float64), starts)
 
 
 class Trainer:
@@ -210,9 +214,9 @@ class Trainer:
             losses_, spent = self._slice(data, rows, batch, lr[first:last])
             clock.append(spent)
             seconds += spent
-            for index, loss in enumerate(losses_):
-                weight = data.weight_of(rows[index * batch : (index + 1) * batch])
-                total, weights = total + loss * weight, weights + weight
+            step_weights = data.step_weights(rows, batch)
+            total += float(losses_ @ step_weights)
+            weights += float(step_weights.sum())
             progress.advance(len(rows))
         return {"loss": float(total / weights), "lr": float(lr[-1]), "seconds": seconds}
 

@@ -1,0 +1,75 @@
+// Whole slices of an epoch, and predictions, in one call. No Python, no arithmetic: the kernels have that.
+#pragma once
+
+#include <memory>
+
+#include "../kernels/table.hpp"
+#include "plan.hpp"
+
+namespace fastnn {
+
+// Rows of a data set as they are stored: not copied, cast when a batch is gathered.
+struct Rows {
+    const void* data;
+    Stored stored;
+    ptrdiff_t stride;  // bytes between rows; the elements of a row are contiguous
+};
+
+// What training changes.
+template <class T>
+struct State {
+    T* parameters;
+    T* statistics;
+    T* const* slots;
+    uint64_t step;  // steps taken before this call
+};
+
+// One call's work: the rows to visit, in order, `batch` at a time.
+template <class T>
+struct Slice {
+    Rows x;
+    const int64_t* labels;  // one of labels (n,) and values (n, outputs) is null
+    const T* values;
+    const T* weight;  // (n,) or null: all the same
+    const int64_t* order;
+    size_t rows, batch;
+    const double* coefficients;  // (steps, the rule's count)
+    const double* lr;            // (steps,)
+};
+
+// Trains one plan with one recipe. Not for two threads at a time.
+template <class T>
+class Trainer {
+  public:
+    Trainer(const Table<T>& kernels, Plan plan, const Recipe& recipe);
+    ~Trainer();
+    // Takes one optimizer step for every `batch` rows, until a loss is not finite: the step it belongs to is not
+    // taken. losses: (steps,), its values from there on untouched. Returns the number of steps taken. Throws
+    // std::bad_alloc, with the state as some whole step left it.
+    size_t run(const State<T>& state, const Slice<T>& slice, double* losses);
+
+  private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+// Predicts with one plan. For any number of threads at a time.
+template <class T>
+class Predictor {
+  public:
+    Predictor(const Table<T>& kernels, Plan plan);
+    ~Predictor();
+    // out (n, outputs): the last operation's output for rows 0 .. n-1 of x. Throws std::bad_alloc.
+    void run(const T* parameters, const T* statistics, const Rows& x, size_t n, T* out);
+
+  private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+extern template class Trainer<float>;
+extern template class Trainer<double>;
+extern template class Predictor<float>;
+extern template class Predictor<double>;
+
+}  // namespace fastnn

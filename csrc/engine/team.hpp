@@ -1,0 +1,30 @@
+// A team of threads that runs a program of phases inside one parallel region. No kernels, no Python.
+#pragma once
+
+#include <stdint.h>
+
+namespace fastnn {
+
+// What the team runs: phase 0, 1, ..., phases() - 1, then phase 0 again, until `finish` says stop. `sequence` counts
+// phases from the start of the call: the phase is sequence % phases(), the round (a training step) is
+// sequence / phases(). `tasks` is a pure function of it, asked by threads that may be late.
+class Program {
+  public:
+    virtual int phases() const = 0;
+    virtual int tasks(int64_t sequence) const = 0;
+    virtual void run(int64_t sequence, int task, int member) = 0;  // may throw std::bad_alloc
+    // Called by one thread after the last task of a phase, before any of the next: false ends the program.
+    virtual bool finish(int64_t sequence) = 0;
+
+  protected:
+    ~Program() = default;
+};
+
+// Runs it on `threads` threads, or fewer: OpenMP may give fewer, and where the cores turn out to be taken by other
+// processes the calling thread goes on alone. Rethrows std::bad_alloc, after which nothing runs any more.
+//
+// A task is claimed, not assigned, and a phase ends when its tasks are done: a thread that the scheduler has taken off
+// its core between two tasks is not waited for. Which thread runs a task changes nothing in the result.
+void run_program(Program& program, int threads);
+
+}  // namespace fastnn

@@ -1,0 +1,172 @@
+"""The native engine: whole slices of an epoch, and predictions, in one call of the C++ extension. An adapter.
+
+`train_steps` and `predict` mean what engine.py's mean. What the extension does not read (rows that are not contiguous,
+another dtype of x) and a plan without operations go through the Python engine with the same native kernels, to the same
+bits. With `native.py` the only importer of `_native`.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastnn import _native, engine
+from fastnn._random import drop_threshold
+from fastnn.backends import native
+from fastnn.backends.contract import Array
+from fastnn.engine import Recipe
+from fastnn.nn.activations import ACTIVATIONS
+from fastnn.plan import Op, Plan, State, Tensor
+
+_TRAINERS: dict[np.dtype, Any] = {
+    np.dtype(np.float32): _native.TrainerFloat32,
+    np.dtype(np.float64): _native.TrainerFloat64,
+}
+_PREDICTORS: dict[np.dtype, Any] = {
+    np.dtype(np.float32): _native.PredictorFloat32,
+    np.dtype(np.float64): _native.PredictorFloat64,
+}
+
+# Plans as plain tuples ------------------------------------------------------------------------------------
+
+
+def _settings(op: Op) -> tuple[float, ...]:
+    """An operation's numbers in the order of csrc/engine/plan.hpp."""
+    if op.kind == "dropout":
+        rate = op.settings["rate"]
+        return float(drop_threshold(rate)), 1.0 / (1.0 - rate)
+    return tuple(op.settings[name] for name in ("lower", "upper", "momentum", "epsilon") if name in op.settings)
+
+
+def _tensors(op: Op, recipe: Recipe | None) -> tuple[tuple[Any, ...], ...]:
+    def described(tensor: Tensor) -> tuple[Any, ...]:
+        penalty = (0.0, 0.0, 0.0) if recipe is None else engine.penalties(tensor.penalty, recipe.optimizer)
+        return (tensor.offset, tensor.size, tensor.trainable, *penalty)
+
+    return tuple(described(tensor) for tensor in op.tensors.values())
+
+
+def _table(ops: Sequence[Op], recipe: Recipe | None) -> list[tuple[Any, ...]]:
+    """The operations for the extension; for a prediction where recipe is None."""
+    table = []
+    for op in ops:
+        activation = op.activation
+        if op.kind == "rrelu" and recipe is None:
+            activation = ACTIVATIONS["leaky_relu"].with_alpha(engine.mean_slope(op))
+        code = native.ACTIVATION_CODES[activation.name]
+        saves_z = activation.saves == "z"
+        tensors = _tensors(op, recipe)
+        table.append((op.kind, op.inputs, op.outputs, code, activation.alpha, saves_z, _settings(op), tensors))
+    return table
+
+
+# The calls ------------------------------------------------------------------------------------------------
+
+
+class _Trained(NamedTuple):
+    """A trainer of the extension, with its buffers, and what it was made for."""
+
+    plan: Plan
+    recipe: Recipe
+    trainer: Any
+
+
+class _Predicting(NamedTuple):
+    plan: Plan
+    predictor: Any
+
+
+class Engine:
+    """`train_steps` and `predict` on one instruction set. Keeps an engine of the extension for each living state."""
+
+    def __init__(self, isa: str | None = None) -> None:
+        self.kernels = native.kernels(isa)
+        self.isa = _native.instruction_sets().index(isa or _native.default_instruction_set())
+        self.trained: weakref.WeakKeyDictionary[State, _Trained] = weakref.WeakKeyDictionary()
+        self.predictors: weakref.WeakKeyDictionary[State, list[_Predicting]] = weakref.WeakKeyDictionary()
+
+    def train_steps(
+        self,
+        plan: Plan,
+        state: State,
+        recipe: Recipe,
+        x: Array,
+        y: Array,
+        weight: Array | None,
+        order: Array,
+        batch: int,
+        lr: Array,
+    ) -> Array:
+        """See `engine.train_steps`. From the first loss that is not finite on they are NaN, and no step is taken."""
+        ops = plan.training_ops(recipe.loss)
+        if not ops:
+            return engine.train_steps(self.kernels, plan, state, recipe, x, y, weight, order, batch, lr)
+        state.prepare_slots(recipe.optimizer.rule)
+        lr = np.ascontiguousarray(lr, dtype=np.float64)
+        coefficients = recipe.optimizer.coefficient_table(lr, state.step + 1)
+        losses = np.full(len(lr), np.nan)
+        taken = self._trainer(plan, ops, state, recipe).run(
+            state.parameters,
+            state.statistics,
+            state.slots,
+            state.step,
+            x,
+            y,
+            weight,
+            np.ascontiguousarray(order),
+            batch,
+            coefficients,
+            lr,
+            losses,
+        )
+        if taken is None:
+            return engine.train_steps(self.kernels, plan, state, recipe, x, y, weight, order, batch, lr)
+        state.step += taken
+        return losses
+
+    def predict(self, plan: Plan, state: State, x: Array, out: Array) -> None:
+        """See `engine.predict`."""
+        if plan.ops and self._predictor(plan, state).run(state.parameters, state.statistics, x, out):
+            return
+        engine.predict(self.kernels, plan, state, x, out)
+
+    def _trainer(self, plan: Plan, ops: Sequence[Op], state: State, recipe: Recipe) -> Any:
+        made = self.trained.get(state)
+        if made is None or made.plan is not plan or made.recipe != recipe:
+            numbers = (
+                native.LOSS_CODES[recipe.loss.name],
+                recipe.loss.parameter,
+                native.RULE_CODES[recipe.optimizer.rule.name],
+                recipe.seed,
+                recipe.clip_norm,
+                recipe.clip_value,
+            )
+            sizes = len(state.parameters), len(state.statistics)
+            trainer = _TRAINERS[plan.dtype](self.isa, _table(ops, recipe), plan.inputs, *sizes, numbers)
+            made = self.trained[state] = _Trained(plan, recipe, trainer)
+        return made.trainer
+
+    def _predictor(self, plan: Plan, state: State) -> Any:
+        made = self.predictors.setdefault(state, [])  # at most two: with the last activation and, for the loss, without
+        for known in made:
+            if known.plan is plan or known.plan == plan:
+                return known.predictor
+        sizes = len(state.parameters), len(state.statistics)
+        predictor = _PREDICTORS[plan.dtype](self.isa, _table(plan.ops, None), plan.inputs, *sizes)
+        made.append(_Predicting(plan, predictor))
+        return predictor
+
+
+@functools.cache
+def for_instruction_set(isa: str | None = None) -> Engine:
+    """The engine of an instruction set; None: FASTNN_ISA, else the best one this CPU runs."""
+    return Engine(isa)
+
+
+KERNELS = native.KERNELS
+PREDICT = for_instruction_set().predict
+TRAIN_STEPS = for_instruction_set().train_steps

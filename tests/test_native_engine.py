@@ -1,0 +1,325 @@
+"""The native engine: against the Python engine on the same kernels, and the promise of the same bits on any threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from common import features, parameters, stir, targets
+
+from fastnn import DivergenceError, Sequential, Trainer, _random, engine, nn, optim
+from fastnn.backends import load, make
+from fastnn.engine import Recipe
+from fastnn.nn.losses import LOSSES
+from fastnn.optim import OPTIMIZERS
+
+native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
+native_engine = pytest.importorskip("fastnn.backends.native_engine", exc_type=ImportError)
+
+ISAS = native.instruction_sets()
+THREADS = [1, 2, 3, 5, 8]
+INPUTS, ROWS, BATCH = 19, 131, 40  # a last batch of 11 rows; nothing is a multiple of a vector
+
+# Every kind of operation, below and above what learns, with activations that save z and such that save a.
+NETS = {
+    "dense": lambda: [nn.Dense(33, "relu"), nn.Dense(17, "gelu"), nn.Dense(3)],
+    "batch norm": lambda: [
+        nn.BatchNorm(),
+        nn.Dense(35, "tanh"),
+        nn.BatchNorm(),
+        nn.Dense(18),
+        nn.BatchNorm(),
+        nn.Dense(3),
+    ],
+    "layer norm": lambda: [nn.Dense(21, "silu"), nn.LayerNorm(), nn.Activation("mish"), nn.Dense(3)],
+    "random": lambda: [nn.Dropout(0.2), nn.Dense(37, "rrelu"), nn.Dropout(0.5), nn.Dense(3)],
+    "learned": lambda: [nn.Normalize(), nn.Dense(30, nn.Maxout(2)), nn.Dense(9, "prelu"), nn.Softmax(), nn.Dense(3)],
+    "frozen": lambda: [nn.Normalize(), nn.Activation("sigmoid"), nn.Dense(3, bias=False)],
+    "one output": lambda: [nn.Dense(70, "elu"), nn.Dense(1)],
+}
+
+
+@pytest.fixture(autouse=True)
+def all_threads():
+    """Every net, however small, gets the threads that a test asks for."""
+    native.set_least_work(0)
+    yield
+    native.set_least_work(8000)
+    native.set_threads(0)
+
+
+def built(name: str, dtype: type = np.float32) -> Sequential:
+    model = stir(Sequential(NETS[name](), dtype=dtype).build(INPUTS, seed=3))
+    for layer in model.layers:
+        if isinstance(layer, nn.Normalize):
+            layer.adapt(features(50, layer.shift.size, seed=5))
+    return model
+
+
+def run(train_steps, model: Sequential, loss="mse", optimizer=None, *, x=None, weight=None, **clip) -> np.ndarray:
+    """Two epochs in calls of uneven length; the losses."""
+    loss = LOSSES[loss]
+    x = features(ROWS, INPUTS).astype(np.float32) if x is None else x
+    y = targets(loss, ROWS, model.plan.outputs)
+    y = y if y.ndim == 1 else y.astype(model.plan.dtype)
+    recipe = Recipe(loss, optimizer or optim.AdamW(1e-2, l1=1e-4, l2=1e-3), seed=9, **clip)
+    losses = []
+    for epoch in range(2):
+        order = _random.permutation(7, epoch, ROWS)
+        for first, last in ((0, BATCH), (BATCH, ROWS)):
+            rows = order[first:last]
+            lr = np.linspace(1e-2, 5e-3, -(-len(rows) // BATCH))
+            losses.append(train_steps(model.plan, model.state, recipe, x, y, weight, rows, BATCH, lr))
+    return np.concatenate(losses)
+
+
+def same(left: Sequential, right: Sequential) -> None:
+    assert left.state.step == right.state.step
+    for mine, other in zip(left.state.buffers, right.state.buffers, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def python_engine(isa: str):
+    return make("kernels", native.kernels(isa)).train_steps
+
+
+# Against the Python engine ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("isa", ISAS)
+def test_has_the_bits_of_the_python_engine_on_the_same_kernels(isa, name, dtype):
+    """Who walks the plan changes nothing: the operations, their order and every sum are the same."""
+    left, right = built(name, dtype), built(name, dtype)
+    expected = run(python_engine(isa), left)
+    losses = run(native_engine.for_instruction_set(isa).train_steps, right)
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)  # only the sum over the batch has another order
+    same(left, right)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_has_the_bits_of_the_python_engine_with_every_optimizer(optimizer):
+    left, right = built("dense"), built("dense")
+    for model, steps in ((left, python_engine(ISAS[-1])), (right, native_engine.TRAIN_STEPS)):
+        run(steps, model, optimizer=OPTIMIZERS[optimizer](decay=1e-2))
+    for mine, other in zip(left.state.buffers, right.state.buffers, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=2e-6, atol=1e-9)  # powers of beta as scalars and as arrays
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_has_the_bits_of_the_python_engine_with_every_loss(loss):
+    left, right = built("dense"), built("dense")
+    expected = run(python_engine(ISAS[-1]), left, loss)
+    np.testing.assert_allclose(run(native_engine.TRAIN_STEPS, right, loss), expected, rtol=1e-12)
+    same(left, right)
+
+
+CLIPS = [{"clip_norm": 0.05}, {"clip_value": 0.01}, {"clip_norm": 0.1, "clip_value": 0.02}]
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=str)
+def test_has_the_bits_of_the_python_engine_with_clipping(clip):
+    left, right = built("batch norm"), built("batch norm")
+    run(python_engine(ISAS[-1]), left, **clip)
+    run(native_engine.TRAIN_STEPS, right, **clip)
+    same(left, right)
+
+
+def test_has_the_bits_of_the_python_engine_with_weights():
+    weight = np.random.default_rng(0).uniform(0, 2, ROWS).astype(np.float32)
+    weight[:60] = 0
+    left, right = built("dense"), built("dense")
+    run(python_engine(ISAS[-1]), left, weight=weight)
+    run(native_engine.TRAIN_STEPS, right, weight=weight)
+    for mine, other in zip(left.state.buffers, right.state.buffers, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-7)  # the weights' sum is added up in another order
+
+
+def test_reads_rows_as_they_are_stored():
+    """float64, uint8, every other row of a larger array, and what it leaves to the Python engine: the same bits."""
+    whole = np.random.default_rng(0).integers(0, 255, (2 * ROWS, INPUTS))
+    stored = {
+        "float32": whole[::2].astype(np.float32),
+        "float64": whole[::2].astype(np.float64),
+        "uint8": whole[::2].astype(np.uint8),
+        "every other row": whole.astype(np.float32)[::2],
+        "read-only": whole[::2].astype(np.float32),
+        "Fortran order": np.asfortranarray(whole[::2].astype(np.float32)),
+        "int64": whole[::2],
+    }
+    stored["read-only"].flags.writeable = False
+    models = {name: built("dense") for name in stored}
+    for name, model in models.items():
+        run(native_engine.TRAIN_STEPS, model, x=stored[name])
+        same(models["float32"], model)
+
+
+# The same bits ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_number_of_threads_changes_no_bit(isa, name, dtype):
+    models = {}
+    for threads in THREADS:
+        native.set_threads(threads)
+        models[threads] = built(name, dtype)
+        run(native_engine.for_instruction_set(isa).train_steps, models[threads], clip_norm=1.0)
+    for threads in THREADS[1:]:
+        same(models[1], models[threads])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_number_of_threads_changes_no_bit_of_a_large_net(isa):
+    """Large enough for packing, for blocks of k and for weights in many parts."""
+    x = np.random.default_rng(0).normal(size=(300, 450)).astype(np.float32)
+    labels = np.random.default_rng(1).integers(0, 10, 300)
+    recipe = Recipe(LOSSES["cross_entropy"], optim.Adam(1e-3))
+    states = []
+    for threads in (1, 2, 3, 8):
+        native.set_threads(threads)
+        model = Sequential([nn.Dense(130, "relu"), nn.Dense(400, "tanh"), nn.Dense(10)]).build(450, seed=0)
+        steps = native_engine.for_instruction_set(isa).train_steps
+        steps(model.plan, model.state, recipe, x, labels, None, np.arange(300), 150, np.full(2, 1e-3))
+        states.append(model)
+    for other in states[1:]:
+        same(states[0], other)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_row_has_the_same_prediction_in_any_batch_on_any_threads(isa, name, dtype):
+    model = built(name, dtype)
+    predict = native_engine.for_instruction_set(isa).predict
+    x = features(700, INPUTS).astype(dtype)
+
+    def predicted(rows: np.ndarray) -> np.ndarray:
+        out = np.full((len(rows), model.plan.outputs), np.nan, dtype)
+        predict(model.plan, model.state, rows, out)
+        return out
+
+    native.set_threads(1)
+    expected = predicted(x)
+    assert np.isfinite(expected).all()
+    for threads in THREADS:
+        native.set_threads(threads)
+        for first, last in ((0, 700), (0, 1), (350, 351), (13, 30), (100, 613), (699, 700), (5, 5)):
+            np.testing.assert_array_equal(predicted(x[first:last]), expected[first:last])
+        np.testing.assert_array_equal(predicted(x[::3]), expected[::3])
+        np.testing.assert_array_equal(predicted(np.asfortranarray(x)), expected)
+
+
+def test_concurrent_predictions_of_one_model_have_the_bits_of_one():
+    model, x = built("layer norm"), features(300, INPUTS).astype(np.float32)
+    expected = model.predict(x, backend="native")
+    results: list[np.ndarray] = []
+    workers = [threading.Thread(target=lambda: results.append(model.predict(x, backend="native"))) for _ in range(64)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(results) == 64
+    for result in results:
+        np.testing.assert_array_equal(result, expected)
+
+
+# What goes wrong --------------------------------------------------------------------------------------------
+
+
+def test_stops_before_the_step_whose_loss_is_not_finite():
+    model = built("dense")
+    x = features(ROWS, INPUTS).astype(np.float32)
+    x[100] = np.inf
+    y = features(ROWS, 3).astype(np.float32)
+    recipe, lr = Recipe(LOSSES["mse"], optim.SGD(0.01)), np.full(4, 0.01)
+    expected = built("dense")
+    native_engine.TRAIN_STEPS(expected.plan, expected.state, recipe, x, y, None, np.arange(80), BATCH, lr[:2])
+    losses = native_engine.TRAIN_STEPS(model.plan, model.state, recipe, x, y, None, np.arange(ROWS), BATCH, lr)
+    assert np.isfinite(losses[:2]).all() and np.isnan(losses[2:]).all()
+    same(model, expected)
+
+
+def test_divergence_is_an_error_and_keeps_finite_parameters():
+    model = Sequential([nn.Dense(8, "relu"), nn.Dense(1)])
+    x = features(64, 4)
+    trainer = Trainer(model, "mse", optim.SGD(1e30), backend="native", seed=0)
+    with pytest.raises(DivergenceError, match="learning rate"):
+        trainer.fit(x, x.sum(axis=1), epochs=20, batch_size=8, verbose=False)
+    assert all(np.isfinite(view).all() for view in model.state.views.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"order": np.array([0, ROWS])}, "order has a row outside x"),
+        ({"order": np.array([-1])}, "order has a row outside x"),
+        ({"labels": np.full(ROWS, 3)}, "y has a label outside 0 .. 3 - 1"),
+        ({"x": np.zeros((ROWS, INPUTS + 1), np.float32)}, "x has another number of columns"),
+        ({"weight": np.zeros(3, np.float32)}, "weight has shape"),
+        ({"batch": 0}, "batch is 0"),
+    ],
+)
+def test_what_would_touch_other_memory_is_an_error(change, message):
+    model = built("dense")
+    before = parameters(model)
+    x = change.get("x", features(ROWS, INPUTS).astype(np.float32))
+    labels, order = change.get("labels", np.zeros(ROWS, np.int64)), change.get("order", np.arange(2))
+    recipe = Recipe(LOSSES["cross_entropy"], optim.SGD(0.1))
+    with pytest.raises((ValueError, IndexError), match=message):
+        native_engine.TRAIN_STEPS(
+            model.plan, model.state, recipe, x, labels, change.get("weight"), order, change.get("batch", 2), np.ones(1)
+        )
+    for name, view in model.state.views.items():
+        np.testing.assert_array_equal(view, before[name])
+
+
+# Processes --------------------------------------------------------------------------------------------------
+
+FORKS = """
+import os, sys, signal
+import numpy as np
+from fastnn import Sequential, Trainer, nn
+from fastnn.backends import native
+native.set_least_work(0)
+native.set_threads(2)
+x = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
+
+def fitted():
+    model = Sequential([nn.Dense(40, "tanh"), nn.Dense(2)])
+    Trainer(model, "mse", backend="native", seed=1).fit(x, x[:, :2], epochs=3, batch_size=16, verbose=False)
+    return model.predict(x, backend="native")
+
+expected = fitted()
+for _ in range(int(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        os._exit(0 if np.array_equal(fitted(), expected) else 3)
+    assert os.waitpid(child, 0)[1] == 0
+assert np.array_equal(fitted(), expected)
+print("all trained")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("forks", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_forked_children_train_to_the_same_bits(forks):
+    done = subprocess.run([sys.executable, "-c", FORKS, str(forks)], capture_output=True, text=True, timeout=600)
+    assert done.stdout == "all trained\n", done.stderr
+
+
+def test_threadpoolctl_sees_and_limits_the_threads():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    assert load("native").name == "native"
+    if not any(pool["user_api"] == "openmp" for pool in threadpoolctl.threadpool_info()):
+        pytest.skip("compiled without OpenMP")
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        assert native.threads() == 1
+    assert engine.train_steps is not load("native").train_steps
