@@ -21,6 +21,6 @@ if [ ${#cxx[@]} -gt 0 ]; then
   echo "clang-format: ${#cxx[@]} files are as they should be"
 fi
 
-for script in .ci/run .ci/*.sh; do bash -n "$script"; done
+for script in .ci/run .ci/*.sh csrc/parity/*.sh; do bash -n "$script"; done
 "$bin/yamllint" --strict .github
 "$bin/check-jsonschema" --builtin-schema vendor.github-workflows .github/workflows/*.yml

@@ -30,3 +30,5 @@ python3 -m venv "$work/venv"
 cd "$work/elsewhere"
 installed_outside "$work/venv/bin/python"
 FASTNN_EXPECT_NATIVE=1 "$work/venv/bin/python" -m pytest -q -m "not slow"
+# whole training runs on numba against numpy: here, because no other stage has numba
+"$work/venv/bin/python" -m pytest -q tests/test_engine.py -m slow -k "numba and agree"

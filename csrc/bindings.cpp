@@ -155,8 +155,8 @@ class Args {
         }
         return {words[0], words[1], static_cast<uint32_t>(words[2])};
     }
-    // Up to 8 numbers of a tuple.
-    int numbers(int i, const char* name, int n, double* out) const {
+    // The n numbers of a tuple.
+    void numbers(int i, const char* name, int n, double* out) const {
         PyObject* const tuple = items_[i];
         if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != n)
             value_error(std::string(name) + " is not a tuple of " + std::to_string(n) + " numbers");
@@ -164,7 +164,6 @@ class Args {
             out[k] = PyFloat_AsDouble(PyTuple_GET_ITEM(tuple, k));
             if (out[k] == -1.0 && PyErr_Occurred()) throw py::error_already_set();
         }
-        return n;
     }
     PyObject* operator[](int i) const { return items_[i]; }
 
@@ -212,9 +211,6 @@ double product_ns(size_t m, size_t n, size_t k) { return static_cast<double>(m) 
 
 // The kernels ----------------------------------------------------------------------------------------------
 // Each returns void; the argument numbers are those of the PyMethodDef's text below it.
-
-template <class T>
-using TypeOf = std::remove_const_t<T>;
 
 template <class T>
 T type_of(const Table<T>&);

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
+import subprocess
+import sys
+import textwrap
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,3 +93,18 @@ def gradient(model: Sequential, X, y, loss, backend: str | Backend = "numpy", **
 def hyper_parameters(kind: type) -> list[dataclasses.Field]:
     """The numeric fields of an optimizer or a schedule that have a range."""
     return [item for item in dataclasses.fields(kind) if item.metadata]
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Python code in a process of its own, with this very package and only these FASTNN_ variables."""
+    package = str(Path(fastnn.__file__).parents[1])
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("FASTNN_")}
+    path = os.pathsep.join(filter(None, [package, inherited.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=inherited | {"PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

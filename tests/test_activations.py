@@ -71,6 +71,8 @@ DEFINITIONS = {
     "elu": lambda z: z if z > 0 else math.exp(z) - 1,
     "softplus": lambda z: math.log(1 + math.exp(z)),
     "gelu": lambda z: z * phi(z),
+    "gelu_tanh": lambda z: 0.5 * z * (1 + math.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
+    "selu": lambda z: 1.0507009873554805 * (z if z > 0 else 1.6732632423543772 * (math.exp(z) - 1)),
     "silu": lambda z: z / (1 + math.exp(-z)),
     "mish": lambda z: z * math.tanh(math.log(1 + math.exp(z))),
     "hard_sigmoid": lambda z: 0.0 if z <= -3 else 1.0 if z >= 3 else z / 6 + 0.5,

@@ -432,17 +432,42 @@ def test_batch_norm_predicts_with_running_averages(backend):
     np.testing.assert_allclose(model.predict(X, backend=backend), hat @ dense.weight + dense.bias, rtol=1e-10)
 
 
-@pytest.mark.parametrize("backend", VECTORISED)
-@pytest.mark.parametrize("rows", [1, 6])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rows", [2, 6])
 def test_batch_norm_averages_while_it_trains(backend, rows):
-    """running <- 0.8 running + 0.2 batch, the variance unbiased; a single row has none to correct."""
+    """running <- 0.8 running + 0.2 batch, the variance unbiased."""
     model = build(nn.BatchNorm(momentum=0.8), nn.Dense(1))
     X = features(rows)
     fit(model, X, features(rows, 1), "mse", optim.SGD(0.0), epochs=2, backend=backend)
-    mean, var = X.mean(axis=0), X.var(axis=0, ddof=1 if rows > 1 else 0)
+    mean, var = X.mean(axis=0), X.var(axis=0, ddof=1)
     kept_ = 0.8**2
     np.testing.assert_allclose(model.layers[0].running_mean, (1 - kept_) * mean, rtol=1e-10)
     np.testing.assert_allclose(model.layers[0].running_var, kept_ + (1 - kept_) * var, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_batch_norm_learns_no_average_from_one_row(backend, dtype):
+    """Seven rows in batches of three: the one left over, and a batch size of 1, leave the running averages alone."""
+    X, y = features(7), features(7, 1, seed=5)
+    with_last, without = (build(nn.BatchNorm(), nn.Dense(1), dtype=dtype) for _ in range(2))
+    fit(with_last, X, y, "mse", optim.SGD(0.0), batch_size=3, backend=backend)
+    fit(without, X[:6], y[:6], "mse", optim.SGD(0.0), batch_size=3, backend=backend)
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_array_equal(getattr(with_last.layers[0], name), getattr(without.layers[0], name))
+    before = parameters(without)
+    fit(without, X, y, "mse", optim.SGD(0.0), batch_size=1, backend=backend)
+    for name, value in before.items():
+        np.testing.assert_array_equal(without.state.views[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_batch_norm_makes_beta_of_one_row(backend):
+    model = build(nn.BatchNorm(), nn.Dense(1))
+    norm, dense = model.layers
+    expected = float(((norm.beta @ dense.weight + dense.bias) ** 2).item())  # beside a target of 0
+    trainer = fit(model, features(1), [[0.0]], "mse", optim.SGD(0.0), backend=backend)
+    assert trainer.history["loss"] == pytest.approx([expected], rel=1e-12)
 
 
 # PyTorch -------------------------------------------------------------------------------------------------------

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import os
-import subprocess
-import sys
-import textwrap
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ENGINES, VECTORISED, build, features, parameters
+from common import ENGINES, VECTORISED, build, features, parameters, run_python
 
 import fastnn
 from fastnn import Sequential, Trainer, backends, engine, nn, optim
@@ -131,14 +127,32 @@ def test_numbers_too_large_for_float32_fit_into_float64():
 
 
 @pytest.mark.parametrize("position", [0, 1, -1])
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39, -1e39])
 def test_a_bad_value_is_found_wherever_it_hides(position, value, monkeypatch):
-    """Also beyond the first chunk of the check."""
+    """Also beyond the first chunk of the check; where several are bad, the first one's place is said."""
     monkeypatch.setattr("fastnn._validate._CHUNK", 8)
     X_ = X.copy()
     X_[position, position] = value
-    with pytest.raises(ValueError, match="Input X contains"):
+    X_[-1, -1] = value
+    row, column = (11, 3) if position < 0 else (position, position)
+    with pytest.raises(ValueError, match=rf"^Input X contains .*at row {row}, column {column}$"):
         fitted().model.predict(X_)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
+def test_the_place_of_a_bad_target_or_weight(value):
+    trainer = fitted("mse")
+    for y, place in ((_spoil(Y, value), "row 11, column 2"), (_spoil(Y[:, 0], value), "row 11")):
+        with pytest.raises(ValueError, match=rf"^Input y contains (NaN|infinity), first at {place}$"):
+            Trainer(Sequential([nn.Dense(y.shape[1] if y.ndim == 2 else 1)]), "mse").fit(X, y, verbose=False)
+    with pytest.raises(ValueError, match=r"^Input sample_weight contains (NaN|infinity), first at row 11$"):
+        trainer.model.evaluate(X, Y, sample_weight=_spoil(np.ones(12), value))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(np.float64).max, reason="longdouble is float64 here")
+def test_the_place_of_a_value_beyond_float64():
+    with pytest.raises(ValueError, match=r"^Input X contains infinity, first at row 7, column 2$"):
+        fitted().model.predict(with_value(np.longdouble("1e400"), np.longdouble))
 
 
 def test_sparse_rows():
@@ -576,21 +590,6 @@ def test_an_error_in_a_metric_is_passed_on(backend, error):
     assert np.isfinite(trainer.model.predict(X, backend=backend)).all()
 
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess:
-    """Python code in a process of its own, with this source tree and only these FASTNN_ variables."""
-    source = str(Path(fastnn.__file__).parents[1])
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("FASTNN_")}
-    path = os.pathsep.join(filter(None, [source, inherited.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=inherited | {"PYTHONPATH": path} | environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
 BLOCK = """
     import sys, warnings
     for name in {blocked!r}:
@@ -608,13 +607,13 @@ BLOCK = """
 
 
 def test_falling_back_is_said_once():
-    done = run(BLOCK.format(blocked=["native", "numba_jit"]))
+    done = run_python(BLOCK.format(blocked=["native", "numba_jit"]))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("numpy 1 FallbackWarning: the native backend is not compiled in, using numpy")
 
 
 def test_what_was_chosen_is_no_fallback():
-    done = run(BLOCK.format(blocked=["native", "numba_jit"]), FASTNN_BACKEND="numpy")
+    done = run_python(BLOCK.format(blocked=["native", "numba_jit"]), FASTNN_BACKEND="numpy")
     assert done.stdout.strip() == "numpy 0", done.stderr
 
 
@@ -631,7 +630,7 @@ def test_asking_for_what_is_missing_is_an_error():
                     assert isinstance(error, ImportError)
                     print(error)
     """
-    done = run(code)
+    done = run_python(code)
     lines = done.stdout.splitlines()
     assert len(lines) == 4, done.stderr
     assert all("backend 'native' is not available" in line and "compiler" in line for line in lines[:2])
@@ -639,7 +638,7 @@ def test_asking_for_what_is_missing_is_an_error():
 
 
 def test_an_unknown_backend_in_the_environment():
-    done = run("import fastnn; fastnn.backends.resolve()", FASTNN_BACKEND="cuda")
+    done = run_python("import fastnn; fastnn.backends.resolve()", FASTNN_BACKEND="cuda")
     assert "ValueError: FASTNN_BACKEND is 'cuda', expected 'auto' or one of: numpy" in done.stderr
 
 
@@ -654,12 +653,13 @@ def test_use_backend_ends_with_its_block():
 def test_importing_needs_numpy_alone():
     """Neither the optional packages nor a warning."""
     code = """
-        import sys
+        import sys, warnings
+        warnings.simplefilter("error")
         for name in ("numba", "sklearn", "scipy", "matplotlib", "tqdm", "torch", "pandas"):
             sys.modules[name] = None
         import fastnn
         fastnn.show_config()
     """
-    done = run("import warnings; warnings.simplefilter('error')\n" + textwrap.dedent(code), FASTNN_BACKEND="numpy")
+    done = run_python(code, FASTNN_BACKEND="numpy")
     assert done.returncode == 0, done.stderr
     assert "backend          numpy" in done.stdout

@@ -156,8 +156,8 @@ def check(kernels: Kernels, name: str, case: Case, dtype) -> dict[str, Any]:
     want = call(reference.KERNELS, name, case, np.float64)
     terms = case.terms(want)
     for output in outputs_of(case):
-        if output not in terms:
-            continue
+        if (name, output) == ("dense_forward", "a"):
+            continue  # see check_dense_forward
         pairs = [(got[output], want[output], terms[output])]
         if isinstance(got[output], tuple):
             pairs = list(zip(got[output], want[output], terms[output], strict=True))

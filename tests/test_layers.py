@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from common import BACKENDS, LAYERS, build, features, make_layer, parameters, stir
@@ -279,6 +281,13 @@ def test_not_a_number_names_the_setting(kind, name, value):
     given = {nn.Dense: {"units": 4}}.get(kind, {}) | {name: value}
     with pytest.raises(TypeError, match=rf"^{name} is .*, expected"):
         kind(**given)
+
+
+@pytest.mark.parametrize("value", ["no", 0, None], ids=repr)
+def test_a_flag_is_true_or_false(value):
+    for make in (partial(nn.Dense, 4, bias=value), partial(nn.Normalize, per_feature=value)):
+        with pytest.raises(TypeError, match=rf"^(bias|per_feature) is {value!r}, expected True or False$"):
+            make()
 
 
 def test_units_are_whole():

@@ -130,14 +130,21 @@ def test_attributes_of_a_layer_are_its_tensors(kind):
         assert not view.flags.owndata
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in LAYERS if make_layer(kind).ops is not None], ids=lambda k: k.__name__
-)
-def test_attributes_before_the_model_is_built_say_so(kind):
-    for role in ("weight", "bias", "slope", "gamma", "beta", "running_mean", "running_var", "shift", "scale"):
-        if isinstance(getattr(kind, role, None), property):
-            with pytest.raises(AttributeError, match=rf"this {kind.__name__} has no {role} yet: fit its model"):
-                getattr(make_layer(kind), role)
+ROLES = ("weight", "bias", "slope", "gamma", "beta", "running_mean", "running_var", "shift", "scale")
+VIEWS = [(kind, role) for kind in LAYERS for role in ROLES if isinstance(getattr(kind, role, None), property)]
+
+
+@pytest.mark.parametrize(("kind", "role"), VIEWS, ids=lambda value: getattr(value, "__name__", value))
+def test_attributes_before_the_model_is_built_say_so(kind, role):
+    with pytest.raises(AttributeError, match=rf"this {kind.__name__} has no {role} yet: fit its model"):
+        getattr(make_layer(kind), role)
+
+
+def test_every_role_is_an_attribute():
+    made = Sequential([make_layer(kind) for kind in LAYERS if kind is not nn.Flatten and kind is not nn.Normalize])
+    model = Sequential([nn.Flatten(), nn.Normalize(), nn.Dense(4)]).build(4, seed=0)
+    names = [*made.build(4, seed=0).state.views, *model.state.views]
+    assert {name.split(".")[1] for name in names} == {role for _, role in VIEWS} == set(ROLES)
 
 
 def test_building_again_draws_again_and_forgets():
@@ -226,9 +233,9 @@ def test_segments_cover_every_parameter_once_in_order():
     segments = model.plan.segments()
     for (left, _), (right, _) in pairwise(segments):
         assert left.stop <= right.start
-    for tensor in model.plan.tensors:
+    for tensor in (tensor for tensor in model.plan.tensors if tensor.trainable):
         holding = [penalty for where, penalty in segments if where.start <= tensor.offset < where.stop]
-        assert holding == ([tensor.penalty] if tensor.trainable else holding)
+        assert holding == [tensor.penalty]
     own = [penalty for _, penalty in segments]
     assert own == [Penalty(l2=0.1), FREE, Penalty(l2=0.1, decay=0.2), FREE]
 

@@ -43,8 +43,10 @@ void batch_norm_forward(size_t B, size_t O, size_t ld, const Real* x, const Real
         const V g = load(gamma + j, lanes), b = load(beta + j, lanes);
         store(mean + j, mu, lanes);
         store(inv_std + j, scale, lanes);
-        store(running_mean + j, keep_ * load(running_mean + j, lanes) + take * mu, lanes);
-        store(running_var + j, keep_ * load(running_var + j, lanes) + take * (var * unbias), lanes);
+        if (B > 1) {
+            store(running_mean + j, keep_ * load(running_mean + j, lanes) + take * mu, lanes);
+            store(running_var + j, keep_ * load(running_var + j, lanes) + take * (var * unbias), lanes);
+        }
         for (size_t i = 0; i < B; ++i)
             store(a + i * ld + j, g * ((load(x + i * ld + j, lanes) - mu) * scale) + b, lanes);
     });

@@ -75,21 +75,32 @@ struct rmsprop {
     }
 };
 
-struct adam {
-    static constexpr int slots = 2, coefficients = 5;
-    V lr, beta1, rest1, beta2, rest2, root, epsilon;
-    explicit adam(const double* c)
-        : lr(number(c[0])),
-          beta1(number(c[1])),
-          rest1(number(1.0 - c[1])),
-          beta2(number(c[2])),
-          rest2(number(1.0 - c[2])),
-          root(number(c[3])),
-          epsilon(number(c[4])) {}
-    FASTNN_INLINE V operator()(V g, V* s) const {
+// m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2 in s[0] and s[1], and what divides the step: the part
+// that the family of adam shares.
+struct Moments {
+    V beta1, rest1, beta2, rest2, root, epsilon;
+    explicit Moments(const double* c)
+        : beta1(number(c[0])),
+          rest1(number(1.0 - c[0])),
+          beta2(number(c[1])),
+          rest2(number(1.0 - c[1])),
+          root(number(c[2])),
+          epsilon(number(c[3])) {}
+    FASTNN_INLINE void average(V g, V* s) const {
         s[0] = beta1 * s[0] + rest1 * g;
         s[1] = beta2 * s[1] + rest2 * g * g;
-        return lr * s[0] / (sqrt(s[1]) * root + epsilon);
+    }
+    FASTNN_INLINE V divisor(V v) const { return sqrt(v) * root + epsilon; }
+};
+
+struct adam {
+    static constexpr int slots = 2, coefficients = 5;
+    V lr;
+    Moments moments;
+    explicit adam(const double* c) : lr(number(c[0])), moments(c + 1) {}
+    FASTNN_INLINE V operator()(V g, V* s) const {
+        moments.average(g, s);
+        return lr * s[0] / moments.divisor(s[1]);
     }
 };
 
@@ -97,29 +108,20 @@ struct amsgrad : adam {
     static constexpr int slots = 3;
     using adam::adam;
     FASTNN_INLINE V operator()(V g, V* s) const {
-        s[0] = beta1 * s[0] + rest1 * g;
-        s[1] = beta2 * s[1] + rest2 * g * g;
+        moments.average(g, s);
         s[2] = select(s[2] == s[2], max(s[2], s[1]), s[2]);  // NaN in either stays, as in np.maximum
-        return lr * s[0] / (sqrt(s[2]) * root + epsilon);
+        return lr * s[0] / moments.divisor(s[2]);
     }
 };
 
 struct nadam {
     static constexpr int slots = 2, coefficients = 6;
-    V lr_m, lr_g, beta1, rest1, beta2, rest2, root, epsilon;
-    explicit nadam(const double* c)
-        : lr_m(number(c[0])),
-          lr_g(number(c[1])),
-          beta1(number(c[2])),
-          rest1(number(1.0 - c[2])),
-          beta2(number(c[3])),
-          rest2(number(1.0 - c[3])),
-          root(number(c[4])),
-          epsilon(number(c[5])) {}
+    V lr_m, lr_g;
+    Moments moments;
+    explicit nadam(const double* c) : lr_m(number(c[0])), lr_g(number(c[1])), moments(c + 2) {}
     FASTNN_INLINE V operator()(V g, V* s) const {
-        s[0] = beta1 * s[0] + rest1 * g;
-        s[1] = beta2 * s[1] + rest2 * g * g;
-        return (lr_m * s[0] + lr_g * g) / (sqrt(s[1]) * root + epsilon);
+        moments.average(g, s);
+        return (lr_m * s[0] + lr_g * g) / moments.divisor(s[1]);
     }
 };
 

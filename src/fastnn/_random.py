@@ -18,9 +18,9 @@ import numpy as np
 ROUNDS = 7
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
+_LOW_32 = 0xFFFFFFFF
+_LOW = np.uint64(_LOW_32)
 _SHIFT = np.uint64(32)
-
 
 SHUFFLES = 1 << 32  # the streams of a seed: initial tensor i draws from i, the shuffle of epoch e from SHUFFLES + e
 
@@ -31,6 +31,10 @@ class Key(NamedTuple):
     seed: int  # 64 bits
     step: int  # 64 bits
     op: int  # 32 bits: the operation's index in the plan
+
+    def words(self) -> tuple[int, int, int, int]:
+        """Seed and step, each its low 32 bits and its high ones."""
+        return self.seed & _LOW_32, (self.seed >> 32) & _LOW_32, self.step & _LOW_32, (self.step >> 32) & _LOW_32
 
 
 def philox(counter: Sequence[Any], key: tuple[int, int], rounds: int = ROUNDS) -> tuple[np.ndarray, ...]:
@@ -46,8 +50,8 @@ def philox(counter: Sequence[Any], key: tuple[int, int], rounds: int = ROUNDS) -
             (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1),
             p0 & _LOW,
         )
-        k0 = (k0 + WEYL[0]) & 0xFFFFFFFF
-        k1 = (k1 + WEYL[1]) & 0xFFFFFFFF
+        k0 = (k0 + WEYL[0]) & _LOW_32
+        k1 = (k1 + WEYL[1]) & _LOW_32
     return c0, c1, c2, c3
 
 
@@ -55,9 +59,8 @@ def bits(key: Key, shape: tuple[int, int]) -> np.ndarray:
     """The uint32 random bits of every element of a (rows, columns) operation."""
     size = shape[0] * shape[1]
     blocks = np.arange((size + 3) // 4, dtype=np.uint64)
-    words = philox(
-        (blocks, key.op, key.step & 0xFFFFFFFF, key.step >> 32), (key.seed & 0xFFFFFFFF, (key.seed >> 32) & 0xFFFFFFFF)
-    )
+    seed_low, seed_high, step_low, step_high = key.words()
+    words = philox((blocks, key.op, step_low, step_high), (seed_low, seed_high))
     return np.stack(words, axis=1).astype(np.uint32).reshape(-1)[:size].reshape(shape)
 
 

@@ -128,11 +128,21 @@ def finite(name: str, array: Array, dtype: np.dtype) -> None:
         part = array[start : start + rows]
         low, high = float(part.min()), float(part.max())  # NaN if any value is
         if math.isnan(low) or math.isnan(high):
-            raise ValueError(f"Input {name} contains NaN")
+            raise ValueError(f"Input {name} contains NaN, first at {_place(np.isnan(part), start)}")
         if math.isinf(low) or math.isinf(high):
-            raise ValueError(f"Input {name} contains infinity")
+            with np.errstate(over="ignore"):  # a longdouble beyond float64 counts as infinite
+                infinite = np.isinf(part.astype(np.float64))
+            raise ValueError(f"Input {name} contains infinity, first at {_place(infinite, start)}")
         if max(-low, high) > largest:
-            raise ValueError(f"Input {name} contains {max(-low, high):g}, a value too large for {dtype}")
+            wrong, place = max(-low, high), _place(np.abs(part), start)
+            raise ValueError(f"Input {name} contains {wrong:g}, a value too large for {dtype}, at {place}")
+
+
+def _place(part: Array, start: int) -> str:
+    """Where the first of the largest of rows start, start + 1 ... is."""
+    columns = part.shape[1] if part.ndim == 2 else 1
+    row, column = divmod(int(part.argmax()), columns)
+    return f"row {start + row}" + (f", column {column}" if columns > 1 else "")
 
 
 def _gatherable(array: Array, dtype: np.dtype) -> Array:

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends
+from fastnn._version import __version__
 
 _OPTIONAL = ("numba", "scikit-learn", "matplotlib", "tqdm")
 
 
 def config() -> dict[str, Any]:
     """The facts `show_config` prints, as a dictionary."""
-    from fastnn import __version__
-
     facts: dict[str, Any] = {
         "fastnn": __version__,
         "python": platform.python_version(),

@@ -87,7 +87,6 @@ class Plan:
         An activation that follows a dense operation with none becomes that operation's.
         """
         ops = _fuse_activations(ops)
-        step = ALIGNMENT // dtype.itemsize
         ends = {True: 0, False: 0}
         placed: list[Op] = []
         tensors: list[Tensor] = []
@@ -95,7 +94,7 @@ class Plan:
             here = {}
             for role, tensor in op.tensors.items():
                 here[role] = replace(tensor, offset=ends[tensor.trainable])
-                ends[tensor.trainable] += -(-tensor.size // step) * step
+                ends[tensor.trainable] += _padded(tensor.size, dtype)
                 tensors.append(here[role])
             placed.append(replace(op, tensors=here))
         return Plan(tuple(placed), tuple(tensors), dtype, inputs, ops[-1].outputs if ops else inputs)
@@ -117,8 +116,7 @@ class Plan:
 
     def size(self, trainable: bool) -> int:
         """Elements of the parameter buffer (trainable) or the statistics buffer, padding included."""
-        step = ALIGNMENT // self.dtype.itemsize
-        return sum(-(-t.size // step) * step for t in self.tensors if t.trainable == trainable)
+        return sum(_padded(tensor.size, self.dtype) for tensor in self.tensors if tensor.trainable == trainable)
 
     @property
     def parameter_count(self) -> int:
@@ -152,6 +150,12 @@ def _fuse_activations(ops: list[Op]) -> list[Op]:
         else:
             fused.append(op)
     return fused
+
+
+def _padded(size: int, dtype: np.dtype) -> int:
+    """`size` elements rounded up to whole cache lines, in elements."""
+    line = ALIGNMENT // dtype.itemsize
+    return -(-size // line) * line
 
 
 def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> Array:

@@ -76,7 +76,8 @@ class Kernels:
     dropout: Callable[[Array, float, Key, Array], None]  # x, rate, key, out
 
     # Batch statistics: mean, inv_std (O,) = 1 / sqrt(var + epsilon), var biased; a = gamma (x - mean) inv_std + beta.
-    # running <- momentum * running + (1 - momentum) * batch, the variance unbiased (B / (B - 1); biased for B = 1)
+    # running <- momentum * running + (1 - momentum) * batch, the variance unbiased, times B / (B - 1);
+    # a batch of one row has no variance and leaves both alone
     batch_norm_forward: Callable[
         [Array, Array, Array, float, float, Array, Array, Array, Array, Array], None
     ]  # x, gamma, beta, momentum, epsilon, running_mean, running_var, mean, inv_std, a

@@ -225,7 +225,7 @@ def rrelu_backward(z, lower, width, bits, da, dz):
 
 
 def batch_norm_forward(x, gamma, beta, momentum, epsilon, share, unbias, running_mean, running_var, mean, inv_std, a):
-    """`unbias` is B / (B - 1), and 1 for one row."""
+    """`unbias` is B / (B - 1), and of no use for one row."""
     B, O = x.shape[0], x.shape[1]
     for j in range(O):
         mean[j] = 0.0
@@ -241,8 +241,9 @@ def batch_norm_forward(x, gamma, beta, momentum, epsilon, share, unbias, running
             inv_std[j] += centred * centred
     for j in range(O):
         var = inv_std[j] * share
-        running_mean[j] = momentum * running_mean[j] + (1.0 - momentum) * mean[j]
-        running_var[j] = momentum * running_var[j] + (1.0 - momentum) * (var * unbias)
+        if B > 1:
+            running_mean[j] = momentum * running_mean[j] + (1.0 - momentum) * mean[j]
+            running_var[j] = momentum * running_var[j] + (1.0 - momentum) * (var * unbias)
         inv_std[j] = 1.0 / math.sqrt(var + epsilon)
     for i in range(B):
         for j in range(O):

@@ -64,9 +64,7 @@ def _direct(find: Find) -> dict[str, Callable[..., Any]]:
     def random_bits(key: Key, shape: tuple[int, int]) -> Array:
         size = shape[0] * shape[1]
         bits = np.empty((size + 3) // 4 * 4, dtype=np.uint32)
-        low = 0xFFFFFFFF
-        fill = find("random_bits", bits.dtype)
-        fill(key.seed & low, (key.seed >> 32) & low, key.step & low, (key.step >> 32) & low, key.op, bits)
+        find("random_bits", bits.dtype)(*key.words(), key.op, bits)
         return bits[:size].reshape(shape)
 
     def rrelu_forward(z: Array, lower: float, upper: float, key: Key, a: Array) -> None:
@@ -94,7 +92,7 @@ def _direct(find: Find) -> dict[str, Callable[..., Any]]:
         a: Array,
     ) -> None:
         rows, real = len(x), x.dtype.type
-        unbias = rows / (rows - 1) if rows > 1 else 1.0
+        unbias = rows / max(rows - 1, 1)
         numbers = real(momentum), real(epsilon), real(1.0 / rows), real(unbias)
         find("batch_norm_forward", x.dtype)(x, gamma, beta, *numbers, running_mean, running_var, mean, inv_std, a)
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 from numba.extending import overload
 
 from fastnn.backends import loops, loops_table, reference
@@ -75,12 +77,28 @@ def _formula(function: types.FunctionType, dtype: np.dtype) -> Any:
     return numba.njit(_copy(function, dtype), fastmath=_FORMULA_MATH, nogil=True)
 
 
+class _ForgivingCache(FunctionCache):
+    """numba's cache on disk, without its errors: a file that is damaged or cannot be read or written costs the time
+    of a compilation, nothing else."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever unpickling a damaged file raises
+            with suppress(OSError):
+                self.flush()  # so that the next process finds what this one compiles
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
 def _compiled(name: str, dtype: np.dtype) -> Callable[..., Any]:
-    function = _copy(getattr(loops, name), dtype)
-    try:
-        return numba.njit(function, cache=True, fastmath=_LOOP_MATH, nogil=True)
-    except RuntimeError:  # no directory to cache in can be written
-        return numba.njit(function, fastmath=_LOOP_MATH, nogil=True)
+    dispatcher: Any = numba.njit(_copy(getattr(loops, name), dtype), fastmath=_LOOP_MATH, nogil=True)
+    with suppress(RuntimeError):  # no directory to cache in can be written
+        dispatcher._cache = _ForgivingCache(dispatcher.py_func)  # what cache=True sets, but for the class
+    return dispatcher
 
 
 # Loops against OpenBLAS, one thread, float32, Zen 3: even at B = I = O = 24 and at 8 x 64 x 64; at 64 x 64 x 128

@@ -122,9 +122,9 @@ def batch_norm_forward(
     var = np.mean((x - mean) ** 2, axis=0)
     inv_std[...] = 1.0 / np.sqrt(var + epsilon)
     a[...] = gamma * ((x - mean) * inv_std) + beta
-    unbiased = var * (rows / (rows - 1) if rows > 1 else 1.0)
-    running_mean[...] = momentum * running_mean + (1.0 - momentum) * mean
-    running_var[...] = momentum * running_var + (1.0 - momentum) * unbiased
+    if rows > 1:
+        running_mean[...] = momentum * running_mean + (1.0 - momentum) * mean
+        running_var[...] = momentum * running_var + (1.0 - momentum) * (var * (rows / (rows - 1)))
 
 
 def batch_norm_predict(

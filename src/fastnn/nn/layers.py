@@ -98,7 +98,7 @@ class Dense(Layer):
         self.units = _validate.integer("units", units)
         self.activation: activations.Activation | Layer = _resolve(activation)
         self.init = None if init is None else initializers.get(init)
-        self.bias_used = bool(bias)
+        self.bias_used = _validate.flag("bias", bias)
         for name, value in (("l1", l1), ("l2", l2), ("decay", decay)):
             if value is not None:
                 _validate.number(name, value, low=0.0)
@@ -280,7 +280,8 @@ class BatchNorm(_Norm):
     """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var of each column.
 
     Of the batch in training; in inference of the running averages, running <- momentum running + (1 - momentum)
-    batch, whose variance is the unbiased one. Ioffe & Szegedy 2015.
+    batch, whose variance is the unbiased one. Ioffe & Szegedy 2015. A batch of one row (what a batch size may leave
+    over) has no variance: it comes out as beta, and leaves the running averages alone.
     """
 
     def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
@@ -335,7 +336,7 @@ class Normalize(Layer):
         super().__init__()
         if mode not in ("standard", "minmax"):
             raise ValueError(f"mode is {mode!r}, expected 'standard' or 'minmax'")
-        self.mode, self.per_feature = mode, bool(per_feature)
+        self.mode, self.per_feature = mode, _validate.flag("per_feature", per_feature)
         self.adapted = False
 
     @property

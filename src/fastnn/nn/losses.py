@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import _validate
+from fastnn.nn.activations import ACTIVATIONS
 
 Array = np.ndarray
 Pointwise = Callable[[Any, Any, float], Any]  # (z, y, parameter) -> array or scalar
@@ -59,6 +60,9 @@ def _restore(name: str, parameter: float) -> Loss:
     return replace(LOSSES[name], parameter=parameter)
 
 
+_sigmoid = ACTIVATIONS["sigmoid"].value
+
+
 def _half_mse(z, y, parameter):
     return 0.5 * (z - y) * (z - y)
 
@@ -68,18 +72,13 @@ def _huber(z, y, delta):
     return np.where(r <= delta, 0.5 * r * r, delta * (r - 0.5 * delta))
 
 
-def _sigmoid(z):
-    e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1.0, e) / (1.0 + e)
-
-
 def _binary_cross_entropy(z, y, smoothing):
     q = y * (1.0 - smoothing) + 0.5 * smoothing
     return np.maximum(z, 0.0) - z * q + np.log1p(np.exp(-np.abs(z)))
 
 
 def _binary_cross_entropy_gradient(z, y, smoothing):
-    return _sigmoid(z) - (y * (1.0 - smoothing) + 0.5 * smoothing)
+    return _sigmoid(z, 0.0) - (y * (1.0 - smoothing) + 0.5 * smoothing)
 
 
 def _cross_entropy(z: Array, y: Array, smoothing: float) -> tuple[Array, Array]:

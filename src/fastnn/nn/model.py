@@ -124,14 +124,14 @@ class Sequential:
     def plan(self) -> Plan:
         """The table of operations. NotFittedError before the model is built."""
         if self._plan is None:
-            raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
+            raise _not_built()
         return self._plan
 
     @property
     def state(self) -> State:
         """The parameters and all else that training changes. NotFittedError before the model is built."""
         if self._state is None:
-            raise NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
+            raise _not_built()
         return self._state
 
     def __copy__(self) -> Sequential:
@@ -273,6 +273,10 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], dtype={self.dtype})"
+
+
+def _not_built() -> NotFittedError:
+    return NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
 
 
 def link(loss: Loss, z: Array) -> Array:
