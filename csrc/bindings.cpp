@@ -272,8 +272,8 @@ void dense_forward(const Args& args) {  // x, w, b, activation, alpha, z, a
         const auto z = args.matrix<T>(6, "z", x.rows, w.cols, true);
         const auto a = args.matrix<T>(7, "a", x.rows, w.cols, true);
         Unlocked unlocked(product_ns(x.rows, w.cols, x.cols));
-        t.dense_forward(x.rows, x.cols, w.cols, x.data, x.cols, w.data, w.cols, b.data, activation, alpha,
-                        z.data, w.cols, a.data, w.cols);
+        t.dense_forward(x.rows, x.cols, w.cols, x.data, x.cols, w.data, w.cols, nullptr, b.data, activation,
+                        alpha, z.data, w.cols, a.data, w.cols);
     });
 }
 
@@ -288,8 +288,8 @@ void dense_backward_input(const Args& args) {  // dz, w, activation, alpha, save
         const auto saved = args.matrix<T>(5, "saved", dz.rows, w.rows);
         const auto dx = args.matrix<T>(6, "dx", dz.rows, w.rows, true);
         Unlocked unlocked(product_ns(dz.rows, w.rows, dz.cols));
-        t.dense_backward_input(dz.rows, w.rows, dz.cols, dz.data, dz.cols, w.data, w.cols, activation, alpha,
-                               saved.data, w.rows, dx.data, w.rows);
+        t.dense_backward_input(dz.rows, w.rows, dz.cols, dz.data, dz.cols, w.data, w.cols, nullptr,
+                               activation, alpha, saved.data, w.rows, dx.data, w.rows);
     });
 }
 
@@ -302,8 +302,8 @@ void dense_backward_weights(const Args& args) {  // x, dz, dw, db
         const auto dw = args.matrix<T>(3, "dw", x.cols, dz.cols, true);
         const auto db = args.vector<T>(4, "db", dz.cols, true);
         Unlocked unlocked(product_ns(x.cols, dz.cols, x.rows));
-        t.dense_backward_weights(x.rows, x.cols, dz.cols, x.data, x.cols, dz.data, dz.cols, dw.data, dz.cols,
-                                 db.data);
+        t.dense_backward_weights(x.rows, x.cols, dz.cols, x.data, x.cols, dz.data, dz.cols, nullptr, dw.data,
+                                 dz.cols, db.data);
     });
 }
 

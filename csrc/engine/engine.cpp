@@ -49,8 +49,8 @@ struct Walk {
         T* a = room.a + first;
         switch (op.kind) {
             case Kind::dense:
-                return kernels.dense_forward(B, I, O, x, I, tensor(op, 0), O, tensor(op, 1), op.activation,
-                                             op.alpha, room.z + first, O, a, O);
+                return kernels.dense_forward(B, I, O, x, I, tensor(op, 0), O, room.w_panels, tensor(op, 1),
+                                             op.activation, op.alpha, room.z + first, O, a, O);
             case Kind::rrelu:
                 return kernels.rrelu_forward(first, B * O, x, op.settings[0], op.settings[1], key, a);
             case Kind::dropout:
@@ -129,10 +129,12 @@ class Trainer<T>::Impl final : public Program {
         steps_ = (slice.rows + slice.batch - 1) / slice.batch;
         taken_ = 0;
         const size_t whole = std::min(slice.batch, slice.rows);
-        work_.make(plan_, whole, true);
+        work_.make(plan_, whole, {true, first_, kernels_.panel_columns});
         const int threads = program_threads(step_ns(whole));
         whole_ = schedule(whole, threads);
         last_ = schedule(slice.rows - (steps_ - 1) * slice.batch, threads);
+        Packing packing(*this);  // the weights may have changed since the last call
+        run_program(packing, program_threads(static_cast<double>(plan_.parameters)));
         run_program(*this, threads);
         return taken_;
     }
@@ -280,7 +282,7 @@ class Trainer<T>::Impl final : public Program {
             if (dense && op.tensors[0].trainable) {
                 const size_t blocks =
                     std::max<size_t>(1, op.inputs / std::max<size_t>(target / op.outputs, 32));
-                const size_t rows = round_up((op.inputs + blocks - 1) / blocks, 16);
+                const size_t rows = round_up((op.inputs + blocks - 1) / blocks, kernels_.panel_columns);
                 for (size_t r = 0; r < op.inputs; r += rows)
                     parts.push_back({i, true, {r, std::min(op.inputs, r + rows)}});
             }
@@ -303,7 +305,7 @@ class Trainer<T>::Impl final : public Program {
         for (size_t i = phase.forward_begin; i < phase.forward_end; ++i)
             walk_.forward(plan_.ops[i], work_.rooms[i], input(i), rows, key(i, step));
         if (phase.with_loss) loss(rows);
-        for (size_t i = phase.backward_begin; i-- > phase.backward_end;) backward(i, step, rows);
+        for (size_t i = phase.backward_begin; i-- > phase.backward_end;) backward(s, i, step, rows);
     }
 
     void gather(const Schedule& s, int64_t step, Range rows) {
@@ -367,8 +369,12 @@ class Trainer<T>::Impl final : public Program {
                                      dx, dx);
     }
 
-    void backward(size_t i, int64_t step, Range rows) {
+    void backward(const Schedule& s, size_t i, int64_t step, Range rows) {
         const Op& op = plan_.ops[i];
+        if (T* panels = work_.rooms[i]
+                            .dz_panels)  // for the gradient of the weights, while dz is in this core's cache
+            kernels_.pack_panels(rows.size(), op.outputs, work_.rooms[i].dz + rows.begin * op.outputs,
+                                 op.outputs, rows.begin, s.batch, panels);
         if (i == first_) return;  // nothing below learns
         const size_t B = rows.size(), I = op.inputs, O = op.outputs, r = rows.begin;
         const Room<T>& room = work_.rooms[i];
@@ -378,8 +384,9 @@ class Trainer<T>::Impl final : public Program {
         switch (op.kind) {
             case Kind::dense: {
                 const Below f = below(i);
-                return kernels_.dense_backward_input(B, I, O, dz, O, walk_.tensor(op, 0), O, f.activation,
-                                                     f.alpha, f.saved + r * I, I, dx, I);
+                return kernels_.dense_backward_input(B, I, O, dz, O, walk_.tensor(op, 0), O,
+                                                     room.transposed_panels, f.activation, f.alpha,
+                                                     f.saved + r * I, I, dx, I);
             }
             case Kind::activation: {
                 const Below f = below(i);
@@ -473,6 +480,26 @@ class Trainer<T>::Impl final : public Program {
         for (int t = op.kind == Kind::dense ? 1 : 0; t < op.tensor_count; ++t)
             if (op.tensors[t].trainable) update(step, op.tensors[t], 0, op.tensors[t].size);
     }
+    // The copies of a weight that the next step's products read, while its new values are in this core's cache.
+    void pack(const Part& part) const {
+        const Op& op = plan_.ops[part.op];
+        const Room<T>& room = work_.rooms[part.op];
+        const size_t first = part.rows.begin, n = part.rows.size(), O = op.outputs;
+        const T* w = walk_.tensor(op, 0) + first * O;
+        if (room.w_panels) kernels_.pack_panels(n, O, w, O, first, op.inputs, room.w_panels);
+        if (room.transposed_panels)
+            kernels_.pack_transposed_panels(n, O, w, O, first, room.transposed_panels);
+    }
+    struct Packing final : Program {
+        explicit Packing(const Impl& impl_) : impl(impl_) {}
+        const Impl& impl;
+        int phases() const override { return 1; }
+        int tasks(int64_t) const override { return static_cast<int>(impl.whole_.parts.size()); }
+        void run(int64_t, int task, int) override {
+            if (impl.whole_.parts[task].weight) impl.pack(impl.whole_.parts[task]);
+        }
+        bool finish(int64_t) override { return false; }
+    };
     void update(int64_t step, const Tensor& tensor, size_t begin, size_t end) {
         const size_t first = tensor.offset + begin;
         T* slots[kMaxSlots];
@@ -548,7 +575,7 @@ class Predictor<T>::Impl {
         void run(int64_t, int task, int member) override {
             const Range rows = fastnn::piece(n, piece, task);
             Workspace<T>& w = work[member];
-            w.make(plan, std::min(piece, n), false);
+            w.make(plan, std::min(piece, n), {false, 0, kernels.panel_columns});
             const T* in = gather(w, rows);
             for (size_t i = 0; i < plan.ops.size(); ++i) {
                 const Op& op = plan.ops[i];

@@ -43,27 +43,53 @@ class Dealer {
     size_t used_ = 0;
 };
 
-// What one operation writes; rows x outputs unless said otherwise.
+// What one operation writes; rows x outputs unless said otherwise. Panels (table.hpp) only where something reads them.
 template <class T>
 struct Room {
     T* a = nullptr;
     T* z = nullptr;             // is a where the derivative of the activation is written in terms of a
-    T* dz = nullptr;            // training only
     int32_t* winner = nullptr;  // maxout
     T* mean = nullptr;          // batch_norm: (outputs,), layer_norm: (rows,)
     T* inv_std = nullptr;
+    // training only
+    T* dz = nullptr;
+    T* w_panels = nullptr;  // dense, inputs x outputs
+    T* transposed_panels = nullptr;
+    T* dz_panels = nullptr;
+};
 
-    void deal(Dealer& dealer, const Op& op, size_t rows, bool training) {
-        a = dealer.take<T>(rows * op.outputs);
-        const bool keeps_z = training && op.kind == Kind::dense && op.saves_z;
-        z = keeps_z ? dealer.take<T>(rows * op.outputs) : a;
-        if (training) dz = dealer.take<T>(rows * op.outputs);
-        if (op.kind == Kind::maxout) winner = dealer.take<int32_t>(rows * op.outputs);
+// What the rooms of a plan are made for. Packing pays where the unpacked matrix would not stay in half of L1, or would
+// have to be transposed by every task.
+struct Purpose {
+    bool training;
+    size_t first_learning;  // operation; training only
+    size_t panel_columns;
+
+    template <class T>
+    bool large(size_t elements) const {
+        return training && elements * sizeof(T) > 16384;
+    }
+    template <class T>
+    void deal(Dealer& dealer, const Op& op, size_t index, size_t rows, Room<T>& room) const {
+        const size_t I = op.inputs, O = op.outputs;
+        const auto panels = [&](bool wanted, size_t columns, size_t depth) {
+            return wanted
+                       ? dealer.take<T>((columns + panel_columns - 1) / panel_columns * panel_columns * depth)
+                       : nullptr;
+        };
+        const bool dense = op.kind == Kind::dense, learns = dense && op.tensors[0].trainable;
+        room.a = dealer.take<T>(rows * O);
+        room.z = training && dense && op.saves_z ? dealer.take<T>(rows * O) : room.a;
+        if (op.kind == Kind::maxout) room.winner = dealer.take<int32_t>(rows * O);
         if (op.kind == Kind::batch_norm || op.kind == Kind::layer_norm) {
-            const size_t groups = op.kind == Kind::batch_norm ? op.outputs : rows;
-            mean = dealer.take<T>(groups);
-            inv_std = dealer.take<T>(groups);
+            room.mean = dealer.take<T>(op.kind == Kind::batch_norm ? O : rows);
+            room.inv_std = dealer.take<T>(op.kind == Kind::batch_norm ? O : rows);
         }
+        if (!training) return;
+        room.dz = dealer.take<T>(rows * O);
+        room.w_panels = panels(learns && large<T>(I * O), O, I);
+        room.transposed_panels = panels(learns && index > first_learning, I, O);
+        room.dz_panels = panels(learns && large<T>(rows * O) && I >= 3 * panel_columns, O, rows);
     }
 };
 
@@ -79,23 +105,23 @@ struct Workspace {
     T* gradient = nullptr;      // like the parameters
     std::vector<Room<T>> rooms;
 
-    void make(const Plan& plan, size_t capacity, bool training) {
+    void make(const Plan& plan, size_t capacity, const Purpose& purpose) {
         if (capacity <= rows) return;
         rows = 0;  // stays so if memory runs out
         rooms.assign(plan.ops.size(), {});
         Dealer counting(nullptr);
-        deal(counting, plan, capacity, training);
+        deal(counting, plan, capacity, purpose);
         block_ = Block();  // the old one first: never two at a time
         block_ = Block(counting.used());
         Dealer dealing(block_.get());
-        deal(dealing, plan, capacity, training);
+        deal(dealing, plan, capacity, purpose);
         rows = capacity;
     }
 
   private:
-    void deal(Dealer& dealer, const Plan& plan, size_t capacity, bool training) {
+    void deal(Dealer& dealer, const Plan& plan, size_t capacity, const Purpose& purpose) {
         x = dealer.take<T>(capacity * plan.inputs);
-        if (training) {
+        if (purpose.training) {
             labels = dealer.take<int64_t>(capacity);
             values = dealer.take<T>(capacity * plan.outputs);
             weight = dealer.take<T>(capacity);
@@ -103,7 +129,7 @@ struct Workspace {
             dx = dealer.take<T>(capacity * plan.inputs);
             gradient = dealer.take<T>(plan.parameters);
         }
-        for (size_t i = 0; i < plan.ops.size(); ++i) rooms[i].deal(dealer, plan.ops[i], capacity, training);
+        for (size_t i = 0; i < plan.ops.size(); ++i) purpose.deal(dealer, plan.ops[i], i, capacity, rooms[i]);
     }
     Block block_;
 };

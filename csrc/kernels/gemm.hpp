@@ -42,7 +42,8 @@ struct Product {
     const Real* bias;  // (N,) or null: zeros
     Real* c;           // (M, N)
     size_t ldc;
-    bool narrow = false;  // decided for the whole product, before it is cut into parts
+    const Real* panels = nullptr;  // b packed for all of K, see pack_rows and pack_columns; null: not packed
+    bool narrow = false;           // decided for the whole product, before it is cut into parts
 };
 
 // What happens to a finished block of c: out = block(in, c), in or out being matrices of c's shape.
@@ -153,16 +154,16 @@ FASTNN_INLINE size_t tile_rows(size_t left) {
 // Packing --------------------------------------------------------------------------------------------------
 
 // b's rows k0 .. k0+kc, columns n0 .. n0+nc as panels of `width` columns (whole vectors), zeros
-// beyond: panel p at p * kc * width.
+// beyond: panel p at p * stride, kc * width where nothing else is in the panel.
 // Eight rows of all panels before the next eight: read along b's rows, which lie a page or more apart in large
 // matrices, written in chunks of 8 * width.
-void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to) {
+void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to, size_t stride) {
     for (size_t k0 = 0; k0 < kc; k0 += 8) {
         const size_t k1 = kc - k0 < 8 ? kc : k0 + 8;
         for (size_t n = 0; n < nc; n += width)
             for (size_t k = k0; k < k1; ++k) {
                 const Real* from = b + k * ldb + n;
-                Real* panel = to + n * kc + k * width;
+                Real* panel = to + n / width * stride + k * width;
                 for (size_t j = 0; j < width; j += W) {
                     const size_t left = n + j < nc ? nc - n - j : 0;
                     store(panel + j, left >= W ? load(from + j) : left > 0 ? load_part(from + j, left) : V{});
@@ -300,13 +301,15 @@ void multiply_packed(Product p, const Epilogue& e) {
     // A column vector x^T dz is the row vector dz^T x: the same sums, in whole vectors.
     if (p.form == Form::TN && p.N == 1 && p.ldc == 1 && e.block == nullptr) {
         const Product q = p;
-        p.a = q.b, p.lda = q.ldb, p.b = q.a, p.ldb = q.lda, p.M = 1, p.N = q.M, p.ldc = q.M;
+        p.a = q.b, p.lda = q.ldb, p.b = q.a, p.ldb = q.lda, p.M = 1, p.N = q.M, p.ldc = q.M,
+        p.panels = nullptr;
     }
 
     // Packing b costs a pass over it: paid back by tall products, and where the rows of an unpacked panel
     // would fall into few cache sets (a power-of-two row stride) or out of L1.
     const bool across = p.form == Form::TN;
-    const bool pack_b = p.form == Form::NT || (p.M > 3 * MR && p.K * p.N * sizeof(Real) > 16384);
+    const bool packed = p.panels != nullptr && p.M >= MR;  // already
+    const bool pack_b = packed || p.form == Form::NT || (p.M > 3 * MR && p.K * p.N * sizeof(Real) > 16384);
     // Packing a: only where many panels of b pass over it, and where its own rows are far apart.
     const bool pack_a = pack_b && p.N >= 4 * NR * W && p.K >= 32 && p.M * p.K * sizeof(Real) > 32768;
 
@@ -319,7 +322,7 @@ void multiply_packed(Product p, const Epilogue& e) {
                            : MR * NR / p.M < kWide ? MR * NR / p.M
                                                    : kWide,
                  width = vectors * W;
-    const size_t nc_each = !pack_b ? p.N : p.M <= 2 * MR ? width : NC;
+    const size_t nc_each = packed || !pack_b ? p.N : p.M <= 2 * MR ? width : NC;
 
     for (size_t n0 = 0; n0 < p.N; n0 += nc_each) {
         const size_t nc = p.N - n0 < nc_each ? p.N - n0 : nc_each;
@@ -329,14 +332,18 @@ void multiply_packed(Product p, const Epilogue& e) {
 
             // pack b
             const Real* b = p.b + k0 * p.ldb + n0;
-            if (pack_b) {
+            size_t stride = kc * width;
+            if (packed) {
+                b = p.panels + k0 * width;
+                stride = p.K * width;
+            } else if (pack_b) {
                 const size_t padded = (nc + width - 1) / width * width;
                 Real* to =
                     static_cast<Real*>(fastnn::scratch(fastnn::kPackB, padded * kc * sizeof(Real) + 64));
                 if (p.form == Form::NT)
                     pack_columns(p.b + n0 * p.ldb + k0, p.ldb, kc, nc, width, to);
                 else
-                    pack_rows(b, p.ldb, kc, nc, width, to);
+                    pack_rows(b, p.ldb, kc, nc, width, to, stride);
                 b = to;
             }
 
@@ -357,7 +364,7 @@ void multiply_packed(Product p, const Epilogue& e) {
                 for (size_t n = 0; n < nc; n += width) {
                     const size_t cols = nc - n < width ? nc - n : width;
                     const size_t used = (cols + W - 1) / W, lanes = cols - (used - 1) * W;
-                    const Real* panel = pack_b ? b + n * kc : b + n;
+                    const Real* panel = pack_b ? b + n / width * stride : b + n;
                     const size_t ldb = pack_b ? width : p.ldb;
                     const auto& tiles = kMicro[across][!pack_b && lanes < W].tile;
                     for (size_t m = 0; m < mc;) {
@@ -439,6 +446,7 @@ struct Parallel {
         p.N = p.N - n < n_step ? p.N - n : n_step;
         p.a += p.form == Form::TN ? m : m * p.lda;
         p.b += p.form == Form::NT ? n * p.ldb : n;
+        if (p.panels) p.panels += n * p.K;
         if (p.bias) p.bias += n;
         p.c += m * p.ldc + n;
         multiply_on_one_thread(p, all.e.at(m, n));

@@ -42,13 +42,22 @@ struct Table {
     void (*gather)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B, size_t I,
                    T* out);
 
+    // Products read their right matrix from panels where they are given some: w (I, O) or dz (B, O) packed by
+    // pack_panels, w^T by pack_transposed_panels. Packing is a tenth of a product that packs for itself. A buffer of
+    // panels has (columns rounded up to panel_columns) x rows elements; `rows` of the matrix, from `first` on, are
+    // packed by a call (transposed: first a multiple of panel_columns).
+    size_t panel_columns;
+    void (*pack_panels)(size_t rows, size_t O, const T* d, size_t ldd, size_t first, size_t of, T* panels);
+    void (*pack_transposed_panels)(size_t rows, size_t O, const T* w, size_t ldw, size_t first, T* panels);
     void (*dense_forward)(size_t B, size_t I, size_t O, const T* x, size_t ldx, const T* w, size_t ldw,
-                          const T* b, int activation, double alpha, T* z, size_t ldz, T* a, size_t lda);
+                          const T* panels, const T* b, int activation, double alpha, T* z, size_t ldz, T* a,
+                          size_t lda);
     void (*dense_backward_input)(size_t B, size_t I, size_t O, const T* dz, size_t lddz, const T* w,
-                                 size_t ldw, int activation, double alpha, const T* saved, size_t ldsaved,
-                                 T* dx, size_t lddx);
+                                 size_t ldw, const T* panels, int activation, double alpha, const T* saved,
+                                 size_t ldsaved, T* dx, size_t lddx);
     void (*dense_backward_weights)(size_t B, size_t I, size_t O, const T* x, size_t ldx, const T* dz,
-                                   size_t lddz, T* dw, size_t lddw, T* db);    // db null: not asked for
+                                   size_t lddz, const T* panels, T* dw, size_t lddw,
+                                   T* db);                                     // db may be null
     void (*column_sums)(size_t B, size_t O, const T* d, size_t ldd, T* sums);  // what db is
 
     void (*activation_forward)(int activation, double alpha, size_t n, const T* z, T* a);

@@ -348,10 +348,23 @@ class Check {
         const Formula& formula = found->second;
         const T alpha = T(0.25);
         const size_t pad = B % 2;  // odd B: the matrices are parts of wider ones
+        const bool packed = f % 2 == 0;
         const size_t ldx = I + pad, ldo = O + pad;
         Buffer<T> x = uniform<T>(B * ldx, -1, 1), w = uniform<T>(I * ldo, -1, 1), b = uniform<T>(O, -1, 1);
         Buffer<T> z(B * ldo), a(B * ldo);
-        t_.dense_forward(B, I, O, x, ldx, w, ldo, b, f, alpha, z, ldo, a, ldo);
+        const size_t width = t_.panel_columns, wide_o = (O + width - 1) / width * width,
+                     wide_i = (I + width - 1) / width * width;
+        const auto given = [&](Buffer<T>& panels) -> const T* {
+            return packed ? static_cast<T*>(panels) : nullptr;
+        };
+        Buffer<T> w_panels(wide_o * I), transposed(wide_i * O), dz_panels(wide_o * B);
+        // in two calls each, as the tasks of an engine do
+        const size_t half_i = I / 2 / width * width, half_b = B / 2;
+        t_.pack_panels(half_i, O, w, ldo, 0, I, w_panels);
+        t_.pack_panels(I - half_i, O, w + half_i * ldo, ldo, half_i, I, w_panels);
+        t_.pack_transposed_panels(half_i, O, w, ldo, 0, transposed);
+        t_.pack_transposed_panels(I - half_i, O, w + half_i * ldo, ldo, half_i, transposed);
+        t_.dense_forward(B, I, O, x, ldx, w, ldo, given(w_panels), b, f, alpha, z, ldo, a, ldo);
         for (size_t i = 0; i < B; ++i)
             for (size_t o = 0; o < ldo; ++o) {
                 const T zi = z[i * ldo + o], ai = a[i * ldo + o];
@@ -372,7 +385,9 @@ class Check {
 
         Buffer<T> dz = uniform<T>(B * ldo, -1, 1), saved = uniform<T>(B * ldx, -1.5, 1.5), dx(B * ldx),
                   dw(I * ldo), db(O);
-        t_.dense_backward_input(B, I, O, dz, ldo, w, ldo, f, alpha, saved, ldx, dx, ldx);
+        t_.pack_panels(half_b, O, dz, ldo, 0, B, dz_panels);
+        t_.pack_panels(B - half_b, O, dz + half_b * ldo, ldo, half_b, B, dz_panels);
+        t_.dense_backward_input(B, I, O, dz, ldo, w, ldo, given(transposed), f, alpha, saved, ldx, dx, ldx);
         for (size_t i = 0; i < B; ++i)
             for (size_t k = 0; k < I; ++k) {
                 Ref want = 0, size = 0;
@@ -384,7 +399,7 @@ class Check {
                 add(std::string("dense_backward_input ") + t_.activation_names[f], dx[i * ldx + k],
                     want * slope, (O + 10) * eps_ * size * (std::fabs(slope) + 4));
             }
-        t_.dense_backward_weights(B, I, O, x, ldx, dz, ldo, dw, ldo, db);
+        t_.dense_backward_weights(B, I, O, x, ldx, dz, ldo, given(dz_panels), dw, ldo, db);
         for (size_t o = 0; o < O; ++o) {
             Ref sum = 0, sum_size = 0;
             for (size_t i = 0; i < B; ++i) sum += dz[i * ldo + o], sum_size += std::fabs(dz[i * ldo + o]);
