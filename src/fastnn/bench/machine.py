@@ -6,6 +6,7 @@ Every core has a worker of its own, and all of them measure at once.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class Machine:
         each = self._together("bandwidth", megabytes=megabytes)
         return {"one": tuple(one), "all": (sum(pair[0] for pair in each), sum(pair[1] for pair in each))}
 
-    def _together(self, method: str, **arguments: int) -> list:
+    def _together(self, method: str, **arguments: int) -> list[Any]:
         for core in self.cores:
             core.send({"call": method, "with": arguments})
         answers = []

@@ -17,6 +17,7 @@ TITLES = {
     "torch": "PyTorch",
     "torch.compile": "torch.compile",
     "jax": "JAX scan",
+    "jax.host": "JAX scan, NumPy's shuffle",
     "sklearn": "scikit-learn",
     "by hand": "NumPy by hand",
 }
@@ -211,7 +212,7 @@ def draw(report: Report, path: Path) -> None:
         aims = [result.target.ratios.get(name) if result.target else None for result in results]
         marks = [(x, aim) for x, aim in zip(at, aims, strict=True) if aim is not None]
         if marks:
-            axes.scatter(*zip(*marks, strict=True), marker="_", s=200, color="black", zorder=3)
+            axes.plot(*zip(*marks, strict=True), "_", markersize=14, color="black")
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set_yscale("log")
     axes.set_xticks(range(len(results)), [result.workload.name for result in results])

@@ -148,7 +148,8 @@ class NumPy(Runner):
         return loss
 
     def _activation(self, z: Array) -> Array:
-        return np.maximum(z, 0, out=z) if self.workload.activation == "relu" else np.tanh(z, out=z)
+        (np.maximum(z, 0, out=z) if self.workload.activation == "relu" else np.tanh(z, out=z))
+        return z
 
     def _loss(self, z: Array, y: Array) -> tuple[float, Array]:
         """The batch's mean loss and its gradient."""
