@@ -200,7 +200,7 @@ class Spec:
     each: bool = True  # a worker for one thread and one for all; False: one, which takes what it does by itself
     workloads: tuple[str, ...] | None = None  # None: all
     max_rows: int | None = None  # an epoch's rows, for what is too slow for more
-    other_model: tuple[str, ...] = ()  # workloads whose model it can only come close to
+    close: tuple[str, ...] = ()  # workloads where it cannot take the very same steps, only ones that come close
 
     @property
     def present(self) -> bool:
@@ -230,6 +230,19 @@ class Session:
 
     def losses(self, steps: int) -> list[float]:
         return [float(loss) for loss in self.runner.losses(steps)]
+
+    def trained(self, epochs: int) -> float:
+        """The first batch's loss after epochs over it alone. A shuffle changes nothing there but the order in
+        which rows are added up, so this shows of `train` what `losses` shows of `step`."""
+        runner, first = self.runner, slice(0, self.runner.workload.batch)
+        x, y = runner.x, runner.y
+        runner.x, runner.y = x[first], y[first]
+        try:
+            runner.reset()
+            runner.train(epochs)
+            return float(runner.step(first))
+        finally:
+            runner.x, runner.y = x, y
 
     def prepare(self) -> float:
         """Two epochs, of which the first compiles. Returns the seconds of the second."""
