@@ -194,7 +194,7 @@ class Crew:
                     self._dismiss(spec.name, threads)
         return members
 
-    def _member(self, spec: Spec, workload: Workload, threads: int | None, exact: list[float]) -> tuple[Worker, Timing]:
+    def _member(self, spec: Spec, workload: Workload, threads: int | None, expected: Evidence) -> tuple[Worker, Timing]:
         worker = self.workers.get((spec.name, threads))
         if worker is None:
             worker = self.workers[spec.name, threads] = Worker(threads)
