@@ -44,6 +44,7 @@ class Worker:
             text=True,
             encoding="utf-8",
             env=environment(threads),
+            start_new_session=_CAN_STOP,  # a group with stopped members gets SIGHUP when the shell that began it ends
         )
         self._stopped = False
 
