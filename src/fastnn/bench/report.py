@@ -13,6 +13,7 @@ from typing import Any
 from fastnn.bench.runners import FASTNN, cpus
 from fastnn.bench.train import Report, Result, Timing
 
+BUSY = 0.5  # load above which others are at work
 TITLES = {
     "torch": "PyTorch",
     "torch.compile": "torch.compile",
@@ -131,17 +132,29 @@ def _verdict(aim: float, measured: float | None) -> str:
     return f"{number(measured)} of {aim:g}: {'yes' if measured >= aim else 'no'}"
 
 
+def processor() -> str:
+    """What the CPU calls itself, where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{named[0]}, {platform.machine()}" if named else platform.machine()
+
+
 def machine_lines(report: Report) -> str:
     """The machine, in words."""
     peaks = [peak for result in report.results for peak in result.peaks]
     one = statistics.median(p[0] for p in peaks) if peaks else None
     all_ = statistics.median(p[1] for p in peaks) if peaks else None
     lines = [
-        f"{cpus()} CPUs ({platform.machine()}), Python {platform.python_version()}, float32, Adam.",
+        f"{cpus()} CPUs ({processor()}), Python {platform.python_version()}, float32, Adam.",
         f"FMA peak: {number(one)} GFLOP/s on one core, {number(all_)} on all at once (medians of this run).",
     ]
     for cores, (copied, summed) in report.bandwidth.items():
         lines.append(f"Memory, {cores}: copy {number(copied)} GB/s, triad {number(summed)} GB/s.")
+    if report.load is not None and report.load > BUSY:
+        lines.append(f"Others use this machine (load {report.load:.1f} before the run): the times are not its own.")
     versions = dict.fromkeys(timing.version for result in report.results for timing in result.timings)
     lines.append(f"Runners: {', '.join(versions)}.")
     lines += [f"Left out: {reason}." for reason in report.left_out]
@@ -160,7 +173,8 @@ def as_dict(report: Report) -> dict[str, Any]:
     return {
         "machine": {
             "cpus": cpus(),
-            "processor": platform.machine(),
+            "processor": processor(),
+            "load_before": report.load,
             "python": platform.python_version(),
             "bandwidth_gb_s": {cores: {"copy": c, "triad": t} for cores, (c, t) in report.bandwidth.items()},
         },

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -97,6 +98,7 @@ class Report:
     bandwidth: dict[str, tuple[float, float]]
     left_out: list[str]
     quick: bool
+    load: float | None = None  # processes that ran or waited in the minute before, where the system counts them
 
 
 # Equal work -----------------------------------------------------------------------------------------------
@@ -240,13 +242,14 @@ def measure(
     say: Say = print,
 ) -> Report:
     """Run the benchmark. AssertionError where a runner does other work than the rest."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with Crew(specs, say) as crew:
         bandwidth = crew.machine.bandwidths(QUICK_BANDWIDTH_MB if quick else BANDWIDTH_MB)
         results = []
         for workload in workloads:
             say(f"{workload.name}: {workload}")
             results.append(crew.run(shrunk(workload) if quick else workload, rounds, seconds))
-        return Report(results, bandwidth, crew.left_out, quick)
+        return Report(results, bandwidth, crew.left_out, quick, load)
 
 
 # The command ----------------------------------------------------------------------------------------------
