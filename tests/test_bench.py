@@ -80,7 +80,7 @@ def test_a_workload_survives_json():
 
 
 @small
-@pytest.mark.parametrize("name", [*BACKENDS, "by hand"])
+@pytest.mark.parametrize("name", [*BACKENDS, "by-hand"])
 def test_runners_do_the_same(name, workload):
     exact = evidence(session(runners.EXACT, workload))
     assert all(fall > 0 for fall in exact.falls)
@@ -135,7 +135,7 @@ def test_what_comes_close_need_not_agree_but_has_to_learn():
     assert "losses differ" in train.differences(elsewhere, exact, close=True)
 
 
-@pytest.mark.parametrize("name", ["by hand", AUTOMATIC])
+@pytest.mark.parametrize("name", ["by-hand", AUTOMATIC])
 def test_an_epoch_has_every_step(name):
     made = session(spec(name), SMALL["mse"])
     made.prepare()
@@ -306,11 +306,11 @@ def tiny(monkeypatch):
 
 
 def test_command(tiny, tmp_path, capsys):
-    names = [AUTOMATIC, "by hand"]
+    names = [AUTOMATIC, "by-hand"]
     arguments = ["bench", "train", "--quick", "--seconds", "0.001", "--out", str(tmp_path / "out"), "--runners"]
     assert cli.main([*arguments, *names]) == 0
     shown = capsys.readouterr().out
-    assert f"| mse | {AUTOMATIC} |" in shown and "| mse | by hand, 1 thr. |" in shown
+    assert f"| mse | {AUTOMATIC} |" in shown and "| mse | by-hand, 1 thr. |" in shown
     assert ("% of peak" in shown) and ("FMA peak: n/a" in shown) == ("native" not in backends.available())
     assert "Quick" in shown
     assert json.loads((tmp_path / "out.json").read_text("utf-8"))["workloads"][0]["name"] == "mse"

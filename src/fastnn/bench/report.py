@@ -12,6 +12,7 @@ from typing import Any
 
 from fastnn.bench.runners import FASTNN, cpus
 from fastnn.bench.train import Report, Result, Timing
+from fastnn.bench.workloads import TARGETS
 
 BUSY = 0.5  # load above which others are at work
 TITLES = {
@@ -20,7 +21,7 @@ TITLES = {
     "jax": "JAX scan",
     "jax.host": "JAX scan, NumPy's shuffle",
     "sklearn": "scikit-learn",
-    "by hand": "NumPy by hand",
+    "by-hand": "NumPy by hand",
 }
 
 
@@ -164,8 +165,12 @@ def machine_lines(report: Report) -> str:
 
 
 def text(report: Report) -> str:
-    """All of it, in Markdown."""
-    return "\n\n".join([machine_lines(report), steps_table(report), ratios_table(report), targets_table(report)])
+    """All of it, in Markdown; the targets only where there is a peer to compare with."""
+    parts = [machine_lines(report), steps_table(report), ratios_table(report)]
+    aims = {name for target in TARGETS.values() for name in target.ratios}
+    if aims & set(_peers(report)):
+        parts.append(targets_table(report))
+    return "\n\n".join(parts)
 
 
 def as_dict(report: Report) -> dict[str, Any]:

@@ -296,7 +296,7 @@ OURS = (
     _fastnn("numpy"),
     _fastnn("cython"),
     _fastnn("python", ("logreg", "tiny"), 256),  # 3 and 12 ms a step
-    Spec("by hand", f"{__name__}:NumPy"),
+    Spec("by-hand", f"{__name__}:NumPy"),
 )
 EXACT = Spec("exact", f"{__name__}:Exact", each=False)
 FASTNN = tuple(spec.name for spec in OURS if spec.backend is not None)
