@@ -109,6 +109,16 @@ class NoCorrection(runners.NumPy):
         super()._adam()
 
 
+class Fragile(runners.NumPy):
+    """Ends its process in the second round, as a library that crashes does."""
+
+    def train(self, epochs):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls > 4:  # one epoch's check, two to prepare, the first round
+            os._exit(3)
+        super().train(epochs)
+
+
 class Lazy(runners.NumPy):
     """Skips every other epoch: right steps, too few of them."""
 
@@ -330,6 +340,16 @@ def test_what_is_missing_is_left_out(tiny):
     assert found.left_out[1].startswith("broken (default threads) on mse: ModuleNotFoundError")
     assert found.results[0].timings == []
     assert "n/a" not in report.ratios_table(found)
+
+
+def test_a_runner_that_crashes_is_left_out(tiny):
+    fragile = runners.Spec("fragile", f"{__name__}:Fragile", each=False)
+    found = train.measure(
+        [SMALL["mse"]], [spec("by-hand"), fragile], rounds=3, seconds=0.001, quick=True, say=lambda line: None
+    )
+    assert found.left_out == ["fragile (default threads) on mse: its process ended with code 3"]
+    assert {timing.name for timing in found.results[0].timings} == {"by-hand"}
+    assert all(len(timing.seconds) == 3 for timing in found.results[0].timings)
 
 
 @pytest.mark.parametrize(

@@ -176,9 +176,15 @@ class Crew:
         peaks: list[tuple[float, float] | None] = []
         for number in range(rounds):
             peaks.append(self.machine.peaks())
-            for worker, timing in members if number % 2 == 0 else reversed(members):
-                spent, steps = worker.call("round", seconds=seconds)
-                timing.seconds.append(spent / steps)
+            for member in members[:: 1 if number % 2 == 0 else -1]:
+                worker, timing = member
+                try:
+                    spent, steps = worker.call("round", seconds=seconds)
+                except WorkerError as error:
+                    members.remove(member)
+                    self._leave_out(timing.name, timing.threads, workload, error)
+                else:
+                    timing.seconds.append(spent / steps)
         return Result(workload, [timing for _, timing in members], [peak for peak in peaks if peak])
 
     def _prepare(self, workload: Workload) -> list[tuple[Worker, Timing]]:
@@ -192,8 +198,7 @@ class Crew:
                 try:
                     members.append(self._member(spec, workload, threads, expected))
                 except WorkerError as error:
-                    self._leave_out(f"{spec.name} ({threads or 'default'} threads) on {workload.name}: {error}")
-                    self._dismiss(spec.name, threads)
+                    self._leave_out(spec.name, threads, workload, error)
         return members
 
     def _member(self, spec: Spec, workload: Workload, threads: int | None, expected: Evidence) -> tuple[Worker, Timing]:
@@ -208,12 +213,10 @@ class Crew:
         worker.call("prepare")
         return worker, Timing(spec.name, threads, worker.call("version"))
 
-    def _leave_out(self, reason: str) -> None:
-        self.left_out.append(reason)
-        self.say(f"left out: {reason}")
-
-    def _dismiss(self, name: str, threads: int | None) -> None:
+    def _leave_out(self, name: str, threads: int | None, workload: Workload, error: WorkerError) -> None:
         """A worker that failed may be in any state: the next workload gets a fresh one."""
+        self.left_out.append(f"{name} ({threads or 'default'} threads) on {workload.name}: {error}")
+        self.say(f"left out: {self.left_out[-1]}")
         worker = self.workers.pop((name, threads), None)
         if worker is not None:
             worker.close()

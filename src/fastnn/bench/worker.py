@@ -11,6 +11,7 @@ its threads fall asleep: OpenBLAS's spin for 2^26 cycles, libgomp's for less.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -93,7 +94,8 @@ class Worker:
         self._signal("SIGCONT", stopped=False)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(OSError):  # what was still to be written to a process that is gone
+                    pipe.close()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
