@@ -74,17 +74,19 @@ class TorchCompile(Torch):
     the graph of the gradient."""
 
     def reset(self) -> None:
-        super().reset()
-        torch = self.torch
-        names = list(dict(self.model.named_parameters()))
+        if not hasattr(self, "compiled"):  # once: it is compiled again for another module
+            super().reset()
+            self.compiled = self._compile()
+        torch, parameters = self.torch, dict(self.model.named_parameters())
         self.state = {
-            "p": {name: p.detach().clone() for name, p in self.model.named_parameters()},
-            "m": {name: torch.zeros_like(p) for name, p in self.model.named_parameters()},
-            "v": {name: torch.zeros_like(p) for name, p in self.model.named_parameters()},
+            "p": {name: p.detach().clone() for name, p in parameters.items()},
+            "m": {name: torch.zeros_like(p, requires_grad=False) for name, p in parameters.items()},
+            "v": {name: torch.zeros_like(p, requires_grad=False) for name, p in parameters.items()},
             "t": torch.zeros(()),
         }
-        if hasattr(self, "compiled"):
-            return
+
+    def _compile(self):
+        torch, names = self.torch, [name for name, _ in self.model.named_parameters()]
 
         def loss_of(p, x, y):
             return self.loss(torch.func.functional_call(self.model, p, (x,)), y)
@@ -102,7 +104,7 @@ class TorchCompile(Torch):
             return loss
 
         torch._dynamo.reset()  # the limit of compilations is one for all workloads
-        self.compiled = torch.compile(step, fullgraph=True, dynamic=False)
+        return torch.compile(step, fullgraph=True, dynamic=False)
 
     def _step(self, x, y):
         return self.compiled(self.state, x, y)
