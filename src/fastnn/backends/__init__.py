@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from fastnn.errors import BackendUnavailable, FallbackWarning
 
 
 class _Source(NamedTuple):
-    module: str  # has KERNELS
+    module: str  # has KERNELS, and may have PREDICT, TRAIN_STEPS and PROPERTIES: see `make`
     remedy: str  # how to get it where importing the module fails
 
 
@@ -45,10 +45,15 @@ def make(
     kernels: Kernels,
     predict: Callable[..., None] | None = None,
     train_steps: Callable[..., np.ndarray] | None = None,
+    **properties: Any,
 ) -> Backend:
-    """A backend with these kernels, and the Python engine where it brings none of its own."""
+    """A backend with these kernels, the Python engine where it brings none of its own, and properties of `Backend`."""
     return Backend(
-        name, kernels, predict or partial(engine.predict, kernels), train_steps or partial(engine.train_steps, kernels)
+        name,
+        kernels,
+        predict or partial(engine.predict, kernels),
+        train_steps or partial(engine.train_steps, kernels),
+        **properties,
     )
 
 
@@ -62,7 +67,8 @@ def load(name: str) -> Backend:
         module = importlib.import_module(source.module)
     except ImportError as error:
         raise BackendUnavailable(f"backend {name!r} is not available ({error}): {source.remedy}") from error
-    return make(name, module.KERNELS, getattr(module, "PREDICT", None), getattr(module, "TRAIN_STEPS", None))
+    own = [getattr(module, walk, None) for walk in ("PREDICT", "TRAIN_STEPS")]
+    return make(name, module.KERNELS, *own, **getattr(module, "PROPERTIES", {}))
 
 
 def available() -> list[str]:
