@@ -10,11 +10,11 @@ import functools
 import importlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastnn import engine
 from fastnn.backends.contract import Backend, Kernels
@@ -22,25 +22,28 @@ from fastnn.errors import BackendUnavailable, FallbackWarning
 
 
 class _Source(NamedTuple):
-    module: str  # has KERNELS
+    module: str  # has KERNELS, and PREDICT and TRAIN_STEPS where it brings its own walks
     remedy: str  # how to get it where importing the module fails
 
 
+Walk = Callable[..., Any]  # over a plan: engine.predict or engine.train_steps without the kernels
 _COMPILED = "install a C++ compiler, then this package again: it is compiled during the installation"
 BACKENDS: dict[str, _Source] = {
     "numpy": _Source("fastnn.backends.reference", ""),
     "python": _Source("fastnn.backends.python_loops", ""),
     "cython": _Source("fastnn.backends.cython_loops", _COMPILED),
-    "numba": _Source("fastnn.backends.numba_jit", "install this package with the extra [numba]"),
+    "numba": _Source("fastnn.backends.numba_engine", "install this package with the extra [numba]"),
     "native": _Source("fastnn.backends.native", _COMPILED),
 }
 AUTOMATIC = ("native", "numba", "numpy")
 _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 
 
-def make(name: str, kernels: Kernels) -> Backend:
-    """A backend with these kernels under the Python engine."""
-    return Backend(name, kernels, partial(engine.predict, kernels), partial(engine.train_steps, kernels))
+def make(name: str, kernels: Kernels, predict: Walk | None = None, train_steps: Walk | None = None) -> Backend:
+    """A backend with these kernels, under the Python engine for each walk that it does not bring."""
+    return Backend(
+        name, kernels, predict or partial(engine.predict, kernels), train_steps or partial(engine.train_steps, kernels)
+    )
 
 
 @functools.cache
@@ -53,7 +56,7 @@ def load(name: str) -> Backend:
         module = importlib.import_module(source.module)
     except ImportError as error:
         raise BackendUnavailable(f"backend {name!r} is not available ({error}): {source.remedy}") from error
-    return make(name, module.KERNELS)
+    return make(name, module.KERNELS, getattr(module, "PREDICT", None), getattr(module, "TRAIN_STEPS", None))
 
 
 def available() -> list[str]:

@@ -89,12 +89,13 @@ def _formula(function: types.FunctionType, dtype: np.dtype) -> Any:
     return numba.njit(_copy(function, dtype), fastmath=_FORMULA_MATH, **_OPTIONS)
 
 
-def _compiled(name: str, dtype: np.dtype) -> Callable[..., Any]:
-    function = _copy(getattr(loops, name), dtype)
+def compiled(function: types.FunctionType, dtype: np.dtype) -> Callable[..., Any]:
+    """A loop compiled for `dtype`, once for all processes where a directory can be written."""
+    copy = _copy(function, dtype)
     try:
-        return numba.njit(function, cache=True, fastmath=_LOOP_MATH, **_OPTIONS)
+        return numba.njit(copy, cache=True, fastmath=_LOOP_MATH, **_OPTIONS)
     except RuntimeError:  # no directory to cache in can be written
-        return numba.njit(function, fastmath=_LOOP_MATH, **_OPTIONS)
+        return numba.njit(copy, fastmath=_LOOP_MATH, **_OPTIONS)
 
 
 # Loops against OpenBLAS, one thread, float32, Zen 3: even at B = I = O = 24 and at 8 x 64 x 64; at 64 x 64 x 128
@@ -102,44 +103,44 @@ def _compiled(name: str, dtype: np.dtype) -> Callable[..., Any]:
 _BLAS_FROM = 20_000
 
 
-def _small(B: int, w: Array) -> bool:
+def small(B: int, w: Array) -> bool:
     I, O = w.shape
     return bool(B * I * max(O, 32) < _BLAS_FROM)
 
 
 def _affine(x: Array, w: Array, b: Array, z: Array) -> None:
-    if _small(len(x), w):
-        _find("affine loop", x.dtype)(x, w, b, z)
+    if small(len(x), w):
+        find("affine loop", x.dtype)(x, w, b, z)
     else:
         np.matmul(x, w, out=z)
         z += b
 
 
 def _backward_input(dz: Array, w: Array, dx: Array) -> None:
-    if _small(len(dz), w):
-        _find("backward_input loop", dz.dtype)(dz, w, dx)
+    if small(len(dz), w):
+        find("backward_input loop", dz.dtype)(dz, w, dx)
     else:
         np.matmul(dz, w.T, out=dx)
 
 
 def _backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
-    if len(x) == 1 or _small(len(x), dw):  # one row, 784 x 128: 15 us, NumPy 150
-        _find("backward_weights loop", x.dtype)(x, dz, dw, db)
+    if len(x) == 1 or small(len(x), dw):  # one row, 784 x 128: 15 us, NumPy 150
+        find("backward_weights loop", x.dtype)(x, dz, dw, db)
     else:
         reference.dense_backward_weights(x, dz, dw, db)
 
 
 @cache
-def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
+def find(name: str, dtype: np.dtype) -> Callable[..., Any]:
     if name in _CHOOSERS:
         return _CHOOSERS[name]
     if name == "squared_norm":  # in float64, whatever the gradient is
         dtype = np.dtype(np.float64)
-    return _compiled(name.removesuffix(" loop"), dtype)
+    return compiled(getattr(loops, name.removesuffix(" loop")), dtype)
 
 
 @cache
-def _around(name: str, dtype: np.dtype, formulas: tuple[types.FunctionType, ...]) -> Callable[..., Any]:
+def around(name: str, dtype: np.dtype, formulas: tuple[types.FunctionType, ...]) -> Callable[..., Any]:
     loop = getattr(loops, name)(*formulas)  # its formulas are in its closure
     return numba.njit(_copy(loop, dtype), fastmath=_LOOP_MATH, **_OPTIONS)
 
@@ -162,7 +163,7 @@ _STAND_INS[loops.element] = loops.element  # compiled by their overloads
 _STAND_INS[loops.store] = loops.store
 
 
-_STORED = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8))  # others go through NumPy
+STORED = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8))  # others go through NumPy
 
 
 @cache
@@ -175,7 +176,7 @@ def _gather_of(stored: np.dtype, contiguous: bool, out: np.dtype) -> Callable[..
 
 
 def _gather(x: Array, rows: Array, out: Array) -> None:
-    if x.dtype in _STORED and x.flags.aligned:
+    if x.dtype in STORED and x.flags.aligned:
         _gather_of(x.dtype, x.flags.c_contiguous, out.dtype)(x, rows, out)
     else:
         reference.gather(x, rows, out)
@@ -188,4 +189,4 @@ _CHOOSERS: dict[str, Callable[..., Any]] = {
     "backward_weights": _backward_weights,
 }
 
-KERNELS = loops_table.kernels(_find, _around)
+KERNELS = loops_table.kernels(find, around)
