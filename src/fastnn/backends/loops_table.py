@@ -135,6 +135,8 @@ def _formula_driven(around: Around, rest: Kernels) -> dict[str, Callable[..., An
     """The kernels that are one declared formula an element."""
 
     def activation_forward(activation: Activation, z: Array, a: Array) -> None:
+        if activation == identity and a is z:
+            return
         loop = None if activation == identity else around("activation_forward", z.dtype, (activation.value,))
         if loop is None:
             rest.activation_forward(activation, z, a)
@@ -142,6 +144,8 @@ def _formula_driven(around: Around, rest: Kernels) -> dict[str, Callable[..., An
             loop(z.dtype.type(activation.alpha), z, a)
 
     def activation_backward(activation: Activation, saved: Array, da: Array, dz: Array) -> None:
+        if activation == identity and dz is da:
+            return
         loop = None if activation == identity else around("activation_backward", saved.dtype, (activation.derivative,))
         if loop is None:
             rest.activation_backward(activation, saved, da, dz)

@@ -28,20 +28,20 @@ from fastnn.nn import special
 
 # Sums may be reordered, which is what lets a dot product use vector registers, and a * b + c may be one
 # rounding. Not `nnan` and `ninf`: they would let the compiler drop what a NaN or an infinity must do.
-_LOOP_MATH = {"reassoc", "contract", "nsz"}
+LOOP_MATH = {"reassoc", "contract", "nsz"}
 # A formula is evaluated as it is written.
 _FORMULA_MATH = {"contract"}
 # x / 0 is infinity, as it is to NumPy. To raise an error for it numba tests each divisor, and a loop that may stop is
 # not vectorised: Adam over 17,000 float32 took 53 us, and takes 7.5.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
-@numba.njit
+@numba.njit(forceinline=True)
 def _where(condition, yes, no):
     return yes if condition else no
 
 
-@numba.njit
+@numba.njit(forceinline=True)
 def _erf(x):
     return math.erf(x)
 
@@ -72,7 +72,8 @@ def _for_numba(value: Any, dtype: np.dtype) -> Any:
     return value
 
 
-def _copy(function: types.FunctionType, dtype: np.dtype) -> types.FunctionType:
+def copy(function: types.FunctionType, dtype: np.dtype) -> types.FunctionType:
+    """The function as numba should compile it for numbers of `dtype`."""
     code = function.__code__
     used = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
     return types.FunctionType(
@@ -86,16 +87,16 @@ def _copy(function: types.FunctionType, dtype: np.dtype) -> types.FunctionType:
 
 @cache
 def _formula(function: types.FunctionType, dtype: np.dtype) -> Any:
-    return numba.njit(_copy(function, dtype), fastmath=_FORMULA_MATH, **_OPTIONS)
+    return numba.njit(copy(function, dtype), fastmath=_FORMULA_MATH, forceinline=True, **OPTIONS)
 
 
 def compiled(function: types.FunctionType, dtype: np.dtype) -> Callable[..., Any]:
     """A loop compiled for `dtype`, once for all processes where a directory can be written."""
-    copy = _copy(function, dtype)
+    made = copy(function, dtype)
     try:
-        return numba.njit(copy, cache=True, fastmath=_LOOP_MATH, **_OPTIONS)
+        return numba.njit(made, cache=True, fastmath=LOOP_MATH, **OPTIONS)
     except RuntimeError:  # no directory to cache in can be written
-        return numba.njit(copy, fastmath=_LOOP_MATH, **_OPTIONS)
+        return numba.njit(made, fastmath=LOOP_MATH, **OPTIONS)
 
 
 # Loops against OpenBLAS, one thread, float32, Zen 3: even at B = I = O = 24 and at 8 x 64 x 64; at 64 x 64 x 128
@@ -142,7 +143,7 @@ def find(name: str, dtype: np.dtype) -> Callable[..., Any]:
 @cache
 def around(name: str, dtype: np.dtype, formulas: tuple[types.FunctionType, ...]) -> Callable[..., Any]:
     loop = getattr(loops, name)(*formulas)  # its formulas are in its closure
-    return numba.njit(_copy(loop, dtype), fastmath=_LOOP_MATH, **_OPTIONS)
+    return numba.njit(copy(loop, dtype), fastmath=LOOP_MATH, **OPTIONS)
 
 
 @overload(loops.element)

@@ -63,13 +63,17 @@ def _copysign(typingctx, size, sign):
     return size(size, size), build
 
 
+def _inlined(function: Any) -> Any:
+    return numba.njit(function, fastmath={"contract"}, error_model="numpy", forceinline=True)
+
+
 def _polynomial(coefficients: tuple[Any, ...]) -> Any:
     """first + x (second + x (...)), a chain of compiled calls that are inlined."""
     first = coefficients[0]
     if len(coefficients) == 1:
-        return numba.njit(lambda x: first)
+        return _inlined(lambda x: first)
     rest = _polynomial(coefficients[1:])
-    return numba.njit(lambda x: first + x * rest(x), fastmath={"contract"})
+    return _inlined(lambda x: first + x * rest(x))
 
 
 @cache
@@ -83,20 +87,17 @@ def functions(dtype: np.dtype) -> dict[str, Any]:
     # beyond these exp is 0 or infinity, below the last expm1 is -1: and n stays small
     least, most, minus_one = (real(x) for x in ((-104, 89, -30) if single else (-746, 710, -50)))
 
-    def compiled(function: Any) -> Any:
-        return numba.njit(function, fastmath={"contract"}, error_model="numpy")
-
-    @compiled
+    @_inlined
     def clip(x, bottom):
         x = bottom if x < bottom else x
         return most if x > most else x
 
-    @compiled
+    @_inlined
     def reduced(x, n):
         r = (x - n * high) - n * low
         return r + r * r * q(r)
 
-    @compiled
+    @_inlined
     def exp(x):
         x = clip(x, least)
         n = (x * log2_e + rounder) - rounder
@@ -104,14 +105,14 @@ def functions(dtype: np.dtype) -> dict[str, Any]:
         second = (n - (first - rounder)) + rounder
         return (one + reduced(x, n)) * _two_to(first) * _two_to(second)
 
-    @compiled
+    @_inlined
     def expm1(x):
         x = clip(x, minus_one)
         n = (x * log2_e + rounder) - rounder
         h = _two_to((n - one) + rounder)  # half of 2^n, which may overflow
         return two * (h * reduced(x, n) + (h - half))
 
-    @compiled
+    @_inlined
     def tanh(x):
         t = expm1(-two * abs(x))  # no cancellation, no overflow
         return _copysign(t / (t + two), x)
