@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import types
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from fastnn import engine
-from fastnn.backends import loops, loops_table, numba_jit, numba_math
+from fastnn.backends import loops, loops_table, numba_jit, numba_math, reference
 from fastnn.backends.contract import Array, Kernels
 from fastnn.engine import Recipe, Segment, Step
 from fastnn.nn import activations, losses, special
@@ -165,7 +164,7 @@ class Loop(NamedTuple):
 
     name: str
     dtype: np.dtype
-    formulas: tuple[types.FunctionType, ...] = ()
+    formulas: tuple[Any, ...] = ()  # functions
 
     def inlined(self) -> Any:
         """Becomes part of the entry that calls it: it is not compiled by itself."""
@@ -201,8 +200,9 @@ def _words(argument: Any, kept: list[Any]) -> Words:
 def _kinds(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """What an entry must know of each argument: of an array its dtype and dimensions, of a number its dtype.
 
-    Of an array that was there before, at which place: LLVM tests whether arrays overlap, and has vector instructions
-    only for where they do not. The entry passes one array twice then. In place, tanh of 32 x 32 took 5.6 us, and takes 1.
+    Of an array that was there before, at which place, so that the entry passes one array twice: LLVM tests whether
+    arrays overlap, and has vector instructions only for where they do not. In place, tanh of 32 x 32 took 5.6 us, and
+    takes 1.
     """
     kinds: list[Any] = []
     seen: dict[Any, int] = {}
@@ -268,9 +268,7 @@ def _entry(loop: Loop, kinds: tuple[Any, ...]) -> Any:
     arguments = ", ".join(writer.expressions(kinds))
     name = f"{loop.name}_{_digest(loop, kinds)}"
     source = (
-        f"def {name}(address):\n"
-        f"    words = carray(pointer(address), ({writer.words},), int64)\n"
-        f"    loop({arguments})\n"
+        f"def {name}(address):\n    words = carray(pointer(address), ({writer.words},), int64)\n    loop({arguments})\n"
     )
     made: dict[str, Any] = {}
     # numba caches beside the file that a function says it is from
@@ -329,7 +327,7 @@ class Program:
 
     def kernels(self) -> Kernels:
         """The contract's kernels, each of which records its call and computes nothing."""
-        products = {
+        products: dict[str, Callable[..., Any]] = {
             "affine": self._affine,
             "backward_input": self._backward_input,
             "backward_weights": self._backward_weights,
@@ -338,11 +336,12 @@ class Program:
         def find(name: str, dtype: np.dtype) -> Callable[..., Any]:
             return products.get(name) or partial(self.call, Loop(name, dtype))
 
-        def around(name: str, dtype: np.dtype, formulas: tuple[types.FunctionType, ...]) -> Callable[..., Any]:
+        def around(name: str, dtype: np.dtype, formulas: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
             return partial(self.call, Loop(name, dtype, formulas))
 
-        reference = loops_table.reference.KERNELS
-        rest = {name: partial(self.python, getattr(reference, name)) for name in Kernels.__dataclass_fields__}
+        rest: dict[str, Any] = {
+            name: partial(self.python, getattr(reference, name)) for name in Kernels.__dataclass_fields__
+        }
         return loops_table.kernels(find, around, Kernels(**rest))
 
     def _affine(self, x: Array, w: Array, b: Array, z: Array) -> None:
@@ -415,7 +414,7 @@ def _update(program: Program, step: Step, segments: list[Segment], now: Array) -
 
 
 class Batches(NamedTuple):
-    """What the steps of one call take their rows from."""
+    """What the steps of one call take their rows from; x, y and weight C-ordered matrices."""
 
     x: Array
     y: Array
@@ -428,6 +427,7 @@ def _record(
     state: State,
     recipe: Recipe,
     segments: list[Segment],
+    labels: bool,
     data: Batches,
     rows: int,
     losses: Array,
@@ -435,14 +435,14 @@ def _record(
 ) -> Program:
     """One step on the first `rows` rows of the order, whose loss goes to losses[0]; the next step's to losses[1]."""
     program = Program()
-    step = Step(program.kernels(), plan, state, recipe, data.y.ndim == 1, rows)
+    step = Step(program.kernels(), plan, state, recipe, labels, rows)
     work = step.work
-    _gather(program, _whole(data.x), data.order, work.x)
-    _gather(program, _whole(data.y), data.order, work.y)
+    _gather(program, data.x, data.order, work.x)
+    _gather(program, data.y, data.order, work.y)
     if data.weight is None:
         work.weight.fill(1.0 / rows)
     else:
-        _gather(program, _whole(data.weight), data.order, work.weight)
+        _gather(program, data.weight, data.order, work.weight)
         program.call(Loop("scale_to_one", plan.dtype), work.weight)
     step.loss_and_gradient(recipe.seed, state.step)
     first = program.call(Loop("weighted_sum", plan.dtype), work.value, work.weight, losses[:1])
@@ -455,7 +455,7 @@ _GATHERED = (*numba_jit.STORED, np.dtype(np.int64))
 
 
 def _whole(array: Array) -> Array | None:
-    """The rows of `array` as a C-ordered matrix, as wide as the rows lie apart; None where there is none."""
+    """The rows of `array` as a C-ordered matrix, as wide as they lie apart; None where they do not lie in one."""
     matrix = array.reshape(len(array), -1) if array.ndim == 2 else array[:, None]
     size, width = matrix.itemsize, matrix.shape[1]
     apart, rest = divmod(matrix.strides[0], size) if len(matrix) > 1 else (width, 0)
@@ -483,10 +483,11 @@ def train_steps(
     lr: Array,
 ) -> Array:
     """engine.train_steps, compiled. Rows that lie in memory in an order of their own go through the Python engine."""
-    data = Batches(x, y, weight, np.ascontiguousarray(order, dtype=np.int64))
-    if any(_whole(array) is None for array in (x, y, weight) if array is not None):
+    wholes = [None if array is None else _whole(array) for array in (x, y, weight)]
+    if wholes[0] is None or wholes[1] is None or (wholes[2] is None) != (weight is None):
         return engine.train_steps(KERNELS, plan, state, recipe, x, y, weight, order, batch, lr)
     state.prepare_slots(recipe.optimizer.rule)
+    data = Batches(wholes[0], wholes[1], wholes[2], np.ascontiguousarray(order, dtype=np.int64))
     segments = _segments(plan, recipe)
     numbers = _numbers(recipe, [segment.decay for segment in segments], lr, state.step)
     losses = np.empty(len(lr))
@@ -497,7 +498,9 @@ def train_steps(
         rest = data._replace(order=data.order[start * batch :])
         now, done = np.empty(numbers.shape[1]), np.zeros(1, dtype=np.int64)
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges shows in the losses
-            program = _record(plan, state, recipe, segments, rest, min(batch, len(rest.order)), losses[start:], now)
+            program = _record(
+                plan, state, recipe, segments, y.ndim == 1, rest, min(batch, len(rest.order)), losses[start:], now
+            )
             try:
                 program.run(np.ascontiguousarray(numbers[start:stop]), now, state.step, done)
             finally:

@@ -72,8 +72,9 @@ def _for_numba(value: Any, dtype: np.dtype) -> Any:
     return value
 
 
-def copy(function: types.FunctionType, dtype: np.dtype) -> types.FunctionType:
+def copy(function: Callable[..., Any], dtype: np.dtype) -> types.FunctionType:
     """The function as numba should compile it for numbers of `dtype`."""
+    assert isinstance(function, types.FunctionType)
     code = function.__code__
     used = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
     return types.FunctionType(
@@ -90,7 +91,7 @@ def _formula(function: types.FunctionType, dtype: np.dtype) -> Any:
     return numba.njit(copy(function, dtype), fastmath=_FORMULA_MATH, forceinline=True, **OPTIONS)
 
 
-def compiled(function: types.FunctionType, dtype: np.dtype) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], dtype: np.dtype) -> Callable[..., Any]:
     """A loop compiled for `dtype`, once for all processes where a directory can be written."""
     made = copy(function, dtype)
     try:
@@ -141,7 +142,7 @@ def find(name: str, dtype: np.dtype) -> Callable[..., Any]:
 
 
 @cache
-def around(name: str, dtype: np.dtype, formulas: tuple[types.FunctionType, ...]) -> Callable[..., Any]:
+def around(name: str, dtype: np.dtype, formulas: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
     loop = getattr(loops, name)(*formulas)  # its formulas are in its closure
     return numba.njit(copy(loop, dtype), fastmath=LOOP_MATH, **OPTIONS)
 

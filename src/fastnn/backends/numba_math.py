@@ -18,7 +18,13 @@ from numba.extending import intrinsic
 
 # (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2, from r^0 on: relative error 2.3e-8 and 4.8e-19
 _Q = {
-    np.dtype(np.float32): (0.5, 0.16666576989698776, 0.041666554617204574, 0.0083631790527225774, 0.0013926183587713495),
+    np.dtype(np.float32): (
+        0.5,
+        0.16666576989698776,
+        0.041666554617204574,
+        0.0083631790527225774,
+        0.0013926183587713495,
+    ),
     np.dtype(np.float64): (
         0.5,
         0.16666666666666671,
@@ -55,7 +61,7 @@ DTYPES = tuple(_Q)
 
 
 def _layout(kind: Any) -> tuple[Any, int, int, int, int]:
-    """Of the bits of float32 or float64: their integer, the mantissa's length, the bias, sqrt(1/2), 1.5 * 2^mantissa."""
+    """Of float32 or float64: the integer of its bits, the mantissa's length, bias; sqrt(1/2), 1.5 * 2^mantissa."""
     if kind == numba.float32:
         return ir.IntType(32), 23, 127, 0x3F3504F3, 0x4B400000
     return ir.IntType(64), 52, 1023, 0x3FE6A09E00000000, 0x4338000000000000
