@@ -146,7 +146,7 @@ def test_penalties(penalty):
 @pytest.mark.parametrize("stored", [np.float32, np.float64, np.uint8])
 @pytest.mark.parametrize("layout", ["C", "wider", "every other", "backward", "Fortran"])
 def test_every_dtype_and_layout_of_x(stored, layout, dtype):
-    """The last two lie in no C-ordered matrix: the Python engine takes them."""
+    """The last two lie in no C-ordered matrix: NumPy gathers them."""
     whole = np.random.default_rng(0).integers(0, 9, (2 * ROWS, 5)).astype(stored)
     x = {
         "C": lambda: whole[:ROWS, :3].copy(),

@@ -13,6 +13,7 @@ product that is large enough for BLAS is an instruction to call a Python object,
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable
 from functools import cache, partial
@@ -24,7 +25,6 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from fastnn import engine
 from fastnn.backends import loops, loops_table, numba_jit, numba_math, reference
 from fastnn.backends.contract import Array, Kernels
 from fastnn.engine import Recipe, Segment, Step
@@ -374,9 +374,28 @@ class Program:
         _run()(code, words, moving, random, numbers, now, first, done)
 
 
+_GATHERED = (*numba_jit.STORED, np.dtype(np.int64))
+
+
+def _whole(array: Array) -> Array | None:
+    """The rows of `array` as a C-ordered matrix, as wide as they lie apart; None where they do not lie in one."""
+    matrix = array.reshape(len(array), -1) if array.ndim == 2 else array[:, None]
+    size, width = matrix.itemsize, matrix.shape[1]
+    apart, rest = divmod(matrix.strides[0], size) if len(matrix) > 1 else (width, 0)
+    plain = width == 1 or matrix.strides[1] == size
+    if matrix.dtype not in _GATHERED or not matrix.flags.aligned or not plain or rest or apart < width:
+        return None
+    return np.lib.stride_tricks.as_strided(matrix, (len(matrix), apart), (apart * size, size))
+
+
 def _gather(program: Program, x: Array, rows: Array, out: Array) -> None:
     """out = x[rows], `rows` moving on by len(out) with every step."""
-    first = program.call(Loop("gather", out.dtype), x, rows[: len(out)], out.reshape(len(out), -1))
+    whole = _whole(x)
+    if whole is None:  # backward, misaligned, down the columns: NumPy knows how
+        steps = itertools.count()
+        program.python(lambda: np.copyto(out, x[rows[next(steps) * len(out) :][: len(out)]], casting="unsafe"))
+        return
+    first = program.call(Loop("gather", out.dtype), whole, rows[: len(out)], out.reshape(len(out), -1))
     program.moving.append((first + 3, rows.itemsize * len(out)))  # behind the address and the two sizes of x
 
 
@@ -414,7 +433,7 @@ def _update(program: Program, step: Step, segments: list[Segment], now: Array) -
 
 
 class Batches(NamedTuple):
-    """What the steps of one call take their rows from; x, y and weight C-ordered matrices."""
+    """What the steps of one call take their rows from."""
 
     x: Array
     y: Array
@@ -427,7 +446,6 @@ def _record(
     state: State,
     recipe: Recipe,
     segments: list[Segment],
-    labels: bool,
     data: Batches,
     rows: int,
     losses: Array,
@@ -435,7 +453,7 @@ def _record(
 ) -> Program:
     """One step on the first `rows` rows of the order, whose loss goes to losses[0]; the next step's to losses[1]."""
     program = Program()
-    step = Step(program.kernels(), plan, state, recipe, labels, rows)
+    step = Step(program.kernels(), plan, state, recipe, data.y.ndim == 1, rows)
     work = step.work
     _gather(program, data.x, data.order, work.x)
     _gather(program, data.y, data.order, work.y)
@@ -449,20 +467,6 @@ def _record(
     program.moving.append((first + 4, losses.itemsize))
     _update(program, step, segments, now)
     return program
-
-
-_GATHERED = (*numba_jit.STORED, np.dtype(np.int64))
-
-
-def _whole(array: Array) -> Array | None:
-    """The rows of `array` as a C-ordered matrix, as wide as they lie apart; None where they do not lie in one."""
-    matrix = array.reshape(len(array), -1) if array.ndim == 2 else array[:, None]
-    size, width = matrix.itemsize, matrix.shape[1]
-    apart, rest = divmod(matrix.strides[0], size) if len(matrix) > 1 else (width, 0)
-    plain = width == 1 or matrix.strides[1] == size
-    if matrix.dtype not in _GATHERED or not matrix.flags.aligned or not plain or rest or apart < width:
-        return None
-    return np.lib.stride_tricks.as_strided(matrix, (len(matrix), apart), (apart * size, size))
 
 
 def _numbers(recipe: Recipe, decays: list[float], lr: Array, taken: int) -> Array:
@@ -482,12 +486,9 @@ def train_steps(
     batch: int,
     lr: Array,
 ) -> Array:
-    """engine.train_steps, compiled. Rows that lie in memory in an order of their own go through the Python engine."""
-    wholes = [None if array is None else _whole(array) for array in (x, y, weight)]
-    if wholes[0] is None or wholes[1] is None or (wholes[2] is None) != (weight is None):
-        return engine.train_steps(KERNELS, plan, state, recipe, x, y, weight, order, batch, lr)
+    """engine.train_steps, compiled."""
     state.prepare_slots(recipe.optimizer.rule)
-    data = Batches(wholes[0], wholes[1], wholes[2], np.ascontiguousarray(order, dtype=np.int64))
+    data = Batches(x, y, weight, np.ascontiguousarray(order, dtype=np.int64))
     segments = _segments(plan, recipe)
     numbers = _numbers(recipe, [segment.decay for segment in segments], lr, state.step)
     losses = np.empty(len(lr))
@@ -498,9 +499,7 @@ def train_steps(
         rest = data._replace(order=data.order[start * batch :])
         now, done = np.empty(numbers.shape[1]), np.zeros(1, dtype=np.int64)
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges shows in the losses
-            program = _record(
-                plan, state, recipe, segments, y.ndim == 1, rest, min(batch, len(rest.order)), losses[start:], now
-            )
+            program = _record(plan, state, recipe, segments, rest, min(batch, len(rest.order)), losses[start:], now)
             try:
                 program.run(np.ascontiguousarray(numbers[start:stop]), now, state.step, done)
             finally:
