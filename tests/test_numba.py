@@ -76,5 +76,5 @@ def test_without_a_directory_to_cache_in(monkeypatch):
         raise RuntimeError("cannot cache function: no locator available")
 
     monkeypatch.setattr(numba_jit, "_ForgivingCache", refuse)
-    loop = numba_jit._compiled("squared_norm", np.dtype(np.float64))
+    loop = numba_jit.compiled(numba_jit.loops.squared_norm, np.dtype(np.float64))
     assert loop(np.arange(10.0)) == 285.0

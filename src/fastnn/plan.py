@@ -206,7 +206,7 @@ class Snapshot:
             state.step, state.rule, state.slots = self.step, self.rule, self._slots
         else:
             state.slots, state.rule, state.step = (), None, 0
-        for buffer, copy in zip(state.buffers, self.buffers, strict=True):
+        for buffer, copy in zip(state.buffers, self.buffers, strict=self.slots):  # the slots come last
             buffer[...] = copy
 
 

@@ -16,8 +16,6 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fastnn import engine
 from fastnn.backends.contract import Backend, Kernels
 from fastnn.errors import BackendUnavailable, FallbackWarning
@@ -28,12 +26,13 @@ class _Source(NamedTuple):
     remedy: str  # how to get it where importing the module fails
 
 
+Walk = Callable[..., Any]  # over a plan: engine.predict or engine.train_steps without the kernels
 _COMPILED = "install a C++ compiler, then this package again: it is compiled during the installation"
 BACKENDS: dict[str, _Source] = {
     "numpy": _Source("fastnn.backends.reference", ""),
     "python": _Source("fastnn.backends.python_loops", ""),
     "cython": _Source("fastnn.backends.cython_loops", _COMPILED),
-    "numba": _Source("fastnn.backends.numba_jit", "install this package with the extra [numba]"),
+    "numba": _Source("fastnn.backends.numba_engine", "install this package with the extra [numba]"),
     "native": _Source("fastnn.backends.native_engine", _COMPILED),
 }
 AUTOMATIC = ("native", "numba", "numpy")
@@ -43,8 +42,8 @@ _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 def make(
     name: str,
     kernels: Kernels,
-    predict: Callable[..., None] | None = None,
-    train_steps: Callable[..., np.ndarray] | None = None,
+    predict: Walk | None = None,
+    train_steps: Walk | None = None,
     **properties: Any,
 ) -> Backend:
     """A backend with these kernels, the Python engine where it brings none of its own, and properties of `Backend`."""
