@@ -129,8 +129,8 @@ class Trainer<T>::Impl final : public Program {
                                         [](const Op& op) { return op.kind == Kind::batch_norm; });
     }
 
-    void run(const State<T>& state, const Slice<T>& slice, double* losses, int64_t* taken, bool (*stop)(void*),
-             void* context) {
+    void run(const State<T>& state, const Slice<T>& slice, double* losses, int64_t* taken,
+             bool (*stop)(void*), void* context) {
         if (slice.rows == 0) return;
         stop_ = stop, context_ = context;
         stopped_ = diverged_ = false;

@@ -48,8 +48,8 @@ class Trainer {
     // steps taken, counted up as they are. stop(context) is asked by the calling thread every 50 ms between tasks; true
     // ends the call before the next update. Throws std::bad_alloc. Whatever happens, the state is as some whole step
     // left it.
-    void run(const State<T>& state, const Slice<T>& slice, double* losses, int64_t* taken, bool (*stop)(void*),
-             void* context);
+    void run(const State<T>& state, const Slice<T>& slice, double* losses, int64_t* taken,
+             bool (*stop)(void*), void* context);
 
   private:
     class Impl;
