@@ -18,7 +18,7 @@ SUM_OF_SQUARES = """
 import warnings; warnings.simplefilter("error")
 import numpy as np
 from fastnn.backends import numba_jit
-loop = numba_jit._find("squared_norm", np.dtype(np.float64))
+loop = numba_jit.find("squared_norm", np.dtype(np.float64))
 print(loop(np.arange(10.0)), sum(loop.stats.cache_hits.values()))
 """
 
