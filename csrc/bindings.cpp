@@ -112,13 +112,13 @@ class Args {
         T* p = data<T>(i, name, kTypeNumber<T>, kTypeName<T>, 1, &n, output);
         return {p, static_cast<size_t>(py::detail::array_proxy(items_[i])->dimensions[0])};
     }
-    Vector<int64_t> indices(int i, const char* name, size_t n = kAny) const {
+    Vector<int64_t> indices(int i, const char* name, size_t n = kAny, bool output = false) const {
         // int64 is NPY_LONG where long has 64 bits, else NPY_LONGLONG; both may occur under either name
         const auto& a = array(i, name);
         const int type = type_number(a);
         const bool is_int64 = type == py::detail::npy_api::NPY_LONGLONG_ ||
                               (sizeof(long) == 8 && type == py::detail::npy_api::NPY_LONG_);
-        int64_t* p = data<int64_t>(i, name, is_int64 ? type : -1, "int64", 1, &n, false);
+        int64_t* p = data<int64_t>(i, name, is_int64 ? type : -1, "int64", 1, &n, output);
         return {p, static_cast<size_t>(a.dimensions[0])};
     }
     Matrix<int32_t> winners(int i, const char* name, size_t rows, size_t cols, bool output) const {
@@ -689,11 +689,11 @@ class TrainerBinding {
         if (recipe_.rule < 0 || recipe_.rule >= table_.rules) value_error("no such rule");
     }
 
-    // parameters, statistics, slots, step, x, y, weight, order, batch, coefficients, lr, losses -> steps taken, or None
-    // where x has a dtype or a layout that gather does not read
-    py::object run(const py::args& tuple) {
+    // parameters, statistics, slots, step, x, y, weight, order, batch, coefficients, lr, losses, taken (1,) -> False: x
+    // has a dtype or a layout that gather does not read
+    bool run(const py::args& tuple) {
         const Args args(PySequence_Fast_ITEMS(tuple.ptr()), static_cast<Py_ssize_t>(tuple.size()));
-        args.expect(12);
+        args.expect(13);
         fastnn::State<T> state{};
         fastnn::Slice<T> slice{};
         state.parameters = args.vector<T>(0, "parameters", plan_.parameters, true).data;
@@ -710,7 +710,7 @@ class TrainerBinding {
         state.step = tuple[3].cast<uint64_t>();
 
         slice.x = stored_rows(args, 4, "x");
-        if (slice.x.data == nullptr) return py::none();
+        if (slice.x.data == nullptr) return false;
         const auto& shape = args.array(4, "x").dimensions;
         const size_t n = static_cast<size_t>(shape[0]);
         if (static_cast<size_t>(shape[1]) != plan_.inputs) value_error("x has another number of columns");
@@ -735,13 +735,24 @@ class TrainerBinding {
         slice.coefficients = args.matrix<double>(9, "coefficients", steps, numbers).data;
         slice.lr = args.vector<double>(10, "lr", steps).data;
         double* losses = args.vector<double>(11, "losses", steps, true).data;
-        py::gil_scoped_release released;
-        const size_t taken = trainer_.run(state, slice, losses);
-        py::gil_scoped_acquire back;
-        return py::int_(taken);
+        const auto taken = args.indices(12, "taken", 1, true);
+        taken.data[0] = 0;
+        bool interrupted = false;
+        {
+            py::gil_scoped_release released;
+            trainer_.run(state, slice, losses, taken.data, signalled, &interrupted);
+        }
+        if (interrupted) throw py::error_already_set();
+        return true;
     }
 
   private:
+    // Asked now and then by the calling thread: is there a Ctrl-C, or another signal whose handler raises?
+    static bool signalled(void* interrupted) {
+        py::gil_scoped_acquire acquired;
+        if (PyErr_CheckSignals() == 0) return false;
+        return *static_cast<bool*>(interrupted) = true;
+    }
     const Table<T>& table_;
     const size_t statistics_;
     const fastnn::Plan plan_;
@@ -920,6 +931,18 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
             fastnn::set_threads(n);
         },
         py::arg("n"), "Sets that number; 0: back to OMP_NUM_THREADS, else the CPUs this process may run on.");
+    m.def(
+        "limit_threads",
+        [](int n) {
+            if (n < 0)
+                throw py::value_error("n is " + std::to_string(n) +
+                                      ", expected at least 1, or 0 for no limit");
+            return fastnn::limit_threads(n);
+        },
+        py::arg("n"), "The same for calls from this thread only; returns what it was. 0: no limit.");
+    m.def("set_thread_quota", &fastnn::set_thread_quota, py::arg("cpus"),
+          "CPUs that a control group pays for: the default number of threads where OMP_NUM_THREADS is not "
+          "set.");
     m.def("set_least_work", &fastnn::set_least_work, py::arg("nanoseconds"),
           "The work of a step that is worth a thread (8000 ns). With 0 the smallest net gets all threads: "
           "for tests.");

@@ -20,7 +20,9 @@ namespace fastnn {
 namespace {
 
 std::atomic<int> g_threads{0};  // 0: the default
+std::atomic<int> g_quota{0};
 std::atomic<double> g_least_work{8000.0};
+thread_local int t_limit = 0;
 
 #if defined(_OPENMP) && !defined(_WIN32)
 // The process that loaded us. A child forked from it never enters libgomp: no handler to install, nothing to
@@ -90,12 +92,24 @@ thread_local Buffer t_buffers[kSlots];
 
 int threads() {
     if (forked()) return 1;
-    int n = g_threads.load(std::memory_order_relaxed);
+    int n = t_limit > 0 ? t_limit : g_threads.load(std::memory_order_relaxed);
 #ifdef _OPENMP
-    if (n == 0) n = omp_get_max_threads();
+    if (n == 0) {
+        n = omp_get_max_threads();
+        const int quota = g_quota.load(std::memory_order_relaxed);
+        if (quota > 0 && quota < n && getenv("OMP_NUM_THREADS") == nullptr) n = quota;
+    }
 #endif
     return n < 1 ? 1 : n;
 }
+
+int limit_threads(int n) {
+    const int before = t_limit;
+    t_limit = n;
+    return before;
+}
+
+void set_thread_quota(int cpus) { g_quota.store(cpus, std::memory_order_relaxed); }
 
 void set_threads(int n) { g_threads.store(n, std::memory_order_relaxed); }
 

@@ -6,10 +6,13 @@
 
 namespace fastnn {
 
-// The most threads a kernel may use: set_threads, else OpenMP's default (OMP_NUM_THREADS, else the CPUs we
-// may run on), else 1. Always 1 in a forked child: libgomp's pool does not survive a fork and would hang.
+// The most threads a kernel may use: limit_threads of the calling thread, else set_threads, else OpenMP's default
+// (OMP_NUM_THREADS, else the CPUs we may run on, of which `quota` says how many are paid for), else 1. Always 1 in a
+// forked child: libgomp's pool does not survive a fork and would hang.
 int threads();
-void set_threads(int n);  // n >= 1; 0: back to the default
+void set_threads(int n);          // n >= 1; 0: back to the default
+int limit_threads(int n);         // of the calling thread; 0: no limit. Returns what it was
+void set_thread_quota(int cpus);  // of a control group: unless OMP_NUM_THREADS says otherwise
 
 // Threads for work that takes about `nanoseconds` on one thread: 1 below 60 us, inside a parallel region, and
 // for a while after the cores turned out to be taken by others.

@@ -323,3 +323,85 @@ def test_threadpoolctl_sees_and_limits_the_threads():
     with threadpoolctl.threadpool_limits(1, user_api="openmp"):
         assert native.threads() == 1
     assert engine.train_steps is not load("native").train_steps
+
+
+def test_a_quota_and_a_limit_bound_the_threads(monkeypatch):
+    _native = native_engine._native
+    default = native.threads()
+    try:
+        _native.set_thread_quota(1)
+        assert native.threads() == (default if "OMP_NUM_THREADS" in os.environ else 1)
+    finally:
+        _native.set_thread_quota(0)
+    native.set_threads(5)
+    with load("native").limit_threads(3):
+        assert native.threads() == 3
+        with load("native").limit_threads(2):
+            assert native.threads() == 2
+        seen: list[int] = []
+        other = threading.Thread(target=lambda: seen.append(native.threads()))
+        other.start()
+        other.join()
+        assert seen == [5]  # another thread's calls are not limited
+    assert native.threads() == 5
+
+
+def test_a_trainer_uses_no_more_threads_than_it_is_given():
+    """And ends in the same bits with any number."""
+    models = []
+    x = features(120, INPUTS)
+    for threads in (None, 1, 3):
+        model = Sequential([nn.Dense(40, "tanh"), nn.Dense(2)])
+        trainer = Trainer(model, "mse", backend="native", seed=1, threads=threads)
+        trainer.fit(x, x[:, :2], epochs=3, batch_size=16, verbose=False)
+        models.append(model)
+    same(models[0], models[1])
+    same(models[0], models[2])
+    with pytest.raises(ValueError, match="threads is 0"):
+        Trainer(model, "mse", threads=0)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import numpy as np
+from fastnn import Sequential, Trainer, nn
+rows, width, batch, norm = (int(word) for word in sys.argv[1:])
+x = np.random.default_rng(0).normal(size=(rows, 64)).astype(np.float32)
+layers = [nn.Dense(width, "tanh"), *([nn.BatchNorm()] if norm else []), nn.Dense(width, "tanh"), nn.Dense(1)]
+model = Sequential(layers)
+trainer = Trainer(model, "mse", backend="native", seed=1)
+trainer.fit(x[:batch], x[:batch, :1], epochs=1, batch_size=batch, shuffle=False, verbose=False)
+sent = []
+def interrupt():
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Timer(0.5, interrupt).start()
+try:
+    trainer.fit(x, x[:, :1], epochs=10**6, batch_size=batch, shuffle=False, verbose=False)
+except KeyboardInterrupt:
+    waited = time.perf_counter() - sent[0]
+steps = model.state.step
+again = Sequential([nn.Dense(width, "tanh"), *([nn.BatchNorm()] if norm else []), nn.Dense(width, "tanh"), nn.Dense(1)])
+other = Trainer(again, "mse", backend="native", seed=1)
+other.fit(x[:batch], x[:batch, :1], epochs=1, batch_size=batch, shuffle=False, verbose=False)
+left = steps - 1
+whole = rows // batch
+if left // whole:
+    other.fit(x, x[:, :1], epochs=left // whole, batch_size=batch, shuffle=False, verbose=False)
+if left % whole:
+    part = (left % whole) * batch
+    other.fit(x[:part], x[:part, :1], epochs=1, batch_size=batch, shuffle=False, verbose=False)
+assert again.state.step == steps
+assert all(np.array_equal(a, b) for a, b in zip(model.state.buffers, again.state.buffers))
+print("whole steps", "late" if waited > 5 else "")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("case", ["640 16 32 0", "640 16 32 1", "8192 300 4096 0"])
+def test_ctrl_c_leaves_the_last_completed_step(case):
+    """In the middle of an epoch, of small steps and of large ones: the same bits as that many steps without it."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *case.split()], capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.split() == ["whole", "steps"], done.stderr

@@ -18,7 +18,7 @@ SUM_OF_SQUARES = """
 import warnings; warnings.simplefilter("error")
 import numpy as np
 from fastnn.backends import numba_jit
-loop = numba_jit._find("squared_norm", np.dtype(np.float64))
+loop = numba_jit.find("squared_norm", np.dtype(np.float64))
 print(loop(np.arange(10.0)), sum(loop.stats.cache_hits.values()))
 """
 
@@ -76,5 +76,5 @@ def test_without_a_directory_to_cache_in(monkeypatch):
         raise RuntimeError("cannot cache function: no locator available")
 
     monkeypatch.setattr(numba_jit, "_ForgivingCache", refuse)
-    loop = numba_jit._compiled("squared_norm", np.dtype(np.float64))
+    loop = numba_jit.compiled(numba_jit.loops.squared_norm, np.dtype(np.float64))
     assert loop(np.arange(10.0)) == 285.0

@@ -316,7 +316,7 @@ def interrupted(backend, after: int, error: type[BaseException]):
         state.step += 1
         raise error
 
-    return replace(right, train_steps=train_steps), calls
+    return replace(right, train_steps=train_steps, atomic=False), calls
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])

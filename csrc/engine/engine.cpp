@@ -11,6 +11,9 @@
 #include <math.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <limits>
 
 #include "../threads.hpp"
 #include "team.hpp"
@@ -18,6 +21,8 @@
 
 namespace fastnn {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 struct Range {
     size_t begin, end;
@@ -120,23 +125,31 @@ class Trainer<T>::Impl final : public Program {
                                [](const Tensor& t) { return t.trainable; });
         };
         first_ = std::find_if(plan_.ops.begin(), plan_.ops.end(), learns) - plan_.ops.begin();
+        running_averages_ = std::any_of(plan_.ops.begin(), plan_.ops.end(),
+                                        [](const Op& op) { return op.kind == Kind::batch_norm; });
     }
 
-    size_t run(const State<T>& state, const Slice<T>& slice, double* losses) {
-        if (slice.rows == 0) return 0;
+    void run(const State<T>& state, const Slice<T>& slice, double* losses, int64_t* taken,
+             bool (*stop)(void*), void* context) {
+        if (slice.rows == 0) return;
+        stop_ = stop, context_ = context;
+        stopped_ = diverged_ = false;
+        asked_ = Clock::now();
+        turn_ = 0;
         state_ = state, slice_ = slice, losses_ = losses;
         walk_.parameters = state.parameters, walk_.statistics = state.statistics;
         steps_ = (slice.rows + slice.batch - 1) / slice.batch;
-        taken_ = 0;
+        taken_ = taken;
         const size_t whole = std::min(slice.batch, slice.rows);
         work_.make(plan_, whole, {true, first_, kernels_.panel_columns});
-        const int threads = program_threads(step_ns(whole));
+        const double ns = step_ns(whole);
+        turns_ = ns < 1e6 ? static_cast<int>(1e6 / ns) : 1;
+        const int threads = program_threads(ns);
         whole_ = schedule(whole, threads);
         last_ = schedule(slice.rows - (steps_ - 1) * slice.batch, threads);
         Packing packing(*this);  // the weights may have changed since the last call
         run_program(packing, program_threads(static_cast<double>(plan_.parameters)));
         run_program(*this, threads);
-        return taken_;
     }
 
     // The program: see team.hpp.
@@ -146,10 +159,11 @@ class Trainer<T>::Impl final : public Program {
         if (step >= static_cast<int64_t>(steps_)) return 0;
         return schedule_of(step).phases[sequence % phases()].tasks;
     }
-    void run(int64_t sequence, int task, int) override {
+    void run(int64_t sequence, int task, int member) override {
         const int64_t step = sequence / phases();
         const Schedule& schedule = schedule_of(step);
         const Phase& phase = schedule.phases[sequence % phases()];
+        if (member == 0) ask();
         switch (phase.kind) {
             case Phase::kRows:
                 return run_rows(schedule, phase, step, piece(schedule.batch, phase.piece, task));
@@ -172,11 +186,23 @@ class Trainer<T>::Impl final : public Program {
             losses_[step] = loss_of_batch(schedule.batch);
             if (!isfinite(losses_[step])) return false;
         }
-        if (index + 1 < phases()) return true;
-        return ++taken_ < steps_;
+        // Only the last phase updates: before it, nothing has changed but running averages.
+        if (index + 1 < phases()) return !stopped_ || running_averages_;
+        if (diverged_) losses_[step] = std::numeric_limits<double>::quiet_NaN();
+        return static_cast<size_t>(++*taken_) < steps_ && !diverged_ && !stopped_;
     }
 
   private:
+    // Reading the clock takes 30 ns, a hundredth of a small step: now and then, about every millisecond.
+    void ask() {
+        if (++turn_ < turns_ || stopped_) return;
+        turn_ = 0;
+        const Clock::time_point now = Clock::now();
+        if (now - asked_ < std::chrono::milliseconds(50)) return;
+        asked_ = now;
+        if (stop_(context_)) stopped_ = true;
+    }
+
     struct Phase {
         enum Kind { kRows, kBatchNormForward, kBatchNormBackward, kGradient, kNorm, kUpdate } kind;
         int tasks = 1;
@@ -371,15 +397,13 @@ class Trainer<T>::Impl final : public Program {
 
     void backward(const Schedule& s, size_t i, int64_t step, Range rows) {
         const Op& op = plan_.ops[i];
-        if (T* panels = work_.rooms[i]
-                            .dz_panels)  // for the gradient of the weights, while dz is in this core's cache
-            kernels_.pack_panels(rows.size(), op.outputs, work_.rooms[i].dz + rows.begin * op.outputs,
-                                 op.outputs, rows.begin, s.batch, panels);
-        if (i == first_) return;  // nothing below learns
         const size_t B = rows.size(), I = op.inputs, O = op.outputs, r = rows.begin;
         const Room<T>& room = work_.rooms[i];
-        const T* x = input(i) + r * I;
         const T* dz = room.dz + r * O;
+        // for the gradient of the weights, while dz is in this core's cache
+        if (room.dz_panels) kernels_.pack_panels(B, O, dz, O, r, s.batch, room.dz_panels);
+        if (i == first_) return;  // nothing below learns
+        const T* x = input(i) + r * I;
         T* dx = (i > 0 ? work_.rooms[i - 1].dz : work_.dx) + r * I;
         switch (op.kind) {
             case Kind::dense: {
@@ -451,7 +475,8 @@ class Trainer<T>::Impl final : public Program {
             case Kind::dense:
                 if (part.weight)
                     kernels_.dense_backward_weights(B, part.rows.size(), O, x + part.rows.begin, I, room.dz,
-                                                    O, gradient(op, 0) + part.rows.begin * O, O, nullptr);
+                                                    O, room.dz_panels, gradient(op, 0) + part.rows.begin * O,
+                                                    O, nullptr);
                 else
                     kernels_.column_sums(B, O, room.dz, O, gradient(op, 1));
                 break;
@@ -475,8 +500,10 @@ class Trainer<T>::Impl final : public Program {
 
     void update(int64_t step, const Part& part) {
         const Op& op = plan_.ops[part.op];
-        if (part.weight)
-            return update(step, op.tensors[0], part.rows.begin * op.outputs, part.rows.end * op.outputs);
+        if (part.weight) {
+            update(step, op.tensors[0], part.rows.begin * op.outputs, part.rows.end * op.outputs);
+            return pack(part);
+        }
         for (int t = op.kind == Kind::dense ? 1 : 0; t < op.tensor_count; ++t)
             if (op.tensors[t].trainable) update(step, op.tensors[t], 0, op.tensors[t].size);
     }
@@ -506,8 +533,10 @@ class Trainer<T>::Impl final : public Program {
         for (int j = 0; j < kernels_.rule_slots[recipe_.rule]; ++j) slots[j] = state_.slots[j] + first;
         const Adjustment adjustment{scale_, recipe_.clip_value, tensor.l1, tensor.l2,
                                     slice_.lr[step] * tensor.decay};
-        kernels_.update(recipe_.rule, slice_.coefficients + step * kernels_.rule_coefficients[recipe_.rule],
-                        adjustment, end - begin, state_.parameters + first, work_.gradient + first, slots);
+        const double* coefficients = slice_.coefficients + step * kernels_.rule_coefficients[recipe_.rule];
+        if (!kernels_.update(recipe_.rule, coefficients, adjustment, end - begin, state_.parameters + first,
+                             work_.gradient + first, slots))
+            diverged_ = true;
     }
 
     static constexpr int kMaxSlots = 8;
@@ -516,14 +545,22 @@ class Trainer<T>::Impl final : public Program {
     const Recipe recipe_;
     Walk<T> walk_;
     size_t first_ = 0;  // the first operation that learns
+    bool running_averages_ = false;
     Workspace<T> work_;
     // of the call
     State<T> state_{};
     Slice<T> slice_{};
     double* losses_ = nullptr;
-    size_t steps_ = 0, taken_ = 0;
+    size_t steps_ = 0;
+    int64_t* taken_ = nullptr;
     Schedule whole_, last_;
     double scale_ = 1.0;  // of the gradient: clipping by global norm
+    std::atomic<bool> diverged_{false}, stopped_{false};
+    bool (*stop_)(void*) = nullptr;
+    void* context_ = nullptr;
+    Clock::time_point asked_;
+    int turn_ = 0,
+        turns_ = 1;  // tasks of the calling thread since it looked at the clock, and between two looks
 };
 
 template <class T>
@@ -532,8 +569,9 @@ Trainer<T>::Trainer(const Table<T>& kernels, Plan plan, const Recipe& recipe)
 template <class T>
 Trainer<T>::~Trainer() = default;
 template <class T>
-size_t Trainer<T>::run(const State<T>& state, const Slice<T>& slice, double* losses) {
-    return impl_->run(state, slice, losses);
+void Trainer<T>::run(const State<T>& state, const Slice<T>& slice, double* losses, int64_t* taken,
+                     bool (*stop)(void*), void* context) {
+    impl_->run(state, slice, losses, taken, stop, context);
 }
 
 // Predicting -----------------------------------------------------------------------------------------------

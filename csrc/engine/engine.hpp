@@ -43,10 +43,13 @@ class Trainer {
   public:
     Trainer(const Table<T>& kernels, Plan plan, const Recipe& recipe);
     ~Trainer();
-    // Takes one optimizer step for every `batch` rows, until a loss is not finite: the step it belongs to is not
-    // taken. losses: (steps,), its values from there on untouched. Returns the number of steps taken. Throws
-    // std::bad_alloc, with the state as some whole step left it.
-    size_t run(const State<T>& state, const Slice<T>& slice, double* losses);
+    // Takes one optimizer step for every `batch` rows, until a loss is not finite (its step is not taken) or an update
+    // leaves anything that is not (its loss becomes NaN). losses: (steps,), what is not reached untouched; taken: the
+    // steps taken, counted up as they are. stop(context) is asked by the calling thread every 50 ms between tasks; true
+    // ends the call before the next update. Throws std::bad_alloc. Whatever happens, the state is as some whole step
+    // left it.
+    void run(const State<T>& state, const Slice<T>& slice, double* losses, int64_t* taken,
+             bool (*stop)(void*), void* context);
 
   private:
     class Impl;

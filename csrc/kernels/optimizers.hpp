@@ -132,14 +132,17 @@ struct nadam {
 
 // g <- clip(scale g, -limit, limit) + l1 sign(w) + l2 w: nothing to do (plain) in most trainings, and then
 // not done.
+// Returns whether all that it wrote is finite: an infinity or a NaN times 0 is a NaN. It costs nothing beside the square
+// root and the division.
 template <class Rule, bool plain>
-void update_range(const Rule& rule, const fastnn::Adjustment& adjustment, size_t begin, size_t end, Real* w,
+bool update_range(const Rule& rule, const fastnn::Adjustment& adjustment, size_t begin, size_t end, Real* w,
                   const Real* g, Real* const* slots) {
     const V scale = broadcast(static_cast<Real>(adjustment.scale));
     const V limit = broadcast(static_cast<Real>(adjustment.limit));
     const V l1 = broadcast(static_cast<Real>(adjustment.l1)),
             l2 = broadcast(static_cast<Real>(adjustment.l2));
     const V rest = broadcast(static_cast<Real>(1.0 - adjustment.shrink));
+    V wrong{};
     for_vectors(end - begin, [&](size_t k, auto lanes) {
         const size_t i = begin + k;
         V wi = load(w + i, lanes), gi = load(g + i, lanes), s[Rule::slots + 1];
@@ -152,23 +155,34 @@ void update_range(const Rule& rule, const fastnn::Adjustment& adjustment, size_t
         }
         wi -= rule(gi, s);
         store(w + i, wi, lanes);
+        wrong += keep(wi, lanes) * Real(0);
         FASTNN_UNROLL
-        for (int j = 0; j < Rule::slots; ++j) store(slots[j] + i, s[j], lanes);
+        for (int j = 0; j < Rule::slots; ++j) {
+            store(slots[j] + i, s[j], lanes);
+            wrong += keep(s[j], lanes) * Real(0);
+        }
     });
+    Real total = 0;
+    for (size_t l = 0; l < W; ++l) total += wrong[l];
+    return total == 0;
 }
 
 template <class Rule>
-void update_all(const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
+bool update_all(const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
                 const Real* g, Real* const* slots) {
     const Rule rule(coefficients);
     const bool plain = adjustment.scale == 1.0 && adjustment.limit == __builtin_inf() &&
                        adjustment.l1 == 0.0 && adjustment.l2 == 0.0 && adjustment.shrink == 0.0;
     const auto range = plain ? update_range<Rule, true> : update_range<Rule, false>;
-    share(n, 0.15 + 0.1 * Rule::slots, kGrain,
-          [&](size_t begin, size_t end) { range(rule, adjustment, begin, end, w, g, slots); });
+    bool finite = true;
+    share(n, 0.15 + 0.1 * Rule::slots, kGrain, [&](size_t begin, size_t end) {
+        if (!range(rule, adjustment, begin, end, w, g, slots))
+            __atomic_store_n(&finite, false, __ATOMIC_RELAXED);
+    });
+    return finite;
 }
 
-using Update = void (*)(const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
+using Update = bool (*)(const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
                         const Real* g, Real* const* slots);
 const Update kUpdates[] = {
 #define FASTNN_X(name) update_all<rules::name>,

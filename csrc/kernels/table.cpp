@@ -31,9 +31,9 @@ void loss(int loss, double parameter, size_t B, size_t O, const Real* z, const i
     kLosses[loss](parameter, B, O, z, labels, values, weight, value, dz);
 }
 
-void update(int rule, const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
+bool update(int rule, const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
             const Real* g, Real* const* slots) {
-    kUpdates[rule](coefficients, adjustment, n, w, g, slots);
+    return kUpdates[rule](coefficients, adjustment, n, w, g, slots);
 }
 
 using Function = void (*)(size_t n, const Real* x, Real* out);

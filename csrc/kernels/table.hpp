@@ -98,7 +98,8 @@ struct Table {
     void (*loss)(int loss, double parameter, size_t B, size_t O, const T* z, const int64_t* labels,
                  const T* values, const T* weight, T* value, T* dz);
     double (*squared_norm)(size_t n, const T* g);
-    void (*update)(int rule, const double* coefficients, const Adjustment& adjustment, size_t n, T* w,
+    // Returns whether everything it wrote is finite.
+    bool (*update)(int rule, const double* coefficients, const Adjustment& adjustment, size_t n, T* w,
                    const T* g, T* const* slots);
 
     void (*function)(int function, size_t n, const T* x, T* out);  // math.hpp, for its tests

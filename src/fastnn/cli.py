@@ -10,6 +10,8 @@ from pathlib import Path
 
 from fastnn import backends, datasets, demo, ladder
 from fastnn._version import __version__
+from fastnn.bench import train
+from fastnn.bench.runners import OURS
 from fastnn.config import show_config
 
 
@@ -49,6 +51,10 @@ def _ladder(options: argparse.Namespace) -> None:
     print(f"picture: {options.out}")
 
 
+def _train(options: argparse.Namespace) -> None:
+    train.run(options, OURS)
+
+
 def _info(options: argparse.Namespace) -> None:
     show_config()
 
@@ -59,19 +65,22 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"fastnn {__version__}")
     commands = root.add_subparsers(required=True, metavar="command")
 
-    train = commands.add_parser("demo", help="train a classifier on real images and draw the result")
-    train.add_argument("--data", metavar="DIR", help="a directory of idx files (as MNIST's), or 'digits'")
-    train.add_argument("--backend", default="auto", choices=["auto", *backends.BACKENDS], help="who computes")
-    train.add_argument("--epochs", type=int, help="passes over the data")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--out", default="demo.png", metavar="PNG", help="where the picture goes")
-    train.add_argument("--quiet", action="store_true", help="no progress bar")
-    train.set_defaults(run=_demo)
+    learn = commands.add_parser("demo", help="train a classifier on real images and draw the result")
+    learn.add_argument("--data", metavar="DIR", help="a directory of idx files (as MNIST's), or 'digits'")
+    learn.add_argument("--backend", default="auto", choices=["auto", *backends.BACKENDS], help="who computes")
+    learn.add_argument("--epochs", type=int, help="passes over the data")
+    learn.add_argument("--seed", type=int, default=0)
+    learn.add_argument("--out", default="demo.png", metavar="PNG", help="where the picture goes")
+    learn.add_argument("--quiet", action="store_true", help="no progress bar")
+    learn.set_defaults(run=_demo)
 
     bench = commands.add_parser("bench", help="measure this machine").add_subparsers(required=True, metavar="what")
     rungs = bench.add_parser("ladder", help="explicit loops, vectorised, compiled: the same steps, timed")
     rungs.add_argument("--out", default="ladder.png", metavar="PNG", help="where the picture goes")
     rungs.set_defaults(run=_ladder)
+    race = bench.add_parser("train", help="training steps of eight networks on each backend, and NumPy's by hand")
+    train.add_options(race, OURS)
+    race.set_defaults(run=_train)
 
     info = commands.add_parser("info", help="backend, instruction set, threads, versions")
     info.set_defaults(run=_info)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import math
 import platform
 from importlib import import_module, metadata
 from typing import Any
 
 import numpy as np
 
-from fastnn import backends
+from fastnn import _cpus, backends
 from fastnn._version import __version__
 
 _OPTIONAL = ("numba", "scikit-learn", "matplotlib", "tqdm")
@@ -24,7 +24,7 @@ def config() -> dict[str, Any]:
         "backend": backends.resolve().name,
         "backends": ", ".join(backends.available()),
         "instruction set": "none: the compiled kernels are missing",
-        "threads": f"{_usable_cpus()} usable CPUs",
+        "threads": f"{min(_cpus.usable(), _cpus.quota() or math.inf)} usable CPUs",
         "numpy": np.__version__,
     }
     if "native" in backends.available():
@@ -37,10 +37,6 @@ def config() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             facts[package] = "not installed"
     return facts
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def show_config() -> None:

@@ -171,29 +171,42 @@ def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> Array:
 
 
 class Snapshot:
-    """A copy of everything training changes, to go back to or to carry elsewhere."""
+    """A copy of everything training changes, to go back to or to carry elsewhere.
 
-    def __init__(self) -> None:
+    `slots=False` does not copy the optimizer's slots (of Adam, two thirds of it): going back then starts the optimizer
+    anew, unless another one has begun since, which left them alone.
+    """
+
+    def __init__(self, slots: bool = True) -> None:
+        self.slots = slots
         self.step = 0
         self.rule: str | None = None
         self.buffers: tuple[Array, ...] = ()
+        self._slots: tuple[Array, ...] = ()
 
     def take(self, state: State) -> Snapshot:
         """Copy the state. The buffers of an earlier copy are used again: fresh pages cost more than the copy."""
         self.step, self.rule = state.step, state.rule
-        if len(self.buffers) != len(state.buffers):
-            self.buffers = tuple(np.empty_like(buffer) for buffer in state.buffers)
-        for copy, buffer in zip(self.buffers, state.buffers, strict=True):
+        kept = state.buffers if self.slots else state.buffers[:2]
+        self._slots = () if self.slots else state.slots
+        if len(self.buffers) != len(kept):
+            self.buffers = tuple(np.empty_like(buffer) for buffer in kept)
+        for copy, buffer in zip(self.buffers, kept, strict=True):
             copy[...] = buffer
         return self
 
     def put_back(self, state: State) -> None:
         """Make the state what it was; its views stay the same arrays."""
-        state.step, state.rule = self.step, self.rule
-        slots = len(self.buffers) - 2
-        if len(state.slots) != slots:
-            state.slots = tuple(aligned(len(state.parameters), state.plan.dtype) for _ in range(slots))
-        for buffer, copy in zip(state.buffers, self.buffers, strict=True):
+        if self.slots:
+            state.step, state.rule = self.step, self.rule
+            slots = len(self.buffers) - 2
+            if len(state.slots) != slots:
+                state.slots = tuple(aligned(len(state.parameters), state.plan.dtype) for _ in range(slots))
+        elif state.rule != self.rule:
+            state.step, state.rule, state.slots = self.step, self.rule, self._slots
+        else:
+            state.slots, state.rule, state.step = (), None, 0
+        for buffer, copy in zip(state.buffers, self.buffers, strict=self.slots):  # the slots come last
             buffer[...] = copy
 
 

@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from fastnn import engine
 from fastnn.backends.contract import Backend, Kernels
@@ -24,16 +22,17 @@ from fastnn.errors import BackendUnavailable, FallbackWarning
 
 
 class _Source(NamedTuple):
-    module: str  # has KERNELS
+    module: str  # has KERNELS, and may have PREDICT, TRAIN_STEPS and PROPERTIES: see `make`
     remedy: str  # how to get it where importing the module fails
 
 
+Walk = Callable[..., Any]  # over a plan: engine.predict or engine.train_steps without the kernels
 _COMPILED = "install a C++ compiler, then this package again: it is compiled during the installation"
 BACKENDS: dict[str, _Source] = {
     "numpy": _Source("fastnn.backends.reference", ""),
     "python": _Source("fastnn.backends.python_loops", ""),
     "cython": _Source("fastnn.backends.cython_loops", _COMPILED),
-    "numba": _Source("fastnn.backends.numba_jit", "install this package with the extra [numba]"),
+    "numba": _Source("fastnn.backends.numba_engine", "install this package with the extra [numba]"),
     "native": _Source("fastnn.backends.native_engine", _COMPILED),
 }
 AUTOMATIC = ("native", "numba", "numpy")
@@ -43,12 +42,17 @@ _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 def make(
     name: str,
     kernels: Kernels,
-    predict: Callable[..., None] | None = None,
-    train_steps: Callable[..., np.ndarray] | None = None,
+    predict: Walk | None = None,
+    train_steps: Walk | None = None,
+    **properties: Any,
 ) -> Backend:
-    """A backend with these kernels, and the Python engine where it brings none of its own."""
+    """A backend with these kernels, the Python engine where it brings none of its own, and properties of `Backend`."""
     return Backend(
-        name, kernels, predict or partial(engine.predict, kernels), train_steps or partial(engine.train_steps, kernels)
+        name,
+        kernels,
+        predict or partial(engine.predict, kernels),
+        train_steps or partial(engine.train_steps, kernels),
+        **properties,
     )
 
 
@@ -62,7 +66,8 @@ def load(name: str) -> Backend:
         module = importlib.import_module(source.module)
     except ImportError as error:
         raise BackendUnavailable(f"backend {name!r} is not available ({error}): {source.remedy}") from error
-    return make(name, module.KERNELS, getattr(module, "PREDICT", None), getattr(module, "TRAIN_STEPS", None))
+    own = [getattr(module, walk, None) for walk in ("PREDICT", "TRAIN_STEPS")]
+    return make(name, module.KERNELS, *own, **getattr(module, "PROPERTIES", {}))
 
 
 def available() -> list[str]:

@@ -9,7 +9,8 @@ A backend fills its table from `reference` and overwrites what it has (BLIS's wa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -109,18 +110,28 @@ class Kernels:
     ]  # rule, coefficients, adjustment, w, g, slots
 
 
+@contextmanager
+def no_limit(threads: int) -> Iterator[None]:
+    """What a backend of one thread, or one that cannot be limited, does with `threads`: nothing."""
+    yield
+
+
 @dataclass(frozen=True)
 class Backend:
     """A name, a table of kernels, and the two walks over a plan.
 
     `predict` and `train_steps` are the Python engine's unless a backend brings its own: a native engine
-    overwrites them and nothing else changes.
+    overwrites them and nothing else changes. `atomic`: whatever interrupts its train_steps, the state is as some whole
+    step left it, and steps that leave anything infinite or NaN have a loss that is not finite. `limit_threads(n)`: a
+    context in which calls from this thread use at most n threads; it changes nothing where a backend has one anyway.
     """
 
     name: str
     kernels: Kernels
     predict: Callable[..., Any]
     train_steps: Callable[..., Any]
+    atomic: bool = False
+    limit_threads: Callable[[int], AbstractContextManager[None]] = no_limit
 
     def extend(self, name: str, **kernels: Callable[..., Any]) -> Backend:
         """A backend that has these kernels and takes the rest from this one."""

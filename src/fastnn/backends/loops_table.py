@@ -2,7 +2,7 @@
 
 The contract speaks of activations, losses, rules and keys; the loops take formulas, numbers and bits. A
 backend says how to find a loop and, if it can run declared formulas element by element, how to build a loop
-around one. What it lacks comes from `reference`.
+around one. What it lacks comes from `rest`, the NumPy kernels.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Find = Callable[[str, np.dtype], Callable[..., Any]]  # name of a function in lo
 Around = Callable[[str, np.dtype, tuple[Callable[..., Any], ...]], Callable[..., Any] | None]
 
 
-def kernels(find: Find, around: Around | None = None) -> Kernels:
+def kernels(find: Find, around: Around | None = None, rest: Kernels = reference.KERNELS) -> Kernels:
     """The table of the loops that `find` finds and `around` builds; `around` None: formulas run vectorised."""
-    table = replace(reference.KERNELS, **_direct(find))
+    table = replace(rest, **_direct(find))
     if around is not None:
-        table = replace(table, **_formula_driven(around))
+        table = replace(table, **_formula_driven(around, rest))
     return replace(table, **_composed(find, table))
 
 
@@ -129,27 +129,31 @@ def _direct(find: Find) -> dict[str, Callable[..., Any]]:
     return {name: made[name] for name in Kernels.__dataclass_fields__ if name in made}
 
 
-def _formula_driven(around: Around) -> dict[str, Callable[..., Any]]:
+def _formula_driven(around: Around, rest: Kernels) -> dict[str, Callable[..., Any]]:
     """The kernels that are one declared formula an element."""
 
     def activation_forward(activation: Activation, z: Array, a: Array) -> None:
+        if activation == identity and a is z:
+            return
         loop = None if activation == identity else around("activation_forward", z.dtype, (activation.value,))
         if loop is None:
-            reference.activation_forward(activation, z, a)
+            rest.activation_forward(activation, z, a)
         else:
             loop(z.dtype.type(activation.alpha), z, a)
 
     def activation_backward(activation: Activation, saved: Array, da: Array, dz: Array) -> None:
+        if activation == identity and dz is da:
+            return
         loop = None if activation == identity else around("activation_backward", saved.dtype, (activation.derivative,))
         if loop is None:
-            reference.activation_backward(activation, saved, da, dz)
+            rest.activation_backward(activation, saved, da, dz)
         else:
             loop(saved.dtype.type(activation.alpha), saved, da, dz)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
         loop = None if loss.pointwise is None else around("pointwise_loss", z.dtype, loss.pointwise)
         if loop is None:
-            reference.loss(loss, z, y, weight, value, dz)
+            rest.loss(loss, z, y, weight, value, dz)
         else:
             real = z.dtype.type
             loop(real(loss.parameter), real(1.0 / z.shape[1]), z, y, weight, value, dz)
@@ -164,7 +168,7 @@ def _formula_driven(around: Around) -> dict[str, Callable[..., Any]]:
     ) -> None:
         loop = around("update", w.dtype, (rule.formula,))
         if loop is None:
-            reference.update(rule, coefficients, adjustment, w, g, slots)
+            rest.update(rule, coefficients, adjustment, w, g, slots)
         else:
             real = w.dtype.type
             numbers = tuple(real(number) for number in coefficients)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import _native, engine
+from fastnn import _cpus, _native, engine
 from fastnn._random import drop_threshold
 from fastnn.backends import native
 from fastnn.backends.contract import Array
@@ -109,23 +110,27 @@ class Engine:
         lr = np.ascontiguousarray(lr, dtype=np.float64)
         coefficients = recipe.optimizer.coefficient_table(lr, state.step + 1)
         losses = np.full(len(lr), np.nan)
-        taken = self._trainer(plan, ops, state, recipe).run(
-            state.parameters,
-            state.statistics,
-            state.slots,
-            state.step,
-            x,
-            y,
-            weight,
-            np.ascontiguousarray(order),
-            batch,
-            coefficients,
-            lr,
-            losses,
-        )
-        if taken is None:
+        taken = np.zeros(1, dtype=np.int64)
+        try:
+            done = self._trainer(plan, ops, state, recipe).run(
+                state.parameters,
+                state.statistics,
+                state.slots,
+                state.step,
+                x,
+                y,
+                weight,
+                np.ascontiguousarray(order),
+                batch,
+                coefficients,
+                lr,
+                losses,
+                taken,
+            )
+        finally:
+            state.step += int(taken[0])  # also where a signal or a failed allocation ended the call early
+        if not done:
             return engine.train_steps(self.kernels, plan, state, recipe, x, y, weight, order, batch, lr)
-        state.step += taken
         return losses
 
     def predict(self, plan: Plan, state: State, x: Array, out: Array) -> None:
@@ -167,6 +172,18 @@ def for_instruction_set(isa: str | None = None) -> Engine:
     return Engine(isa)
 
 
+@contextmanager
+def limit_threads(n: int) -> Iterator[None]:
+    """Within the block, calls from this thread use at most n threads."""
+    before = _native.limit_threads(n)
+    try:
+        yield
+    finally:
+        _native.limit_threads(before)
+
+
+_native.set_thread_quota(_cpus.quota() or 0)
 KERNELS = native.KERNELS
 PREDICT = for_instruction_set().predict
 TRAIN_STEPS = for_instruction_set().train_steps
+PROPERTIES = {"atomic": True, "limit_threads": limit_threads}

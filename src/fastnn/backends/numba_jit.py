@@ -1,12 +1,13 @@
 """The `numba` backend: loops.py and the declared formulas, compiled at run time. ImportError without numba.
 
-Nothing is written twice. Where NumPy's own loop is faster it is used: for products above a measured size, and
-for formulas with a tanh. numba differs from NumPy in two ways that matter for a formula, and `_for_numba`
-gives it a copy of the function with both put right:
+Nothing is written twice. Where NumPy's own loop is faster it is used: for products above a measured size. numba
+differs from NumPy in three ways that matter for a formula, and `_for_numba` gives it a copy of the function with
+all put right:
 
 - a Python float in an expression with a float32 is a float64 to numba, where NumPy lets it take the array's
   dtype (NEP 50): the copy's constants have the dtype;
-- `np.where` of scalars is a new 0-d array to numba, and `erf` is written for arrays: the copy has scalar ones.
+- `np.where` of scalars is a new 0-d array to numba, and `erf` is written for arrays: the copy has scalar ones;
+- exp, expm1 and tanh are calls to numba, where NumPy has vector instructions: the copy has those of `numba_math`.
 """
 
 from __future__ import annotations
@@ -23,44 +24,59 @@ import numpy as np
 from numba.core.caching import FunctionCache
 from numba.extending import overload
 
-from fastnn.backends import loops, loops_table, reference
+from fastnn.backends import loops, loops_table, numba_math, reference
 from fastnn.backends.contract import Array
 from fastnn.nn import special
 
 # Sums may be reordered, which is what lets a dot product use vector registers, and a * b + c may be one
 # rounding. Not `nnan` and `ninf`: they would let the compiler drop what a NaN or an infinity must do.
-_LOOP_MATH = {"reassoc", "contract", "nsz"}
+LOOP_MATH = {"reassoc", "contract", "nsz"}
 # A formula is evaluated as it is written.
 _FORMULA_MATH = {"contract"}
+# x / 0 is infinity, as it is to NumPy. To raise an error for it numba tests each divisor, and a loop that may stop is
+# not vectorised: Adam over 17,000 float32 took 53 us, and takes 7.5.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
-@numba.njit
+@numba.njit(forceinline=True)
 def _where(condition, yes, no):
     return yes if condition else no
 
 
-@numba.njit
+@numba.njit(forceinline=True)
 def _erf(x):
     return math.erf(x)
 
 
-_numpy = types.ModuleType("numpy")  # NumPy as a formula on scalars should see it
-_numpy.__dict__.update(np.__dict__, where=_where)
-_STAND_INS: dict[Any, Any] = {np: _numpy, special.erf: _erf}
+@cache
+def _library(module: types.ModuleType, dtype: np.dtype) -> types.ModuleType:
+    """NumPy or math as a formula on scalars of `dtype` should see it."""
+    library = types.ModuleType(module.__name__)
+    library.__dict__.update(module.__dict__, **numba_math.functions(dtype))
+    if module is np:
+        library.where = _where  # type: ignore[attr-defined]
+    return library
+
+
+_STAND_INS: dict[Any, Any] = {special.erf: _erf}
 
 
 def _for_numba(value: Any, dtype: np.dtype) -> Any:
     """What stands in for a constant or global `value` of a function that works in `dtype`."""
     if isinstance(value, float):
         return dtype.type(value)
-    if isinstance(value, types.ModuleType | types.FunctionType) and value in _STAND_INS:
+    if (value is np or value is math) and dtype in numba_math.DTYPES:
+        return _library(value, dtype)
+    if isinstance(value, types.FunctionType) and value in _STAND_INS:
         return _STAND_INS[value]
     if isinstance(value, types.FunctionType):
         return _formula(value, dtype)
     return value
 
 
-def _copy(function: types.FunctionType, dtype: np.dtype) -> types.FunctionType:
+def copy(function: Callable[..., Any], dtype: np.dtype) -> types.FunctionType:
+    """The function as numba should compile it for numbers of `dtype`."""
+    assert isinstance(function, types.FunctionType)
     code = function.__code__
     used = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
     return types.FunctionType(
@@ -74,7 +90,7 @@ def _copy(function: types.FunctionType, dtype: np.dtype) -> types.FunctionType:
 
 @cache
 def _formula(function: types.FunctionType, dtype: np.dtype) -> Any:
-    return numba.njit(_copy(function, dtype), fastmath=_FORMULA_MATH, nogil=True)
+    return numba.njit(copy(function, dtype), fastmath=_FORMULA_MATH, forceinline=True, **OPTIONS)
 
 
 class _ForgivingCache(FunctionCache):
@@ -94,8 +110,9 @@ class _ForgivingCache(FunctionCache):
             super().save_overload(sig, data)
 
 
-def _compiled(name: str, dtype: np.dtype) -> Callable[..., Any]:
-    dispatcher: Any = numba.njit(_copy(getattr(loops, name), dtype), fastmath=_LOOP_MATH, nogil=True)
+def compiled(function: Callable[..., Any], dtype: np.dtype) -> Callable[..., Any]:
+    """A loop compiled for `dtype`, once for all processes where a directory can be written."""
+    dispatcher: Any = numba.njit(copy(function, dtype), fastmath=LOOP_MATH, **OPTIONS)
     with suppress(RuntimeError):  # no directory to cache in can be written
         dispatcher._cache = _ForgivingCache(dispatcher.py_func)  # what cache=True sets, but for the class
     return dispatcher
@@ -106,57 +123,46 @@ def _compiled(name: str, dtype: np.dtype) -> Callable[..., Any]:
 _BLAS_FROM = 20_000
 
 
-def _small(B: int, w: Array) -> bool:
+def small(B: int, w: Array) -> bool:
     I, O = w.shape
     return bool(B * I * max(O, 32) < _BLAS_FROM)
 
 
 def _affine(x: Array, w: Array, b: Array, z: Array) -> None:
-    if _small(len(x), w):
-        _find("affine loop", x.dtype)(x, w, b, z)
+    if small(len(x), w):
+        find("affine loop", x.dtype)(x, w, b, z)
     else:
         np.matmul(x, w, out=z)
         z += b
 
 
 def _backward_input(dz: Array, w: Array, dx: Array) -> None:
-    if _small(len(dz), w):
-        _find("backward_input loop", dz.dtype)(dz, w, dx)
+    if small(len(dz), w):
+        find("backward_input loop", dz.dtype)(dz, w, dx)
     else:
         np.matmul(dz, w.T, out=dx)
 
 
 def _backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
-    if len(x) == 1 or _small(len(x), dw):  # one row, 784 x 128: 15 us, NumPy 150
-        _find("backward_weights loop", x.dtype)(x, dz, dw, db)
+    if len(x) == 1 or small(len(x), dw):  # one row, 784 x 128: 15 us, NumPy 150
+        find("backward_weights loop", x.dtype)(x, dz, dw, db)
     else:
         reference.dense_backward_weights(x, dz, dw, db)
 
 
 @cache
-def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
+def find(name: str, dtype: np.dtype) -> Callable[..., Any]:
     if name in _CHOOSERS:
         return _CHOOSERS[name]
     if name == "squared_norm":  # in float64, whatever the gradient is
         dtype = np.dtype(np.float64)
-    return _compiled(name.removesuffix(" loop"), dtype)
-
-
-def _calls(function: types.FunctionType, name: str) -> bool:
-    """Whether a formula, or one that it is made of, calls a function of that name."""
-    used = [function.__globals__.get(each) for each in function.__code__.co_names]
-    return name in function.__code__.co_names or any(
-        _calls(each, name) for each in used if isinstance(each, types.FunctionType) and each not in _STAND_INS
-    )
+    return compiled(getattr(loops, name.removesuffix(" loop")), dtype)
 
 
 @cache
-def _around(name: str, dtype: np.dtype, formulas: tuple[types.FunctionType, ...]) -> Callable[..., Any] | None:
-    # tanh costs numba a call of 30 ns an element; NumPy's vectorised one is 3 to 7 times as fast
-    if any(_calls(formula, "tanh") for formula in formulas):
-        return None
+def around(name: str, dtype: np.dtype, formulas: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
     loop = getattr(loops, name)(*formulas)  # its formulas are in its closure
-    return numba.njit(_copy(loop, dtype), fastmath=_LOOP_MATH, nogil=True)
+    return numba.njit(copy(loop, dtype), fastmath=LOOP_MATH, **OPTIONS)
 
 
 @overload(loops.element)
@@ -177,7 +183,7 @@ _STAND_INS[loops.element] = loops.element  # compiled by their overloads
 _STAND_INS[loops.store] = loops.store
 
 
-_STORED = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8))  # others go through NumPy
+STORED = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8))  # others go through NumPy
 
 
 @cache
@@ -190,7 +196,7 @@ def _gather_of(stored: np.dtype, contiguous: bool, out: np.dtype) -> Callable[..
 
 
 def _gather(x: Array, rows: Array, out: Array) -> None:
-    if x.dtype in _STORED and x.flags.aligned:
+    if x.dtype in STORED and x.flags.aligned:
         _gather_of(x.dtype, x.flags.c_contiguous, out.dtype)(x, rows, out)
     else:
         reference.gather(x, rows, out)
@@ -203,4 +209,4 @@ _CHOOSERS: dict[str, Callable[..., Any]] = {
     "backward_weights": _backward_weights,
 }
 
-KERNELS = loops_table.kernels(_find, _around)
+KERNELS = loops_table.kernels(find, around)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,7 +57,8 @@ class Trainer:
     metrics: "accuracy" or functions of (y, prediction), measured each epoch on the validation data, else on the
     training data. seed: of the initial weights, shuffles and random layers; None draws one (`trainer.seed`).
     backend: who computes; "auto" is the fastest there is. clip_norm: bound on the gradient's global norm;
-    clip_value: bound on each of its entries.
+    clip_value: bound on each of its entries. threads: the most that the native backend uses, None for all there are;
+    their number changes no bit of the result.
 
     ValueError or TypeError where an argument is out of range, BackendUnavailable where the backend is missing.
 
@@ -80,6 +82,7 @@ class Trainer:
         backend: str | Backend = "auto",
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        threads: int | None = None,
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"model is {model!r}, expected a fastnn.Sequential")
@@ -89,6 +92,7 @@ class Trainer:
         self.metrics = named_metrics(metrics, self.loss)
         self.seed = _validate.seed(seed)
         self.backend = backends.resolve(backend)
+        self.threads = None if threads is None else _validate.integer("threads", threads)
         self.recipe = Recipe(
             self.loss,
             optimizers.get(optimizer),
@@ -97,10 +101,10 @@ class Trainer:
             math.inf if clip_value is None else _validate.number("clip_value", clip_value, low=0.0, open_low=True),
         )
         self.history = History()
-        self._before = Snapshot()
+        self._before = Snapshot(slots=not self.backend.atomic)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"backend": self.backend.name, "_before": Snapshot()}
+        return self.__dict__ | {"backend": self.backend.name, "_before": Snapshot(self._before.slots)}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept | {"backend": backends.load(kept["backend"])})
@@ -127,14 +131,17 @@ class Trainer:
         A second fit goes on where the first ended: same parameters, optimizer state, step count and history.
 
         ValueError or TypeError where the data is not that, before anything is touched. DivergenceError where the
-        loss or a parameter becomes NaN or infinite. After that, after KeyboardInterrupt and after any other error the
-        model is as the last call to the backend that succeeded left it (see SLICE_SECONDS), and can go on.
+        loss or a parameter becomes NaN or infinite: the model then has its parameters from before the last call to the
+        backend (see SLICE_SECONDS). After KeyboardInterrupt and any other error it is as a completed step left it: the
+        last one on the native backend, else the last of the last call that succeeded. It can go on either way.
         RuntimeError where another thread is fitting the model.
         """
         if not self.model.fitting.acquire(blocking=False):
             raise RuntimeError("model is being fitted by another thread, expected one fit at a time")
         try:
-            return self._fit(X, y, epochs, batch_size, validation, sample_weight, shuffle, verbose)
+            limit = nullcontext() if self.threads is None else self.backend.limit_threads(self.threads)
+            with limit:
+                return self._fit(X, y, epochs, batch_size, validation, sample_weight, shuffle, verbose)
         finally:
             self.model.fitting.release()
 
@@ -221,8 +228,8 @@ class Trainer:
         return {"loss": float(total / weights), "lr": float(lr[-1]), "seconds": seconds}
 
     def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
-        """One call to the backend; undone if it fails, or if anything is not finite after it."""
-        model = self.model
+        """One call to the backend; undone if anything is not finite after it, or if it may have ended within a step."""
+        model, atomic = self.model, self.backend.atomic
         before = self._before.take(model.state)
         start = time.perf_counter()
         try:
@@ -230,9 +237,10 @@ class Trainer:
                 model.plan, model.state, self.recipe, data.x, data.y, data.weight, rows, batch, lr
             )
             seconds = time.perf_counter() - start
-            _raise_if_diverged(step_losses, lr, model.state, before.step)
-        except BaseException:  # also KeyboardInterrupt, in the middle of an update
-            before.put_back(model.state)
+            _raise_if_diverged(step_losses, lr, model.state, before.step, atomic)
+        except BaseException as error:  # also KeyboardInterrupt, in the middle of an update
+            if not atomic or isinstance(error, DivergenceError):
+                before.put_back(model.state)
             raise
         return step_losses, seconds
 
@@ -247,10 +255,10 @@ class Trainer:
         return {name: value for name, value in scores.items() if name != "loss"}
 
 
-def _raise_if_diverged(losses: Array, lr: Array, state: State, before: int) -> None:
+def _raise_if_diverged(losses: Array, lr: Array, state: State, before: int, atomic: bool) -> None:
     """DivergenceError where one of the steps' losses, or what the last step left behind, is NaN or infinite."""
     finite = np.isfinite(losses)
-    if finite.all() and state.finite():
+    if finite.all() and (atomic or state.finite()):
         return
     wrong = len(losses) - 1 if finite.all() else int(finite.argmin())
     what = "a parameter or a moment is NaN or infinite" if finite.all() else f"the loss is {losses[wrong]}"

@@ -1,0 +1,1 @@
+"""Benchmarks that need a checkout, and the peers that fastnn is compared with. Not installed."""

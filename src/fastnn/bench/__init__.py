@@ -1,0 +1,11 @@
+"""The training benchmark: the same training by every runner, timed in turns. Needs nothing beyond fastnn.
+
+    workloads.py  WHAT is trained: networks, data, the work in FLOPs, the targets
+    runners.py    WHO trains: fastnn on each backend, and NumPy written by hand
+    worker.py     WHERE: a process for each runner, asleep while another one is timed
+    machine.py    what the machine can do at most, measured in the same run
+    train.py      checks that all do the same work, then times it in rounds
+    report.py     tables, JSON, picture
+
+The peers (PyTorch, JAX, scikit-learn) are in the checkout's own `bench/`, for `python -m bench.train`.
+"""
