@@ -365,6 +365,7 @@ INTERRUPTED = """
 import os, signal, sys, threading, time
 import numpy as np
 from fastnn import Sequential, Trainer, nn
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 rows, width, batch, norm = (int(word) for word in sys.argv[1:])
 x = np.random.default_rng(0).normal(size=(rows, 64)).astype(np.float32)
 layers = [nn.Dense(width, "tanh"), *([nn.BatchNorm()] if norm else []), nn.Dense(width, "tanh"), nn.Dense(1)]
