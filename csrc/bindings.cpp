@@ -944,7 +944,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
           "CPUs that a control group pays for: the default number of threads where OMP_NUM_THREADS is not "
           "set.");
     m.def("set_least_work", &fastnn::set_least_work, py::arg("nanoseconds"),
-          "The work of a step that is worth a thread (8000 ns). With 0 the smallest net gets all threads: "
+          "The work of a step that is worth a thread (48000 ns). With 0 the smallest net gets all threads: "
           "for tests.");
     m.def(
         "multiply_adds",

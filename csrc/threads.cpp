@@ -21,7 +21,7 @@ namespace {
 
 std::atomic<int> g_threads{0};  // 0: the default
 std::atomic<int> g_quota{0};
-std::atomic<double> g_least_work{8000.0};
+std::atomic<double> g_least_work{48000.0};
 thread_local int t_limit = 0;
 
 #if defined(_OPENMP) && !defined(_WIN32)
@@ -57,9 +57,9 @@ class Contention {
             alone_until_.store((end + 20 * took).time_since_epoch().count(), std::memory_order_relaxed);
     }
 
-    // A program's own measure, which needs no estimate: a fifth of its time is no accident.
+    // A program's own measure, which needs no estimate: a tenth of its time is no accident.
     void report_waiting(Clock::duration lost, Clock::duration took) {
-        if (lost < std::chrono::milliseconds(2) || lost * 5 < took)
+        if (lost < std::chrono::milliseconds(1) || lost * 10 < took)
             stalls_.store(0, std::memory_order_relaxed);
         else if (stalls_.fetch_add(1, std::memory_order_relaxed) > 0)
             alone_until_.store((Clock::now() + 20 * took).time_since_epoch().count(),

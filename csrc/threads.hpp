@@ -19,10 +19,12 @@ void set_thread_quota(int cpus);  // of a control group: unless OMP_NUM_THREADS 
 int threads_for(double nanoseconds);
 
 // Threads for a program (engine/team.hpp) whose rounds take about `nanoseconds` on one thread: each gets at least
-// `least_work` of it, 8 us unless set (two barriers a round cost 1 us). For tests: with 0, everything gets all threads.
+// `least_work` of it, 48 us unless set: two barriers a round cost 1 us, but what the other core wrote comes at 20 to 50 ns
+// a cache line. 64-128-64-10 with batches of 32 takes 49 us on one thread and 40 to 75 on two. For tests: with 0, everything
+// gets all threads.
 int program_threads(double nanoseconds);
 void set_least_work(double nanoseconds);
-// What a program found: its caller waited `lost` seconds of `took` for threads that had lost their core.
+// What a program found: its threads waited `lost` seconds, in `took`, for others that had lost their core.
 void report_waiting(double lost, double took);
 
 // task(context, t) for t in 0 .. tasks-1, each on one thread; `nanoseconds` as for threads_for. Rethrows
@@ -31,7 +33,7 @@ void run_tasks(int tasks, double nanoseconds, void (*task)(void*, int), void* co
 
 // At least `bytes` of this thread's memory, 64-byte aligned, valid until the next call with that slot.
 // Throws std::bad_alloc.
-enum Slot { kPackA, kPackB, kRow, kSlots };
+enum Slot { kPackA, kPackB, kRow, kGradient, kSlots };
 void* scratch(Slot slot, size_t bytes);
 
 }  // namespace fastnn

@@ -48,7 +48,7 @@ def all_threads():
     """Every net, however small, gets the threads that a test asks for."""
     native.set_least_work(0)
     yield
-    native.set_least_work(8000)
+    native.set_least_work(48000)
     native.set_threads(0)
 
 

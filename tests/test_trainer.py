@@ -442,7 +442,8 @@ def test_every_optimizer_learns_a_curve(backend, optimizer):
     x = np.linspace(-1, 1, 64)[:, None]
     model = Sequential([nn.Dense(16, "tanh"), nn.Dense(1)])
     history = fit(backend, model, x=x, y=np.sin(3 * x), optimizer=optimizer, epochs=300, batch_size=16).history
-    assert history["loss"][-1] < 0.1 * history["loss"][0]
+    # RMSprop at this rate jumps: single epochs end between 0.01 and 0.1, their mean at 0.03
+    assert np.mean(history["loss"][-20:]) < 0.1 * history["loss"][0]
 
 
 def test_digits(backend):

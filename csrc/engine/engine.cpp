@@ -101,7 +101,7 @@ struct Walk {
 // deciding how many threads are worth waking, not for anything that must be right.
 template <class T>
 double product_ns(const Table<T>& kernels, double m, double n, double k) {
-    return m * n * k / (2.0 * kernels.vector_bytes / sizeof(T));
+    return m * n * k / (3.0 * kernels.vector_bytes / sizeof(T));
 }
 constexpr double kElementNs = 0.3;
 
@@ -141,7 +141,7 @@ class Trainer<T>::Impl final : public Program {
         steps_ = (slice.rows + slice.batch - 1) / slice.batch;
         taken_ = taken;
         const size_t whole = std::min(slice.batch, slice.rows);
-        work_.make(plan_, whole, {true, first_, kernels_.panel_columns});
+        work_.make(plan_, whole, {true, clips_norm(), first_, kernels_.panel_columns});
         const double ns = step_ns(whole);
         turns_ = ns < 1e6 ? static_cast<int>(1e6 / ns) : 1;
         const int threads = program_threads(ns);
@@ -175,7 +175,7 @@ class Trainer<T>::Impl final : public Program {
             case Phase::kNorm:
                 return measure_gradient();
             case Phase::kUpdate:
-                return update(step, schedule.parts[task]);
+                return update(step, schedule.parts[task], weight_gradient(schedule.parts[task]));
         }
     }
     bool finish(int64_t sequence) override {
@@ -267,7 +267,7 @@ class Trainer<T>::Impl final : public Program {
 
         s.parts = parts(threads);
         s.phases.push_back(for_parts(Phase::kGradient, s));
-        if (isfinite(recipe_.clip_norm)) {
+        if (clips_norm()) {
             s.phases.push_back({Phase::kNorm});
             s.phases.push_back(for_parts(Phase::kUpdate, s));
         }
@@ -298,9 +298,12 @@ class Trainer<T>::Impl final : public Program {
         return phase;
     }
 
-    // Weights in row blocks of equal work, four a thread over the whole plan, none of less than 32 rows; the rest whole.
+    // Weights in row blocks, the rest whole. A block's gradient is written and read at once, so it is bounded: by 1 MB, as
+    // blocks of 128 kB made 784-1024-1024-10 a fifth slower (each passes over all of dz). For several threads, at
+    // least four blocks each; none of less than 32 rows.
     std::vector<Part> parts(int threads) const {
-        const size_t target = threads == 1 ? plan_.parameters : plan_.parameters / (4 * threads);
+        const size_t most = 1048576 / sizeof(T);
+        const size_t target = threads == 1 ? most : std::min(most, plan_.parameters / (4 * threads));
         std::vector<Part> parts;
         for (size_t i = first_; i < plan_.ops.size(); ++i) {
             const Op& op = plan_.ops[i];
@@ -342,6 +345,8 @@ class Trainer<T>::Impl final : public Program {
                         work_.x + rows.begin * I);
         if (slice_.labels != nullptr)
             for (size_t i = 0; i < B; ++i) work_.labels[rows.begin + i] = slice_.labels[mine[i]];
+        else if (O == 1)
+            for (size_t i = 0; i < B; ++i) work_.values[rows.begin + i] = slice_.values[mine[i]];
         else
             kernels_.gather(slice_.values, sizeof(T) == 4 ? kFloat32 : kFloat64, O * sizeof(T), mine, B, O,
                             work_.values + rows.begin * O);
@@ -471,12 +476,12 @@ class Trainer<T>::Impl final : public Program {
         const Room<T>& room = work_.rooms[part.op];
         const size_t B = s.batch, I = op.inputs, O = op.outputs;
         const T* x = input(part.op);
+        T* g = part.weight ? weight_gradient(part) : nullptr;
         switch (op.kind) {
             case Kind::dense:
                 if (part.weight)
                     kernels_.dense_backward_weights(B, part.rows.size(), O, x + part.rows.begin, I, room.dz,
-                                                    O, room.dz_panels, gradient(op, 0) + part.rows.begin * O,
-                                                    O, nullptr);
+                                                    O, room.dz_panels, g, O, nullptr);
                 else
                     kernels_.column_sums(B, O, room.dz, O, gradient(op, 1));
                 break;
@@ -490,7 +495,14 @@ class Trainer<T>::Impl final : public Program {
             default:
                 break;  // batch_norm has them already
         }
-        if (!isfinite(recipe_.clip_norm)) update(step, part);
+        if (!clips_norm()) update(step, part, g);
+    }
+    bool clips_norm() const { return isfinite(recipe_.clip_norm); }
+    // Where a part's gradient goes: only the norm of all of it asks for more than this core's cache.
+    T* weight_gradient(const Part& part) const {
+        const Op& op = plan_.ops[part.op];
+        if (clips_norm()) return gradient(op, 0) + part.rows.begin * op.outputs;
+        return static_cast<T*>(scratch(kGradient, part.rows.size() * op.outputs * sizeof(T)));
     }
 
     void measure_gradient() {
@@ -498,14 +510,15 @@ class Trainer<T>::Impl final : public Program {
         scale_ = norm > recipe_.clip_norm ? recipe_.clip_norm / norm : 1.0;
     }
 
-    void update(int64_t step, const Part& part) {
+    void update(int64_t step, const Part& part, const T* weight_gradient) {
         const Op& op = plan_.ops[part.op];
         if (part.weight) {
-            update(step, op.tensors[0], part.rows.begin * op.outputs, part.rows.end * op.outputs);
+            update(step, op.tensors[0], part.rows.begin * op.outputs, part.rows.end * op.outputs,
+                   weight_gradient);
             return pack(part);
         }
         for (int t = op.kind == Kind::dense ? 1 : 0; t < op.tensor_count; ++t)
-            if (op.tensors[t].trainable) update(step, op.tensors[t], 0, op.tensors[t].size);
+            if (op.tensors[t].trainable) update(step, op.tensors[t], 0, op.tensors[t].size, gradient(op, t));
     }
     // The copies of a weight that the next step's products read, while its new values are in this core's cache.
     void pack(const Part& part) const {
@@ -527,7 +540,7 @@ class Trainer<T>::Impl final : public Program {
         }
         bool finish(int64_t) override { return false; }
     };
-    void update(int64_t step, const Tensor& tensor, size_t begin, size_t end) {
+    void update(int64_t step, const Tensor& tensor, size_t begin, size_t end, const T* g) {
         const size_t first = tensor.offset + begin;
         T* slots[kMaxSlots];
         for (int j = 0; j < kernels_.rule_slots[recipe_.rule]; ++j) slots[j] = state_.slots[j] + first;
@@ -535,7 +548,7 @@ class Trainer<T>::Impl final : public Program {
                                     slice_.lr[step] * tensor.decay};
         const double* coefficients = slice_.coefficients + step * kernels_.rule_coefficients[recipe_.rule];
         if (!kernels_.update(recipe_.rule, coefficients, adjustment, end - begin, state_.parameters + first,
-                             work_.gradient + first, slots))
+                             g, slots))
             diverged_ = true;
     }
 
@@ -613,7 +626,7 @@ class Predictor<T>::Impl {
         void run(int64_t, int task, int member) override {
             const Range rows = fastnn::piece(n, piece, task);
             Workspace<T>& w = work[member];
-            w.make(plan, std::min(piece, n), {false, 0, kernels.panel_columns});
+            w.make(plan, std::min(piece, n), {false, false, 0, kernels.panel_columns});
             const T* in = gather(w, rows);
             for (size_t i = 0; i < plan.ops.size(); ++i) {
                 const Op& op = plan.ops[i];

@@ -20,11 +20,15 @@ class Program {
     ~Program() = default;
 };
 
-// Runs it on `threads` threads, or fewer: OpenMP may give fewer, and where the cores turn out to be taken by other
-// processes the calling thread goes on alone. Rethrows std::bad_alloc, after which nothing runs any more.
+// Runs it on `threads` threads, or fewer: OpenMP may give fewer. Rethrows std::bad_alloc, after which nothing runs any
+// more.
 //
-// A task is claimed, not assigned, and a phase ends when its tasks are done: a thread that the scheduler has taken off
-// its core between two tasks is not waited for. Which thread runs a task changes nothing in the result.
+// Member m of a team of n has tasks m, m + n, m + 2n, ... of each phase to begin with: in every step the same rows and
+// the same weights, which are still in its cache. A task is claimed, not assigned: who is done with his own takes those
+// of others, and a phase ends when its tasks are done, so that a thread that the scheduler has taken off its core
+// between two tasks is not waited for. Which thread runs a task changes nothing in the result.
 void run_program(Program& program, int threads);
+
+constexpr int kMostMembers = 64;
 
 }  // namespace fastnn

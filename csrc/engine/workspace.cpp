@@ -16,7 +16,6 @@ Block::Block(size_t bytes) {
     if (posix_memalign(&memory, 64, rounded) != 0) memory = nullptr;
 #endif
     if (memory == nullptr) throw std::bad_alloc();
-    memset(memory, 0, rounded);
     memory_.reset(memory);
 }
 

@@ -12,7 +12,7 @@
 
 namespace fastnn {
 
-// 64-byte aligned, zeroed memory that is given back.
+// 64-byte aligned memory that is given back.
 class Block {
   public:
     Block() = default;
@@ -61,7 +61,7 @@ struct Room {
 // What the rooms of a plan are made for. Packing pays where the unpacked matrix would not stay in half of L1, or would
 // have to be transposed by every task.
 struct Purpose {
-    bool training;
+    bool training, needs_gradient;
     size_t first_learning;  // operation; training only
     size_t panel_columns;
 
@@ -115,6 +115,8 @@ struct Workspace {
         block_ = Block(counting.used());
         Dealer dealing(block_.get());
         deal(dealing, plan, capacity, purpose);
+        if (purpose.needs_gradient)
+            memset(gradient, 0, plan.parameters * sizeof(T));  // also between the tensors
         rows = capacity;
     }
 
@@ -127,7 +129,8 @@ struct Workspace {
             weight = dealer.take<T>(capacity);
             value = dealer.take<T>(capacity);
             dx = dealer.take<T>(capacity * plan.inputs);
-            gradient = dealer.take<T>(plan.parameters);
+            gradient = dealer.take<T>(
+                plan.parameters);  // untouched but for small tensors, unless its norm is asked for
         }
         for (size_t i = 0; i < plan.ops.size(); ++i) purpose.deal(dealer, plan.ops[i], i, capacity, rooms[i]);
     }

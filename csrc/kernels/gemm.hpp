@@ -271,8 +271,9 @@ void pack_a_columns(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
 
 // Drivers --------------------------------------------------------------------------------------------------
 
-// One or two columns, by dot products: vectors along k, not one lane in eight along n.
-FASTNN_INLINE bool is_narrow(const Product& p) { return p.form != Form::TN && p.N <= 2 && p.K >= 2 * W; }
+// One or two columns, by dot products: vectors along k, not one lane in eight along n. Adding up the lanes of a dot
+// product costs as much as 8 vectors of it.
+FASTNN_INLINE bool is_narrow(const Product& p) { return p.form != Form::TN && p.N <= 2 && p.K >= 8 * W; }
 
 FASTNN_INLINE Real dot(const Real* x, const Real* y, size_t n) {
     return row_sum(n, [&](size_t k, auto lanes) { return load(x + k, lanes) * load(y + k, lanes); });

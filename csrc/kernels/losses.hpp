@@ -81,11 +81,53 @@ FASTNN_INLINE Real* padded_row(size_t O) {
 struct cross_entropy {
     static constexpr int targets = kLabels | kValues;
 
+    // Labels of few classes: a vector holds one class of W rows, so that nothing is added up across lanes and none is
+    // empty. 32 rows of 2 classes take 0.2 us instead of 0.9.
+    static constexpr size_t kFewClasses = 16;
+    static void few_classes(double smoothing, size_t B, size_t O, const Real* z, const int64_t* labels,
+                            const Real* weight, Real* value, Real* dz) {
+        const Real classes = static_cast<Real>(O),
+                   base = static_cast<Real>(smoothing / static_cast<double>(O)),
+                   peak = static_cast<Real>(1.0 - smoothing), mass = classes * base + peak;
+        share(B, 1.0 * static_cast<double>(O) + 10, W, [&](size_t begin, size_t end) {
+            for (size_t i0 = begin; i0 < end; i0 += W) {
+                const size_t rows = end - i0 < W ? end - i0 : W;
+                alignas(64) Real columns[kFewClasses * W] = {}, own_row[W] = {}, weights[W] = {};
+                for (size_t r = 0; r < rows; ++r) {
+                    for (size_t j = 0; j < O; ++j) columns[j * W + r] = z[(i0 + r) * O + j];
+                    own_row[r] = columns[static_cast<size_t>(labels[i0 + r]) * W + r];
+                    weights[r] = weight[i0 + r];
+                }
+                V top = load(columns), sum{}, total{};
+                for (size_t j = 1; j < O; ++j) top = max(load(columns + j * W), top);
+                for (size_t j = 0; j < O; ++j) {
+                    const V shifted = load(columns + j * W) - top, e = exp(shifted);
+                    total += e, sum += shifted;
+                    store(columns + j * W, e);
+                }
+                const V own = load(own_row) - top, w = load(weights);
+                const V scale = w * (mass / total), lift = w * base;
+                V match = peak * own;
+                if (base > 0) match += base * sum;
+                for (size_t j = 0; j < O; ++j) store(columns + j * W, load(columns + j * W) * scale - lift);
+                const V values = log(total) * mass - match;
+                for (size_t r = 0; r < rows; ++r) {
+                    Real* out = dz + (i0 + r) * O;
+                    for (size_t j = 0; j < O; ++j) out[j] = columns[j * W + r];
+                    out[labels[i0 + r]] -= weights[r] * peak;
+                    value[i0 + r] = values[r];
+                }
+            }
+        });
+    }
+
     static void run(double smoothing, size_t B, size_t O, const Real* z, const int64_t* labels, const Real* y,
                     const Real* weight, Real* value, Real* dz) {
         const double floor_ = smoothing / static_cast<double>(O);
         const Real base = static_cast<Real>(floor_), peak = static_cast<Real>(1.0 - smoothing);
         const Real mass_of_label = static_cast<Real>(floor_ * static_cast<double>(O) + (1.0 - smoothing));
+        if (O <= kFewClasses && labels != nullptr)
+            return few_classes(smoothing, B, O, z, labels, weight, value, dz);
         share(B, 2.0 * static_cast<double>(O) + 10, W, [&](size_t begin, size_t end) {
             Real* e = padded_row(O);
             for (size_t i0 = begin; i0 < end; i0 += W) {

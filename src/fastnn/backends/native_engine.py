@@ -104,7 +104,7 @@ class Engine:
     ) -> Array:
         """See `engine.train_steps`. From the first loss that is not finite on they are NaN, and no step is taken."""
         ops = plan.training_ops(recipe.loss)
-        if not ops:
+        if not ops or not plan.parameter_count:
             return engine.train_steps(self.kernels, plan, state, recipe, x, y, weight, order, batch, lr)
         state.prepare_slots(recipe.optimizer.rule)
         lr = np.ascontiguousarray(lr, dtype=np.float64)

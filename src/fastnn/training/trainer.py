@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,7 +45,7 @@ class Data:
         """What the loss of each step counts for in the epoch's: its rows, or the sum of their weights."""
         starts = np.arange(0, len(rows), batch)
         if self.weight is None:
-            return np.diff(starts, append=len(rows)).astype(np.float64)
+            return np.minimum(batch, len(rows) - starts).astype(np.float64)
         return np.add.reduceat(self.weight[rows].astype(np.float64), starts)
 
 
@@ -164,13 +164,14 @@ class Trainer:
 
         first = len(self.history)
         steps = -(-len(data) // batch)
+        pace = _Pace()
         with Progress(verbose, len(data), epochs) as progress:
             self._prepare(X, data)
             for epoch in range(first, first + epochs):
                 order = _random.permutation(self.seed, epoch, len(data)) if shuffle else np.arange(len(data))
                 factors = self.schedule.factors(epoch * steps, (epoch + 1) * steps, steps, first + epochs)
                 lr = self.recipe.optimizer.lr * factors
-                logs = self._epoch(data, order, batch, lr, progress)
+                logs = self._epoch(data, order, batch, lr, progress, pace)
                 logs |= self._measure(held_out, data)
                 self.history.append(logs)
                 progress.report(epoch + 1, first + epochs, logs)
@@ -213,13 +214,19 @@ class Trainer:
 
     # Running ----------------------------------------------------------------------------------------------
 
-    def _epoch(self, data: Data, order: Array, batch: int, lr: Array, progress: Progress) -> dict[str, float]:
+    def _epoch(
+        self, data: Data, order: Array, batch: int, lr: Array, progress: Progress, pace: _Pace
+    ) -> dict[str, float]:
         """One pass over `order`, in calls of about SLICE_SECONDS. Returns the epoch's logs."""
         total = weights = seconds = 0.0
-        for first, last, clock in _slices(len(lr)):
+        first = 0
+        while first < len(lr):
+            last = min(first + pace.steps, len(lr))
             rows = order[first * batch : last * batch]
             losses_, spent = self._slice(data, rows, batch, lr[first:last])
-            clock.append(spent)
+            if last - first == pace.steps or spent > SLICE_SECONDS:  # the rest of an epoch says little
+                pace.adjust(last - first, spent)
+            first = last
             seconds += spent
             step_weights = data.step_weights(rows, batch)
             total += float(losses_ @ step_weights)
@@ -268,14 +275,12 @@ def _raise_if_diverged(losses: Array, lr: Array, state: State, before: int, atom
     )
 
 
-def _slices(steps: int) -> Iterator[tuple[int, int, list[float]]]:
-    """(first, last, clock) step ranges that cover 0 .. steps; each grows or shrinks with the seconds that the
-    caller appends to its clock, from one step up to SLICE_SECONDS' worth."""
-    first, size = 0, 1
-    while first < steps:
-        last = min(first + size, steps)
-        clock: list[float] = []
-        yield first, last, clock
-        per_step = clock[0] / (last - first)
-        size = max(1, min(4 * size, int(SLICE_SECONDS / max(per_step, 1e-9))))
-        first = last
+class _Pace:
+    """How many steps a call to the backend takes: one at first, then as many as SLICE_SECONDS hold."""
+
+    def __init__(self) -> None:
+        self.steps = 1
+
+    def adjust(self, steps: int, seconds: float) -> None:
+        """The next call has at most 4 times the steps of the last one, which took `seconds`."""
+        self.steps = max(1, min(4 * steps, int(SLICE_SECONDS * steps / max(seconds, 1e-9))))
