@@ -406,3 +406,38 @@ def test_ctrl_c_leaves_the_last_completed_step(case):
         [sys.executable, "-c", INTERRUPTED, *case.split()], capture_output=True, text=True, timeout=300
     )
     assert done.stdout.split() == ["whole", "steps"], done.stderr
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+import numpy as np
+from fastnn import Sequential, Trainer, nn
+from fastnn.backends import native
+native.set_least_work(0)
+native.set_threads(2)
+x = np.random.default_rng(0).normal(size=(4096, 64)).astype(np.float32)
+def network():
+    model = Sequential([nn.Dense(2048, "tanh"), nn.Dense(2)])
+    return model, Trainer(model, "mse", backend="native", seed=1)
+def fit(trainer, batch):
+    trainer.fit(x, x[:, :2], epochs=1, batch_size=batch, verbose=False)
+model, trainer = network()
+fit(trainer, 8)
+before = [buffer.copy() for buffer in model.state.buffers[:2]]
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000, resource.RLIM_INFINITY))  # a batch of 4096 needs 100 MB
+try:
+    fit(trainer, 4096)
+except MemoryError:
+    print("MemoryError")
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert all(np.array_equal(a, b) for a, b in zip(model.state.buffers, before))
+fit(trainer, 4096)
+print("trained")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and RLIMIT_AS")
+def test_a_failed_allocation_is_a_memory_error_and_the_next_call_works():
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, check=False)
+    assert done.stdout == "MemoryError\ntrained\n", done.stderr

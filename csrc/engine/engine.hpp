@@ -46,8 +46,8 @@ class Trainer {
     // Takes one optimizer step for every `batch` rows, until a loss is not finite (its step is not taken) or an update
     // leaves anything that is not (its loss becomes NaN). losses: (steps,), what is not reached untouched; taken: the
     // steps taken, counted up as they are. stop(context) is asked by the calling thread every 50 ms between tasks; true
-    // ends the call before the next update. Throws std::bad_alloc. Whatever happens, the state is as some whole step
-    // left it.
+    // ends the call before the next update. The state is then as a whole step left it; not so after std::bad_alloc, which
+    // a thread that packs may throw within an update.
     void run(const State<T>& state, const Slice<T>& slice, double* losses, int64_t* taken,
              bool (*stop)(void*), void* context);
 

@@ -246,7 +246,7 @@ class Trainer:
             seconds = time.perf_counter() - start
             _raise_if_diverged(step_losses, lr, model.state, before.step, atomic)
         except BaseException as error:  # also KeyboardInterrupt, in the middle of an update
-            if not atomic or isinstance(error, DivergenceError):
+            if not atomic or isinstance(error, (DivergenceError, MemoryError)):
                 before.put_back(model.state)
             raise
         return step_losses, seconds
