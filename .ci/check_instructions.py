@@ -1,4 +1,4 @@
-"""Check object files: AVX only in those compiled for it, and no symbol there that the linker could use for the others.
+"""Check object files: no MMX, AVX only in those compiled for it, no symbol there the linker could use for others.
 
 An inline function or template in a file compiled for AVX-512 becomes a weak symbol; the linker keeps one copy of it,
 maybe that one, for the whole module, which then dies on an older CPU. So such a file may define no weak symbol at all.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 DISPATCHED = re.compile(r"avx|fma|v3|v4", re.IGNORECASE)  # in the name of the object file or its directory
 WIDE = re.compile(r"%[yz]mm\d|^\s*[0-9a-f]+:\s+(?:[0-9a-f]{2} )+\s*v[a-z]", re.MULTILINE)  # registers, VEX mnemonics
+MMX = re.compile(r"%mm\d")  # shares the x87 stack: after it, without emms, the caller's long doubles are NaN
 NOT_AVX = re.compile(r"\bver[rw]\b|\bvm[a-z]+")  # of the old instruction set, though they begin with v
 
 
@@ -28,6 +29,7 @@ def main(build: Path) -> int:
     for path in objects:
         name = path.relative_to(build).as_posix()
         code = command("objdump", "-d", path)
+        problems += [f"{name}: {line.strip()}" for line in code.splitlines() if MMX.search(line)][:3]
         if DISPATCHED.search(name):
             dispatched += 1
             if not WIDE.search(code):

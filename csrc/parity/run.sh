@@ -12,7 +12,7 @@ target=${1:-native}
 
 common="-std=c++17 -Wall -Wextra -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized ${CXXFLAGS:-}"
 kernels="-O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math"
-avx2="-mavx2 -mfma -mf16c -mbmi -mbmi2"
+avx2="-mno-mmx -mavx2 -mfma -mf16c -mbmi -mbmi2"
 avx512="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mprefer-vector-width=512"
 names= libraries=
 
@@ -34,12 +34,12 @@ if [ "$target" = aarch64 ]; then
 elif [ "$target" = avx512 ]; then
     cxx=${CXX:-g++} run="bash $here/parity/avx512_emulated.sh" names=avx512 libraries=-lquadmath
     link="-static -std=gnu++17 -DFASTNN_HAVE_X86 -DFASTNN_QUADMATH"
-    table x86_64_v2 x86-64-v2 16 -msse4.2 -mpopcnt
+    table x86_64_v2 x86-64-v2 16 -mno-mmx -msse4.2 -mpopcnt
     table avx2 avx2 32 $avx2
     table avx512 avx512 64 $avx2 $avx512
 else
     cxx=${CXX:-g++} run="" link="${OPENMP--fopenmp} -DFASTNN_HAVE_X86 -DFASTNN_LOWERED"
-    table x86_64_v2 x86-64-v2 16 -msse4.2 -mpopcnt
+    table x86_64_v2 x86-64-v2 16 -mno-mmx -msse4.2 -mpopcnt
     table avx2 avx2 32 $avx2
     table avx512 avx512 64 $avx2 $avx512
     table lowered avx512-on-avx2 64 $avx2
