@@ -8,10 +8,12 @@ import warnings
 
 import numpy as np
 import pytest
+from common import ENGINES
 
 import fastnn
-from fastnn import Sequential, Trainer, backends, cli, datasets, nn, optim
+from fastnn import DivergenceError, Sequential, Trainer, backends, cli, datasets, nn, optim
 from fastnn.nn.activations import Activation
+from fastnn.training import trainer as trainer_module
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = (X[:, 0] > 0).astype(int)
@@ -184,3 +186,46 @@ def test_a_wrong_instruction_set_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(cli, "show_config", lambda: refuse(None))
     assert cli.main(["info"]) == 1
     assert capsys.readouterr().err == "fastnn: FASTNN_ISA is 'nonsense'\n"
+
+
+def test_the_history_has_the_same_bits_however_long_the_calls_are(monkeypatch):
+    """Sums over calls, whose lengths follow the clock, differed in the last digits."""
+    x, y = np.random.default_rng(0).normal(size=(203, 7)), np.arange(203) % 3
+    histories = []
+    for seconds in (0.0, 1e-4, 10.0):
+        monkeypatch.setattr(trainer_module, "SLICE_SECONDS", seconds)
+        model = Sequential([nn.Dense(9, "tanh"), nn.Dense(3)], dtype=np.float64)
+        trainer = Trainer(model, "cross_entropy", seed=3)
+        histories.append(trainer.fit(x, y, epochs=4, batch_size=4, verbose=False)["loss"])
+    assert histories[0] == histories[1] == histories[2]
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_model_built_anew_for_other_columns_can_be_fitted_by_its_trainer(backend):
+    """The trainer's copy of the state had the old size."""
+    model = Sequential([nn.Dense(16), nn.Dense(3)])
+    trainer = Trainer(model, "cross_entropy", seed=0, backend=backend)
+    x, y = np.random.default_rng(0).normal(size=(40, 8)), np.arange(40) % 3
+    trainer.fit(x, y, epochs=1, verbose=False)
+    model.build(5, seed=1)
+    trainer.fit(x[:, :5], y, epochs=1, verbose=False)
+    assert model.plan.inputs == 5
+
+
+TOO_FAST = [optim.SGD(1e5), optim.SGD(1e20), optim.Momentum(1e10), optim.Adam(1e30)]
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("optimizer", TOO_FAST, ids=lambda optimizer: f"{optimizer.name}-{optimizer.lr:g}")
+def test_a_fit_that_diverges_in_its_first_epoch_leaves_the_model_as_it_was(backend, optimizer):
+    """It kept what the first step had made of it: finite, and beyond repair."""
+    x = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    model = Sequential([nn.Dense(16, "relu"), nn.Dense(1)]).build(8, seed=0)
+    before = {name: view.copy() for name, view in model.state.views.items()}
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match="parameters of step 0, before that epoch"):
+        Trainer(model, "mse", optimizer, seed=0, backend=backend).fit(x, x[:, 0] ** 3 * 100, epochs=20, verbose=False)
+    for name, view in model.state.views.items():
+        np.testing.assert_array_equal(view, before[name])
+    trainer = Trainer(model, "mse", optim.Adam(1e-2), seed=0, backend=backend)
+    history = trainer.fit(x, x[:, 0], epochs=5, verbose=False)
+    assert history["loss"][-1] < history["loss"][0]

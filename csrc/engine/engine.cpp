@@ -166,7 +166,7 @@ class Trainer<T>::Impl final : public Program {
         if (member == 0) ask();
         switch (phase.kind) {
             case Phase::kRows:
-                return run_rows(schedule, phase, step, piece(schedule.batch, phase.piece, task));
+                return run_rows(schedule, phase, step, piece(schedule.batch, phase.piece, task), member);
             case Phase::kBatchNormForward:
             case Phase::kBatchNormBackward:
                 return run_batch_norm(schedule, phase, piece(plan_.ops[phase.op].outputs, phase.piece, task));
@@ -183,6 +183,8 @@ class Trainer<T>::Impl final : public Program {
         const Schedule& schedule = schedule_of(step);
         const int index = static_cast<int>(sequence % phases());
         if (schedule.phases[index].with_loss) {
+            if (stopped_ && !running_averages_)
+                return false;  // before the loss: it may not have been computed
             losses_[step] = loss_of_batch(schedule.batch);
             if (!isfinite(losses_[step])) return false;
         }
@@ -276,10 +278,12 @@ class Trainer<T>::Impl final : public Program {
 
     static Phase by_rows(size_t B, int threads) {
         Phase phase{Phase::kRows};
-        // Two tasks a thread where each is then still a product of 96 rows: whoever is late takes fewer.
-        const size_t tasks = threads == 1                              ? 1
-                             : B >= 192 * static_cast<size_t>(threads) ? 2 * threads
-                                                                       : threads;
+        // Two tasks a thread where each is then still a product of 96 rows: whoever is late takes fewer. At most 1024 rows,
+        // so that Ctrl-C is answered in a large step too.
+        const size_t wanted = threads == 1                              ? 1
+                              : B >= 192 * static_cast<size_t>(threads) ? 2 * threads
+                                                                        : threads;
+        const size_t tasks = std::max(wanted, (B + 1023) / 1024);
         phase.piece = round_up((B + tasks - 1) / tasks, 4);
         phase.tasks = static_cast<int>((B + phase.piece - 1) / phase.piece);
         return phase;
@@ -329,12 +333,22 @@ class Trainer<T>::Impl final : public Program {
         return {recipe_.seed, state_.step + static_cast<uint64_t>(step), static_cast<uint32_t>(op)};
     }
 
-    void run_rows(const Schedule& s, const Phase& phase, int64_t step, Range rows) {
+    void run_rows(const Schedule& s, const Phase& phase, int64_t step, Range rows, int member) {
         if (phase.with_gather) gather(s, step, rows);
-        for (size_t i = phase.forward_begin; i < phase.forward_end; ++i)
+        for (size_t i = phase.forward_begin; i < phase.forward_end; ++i) {
+            if (abandoned(member)) return;
             walk_.forward(plan_.ops[i], work_.rooms[i], input(i), rows, key(i, step));
+        }
         if (phase.with_loss) loss(rows);
-        for (size_t i = phase.backward_begin; i-- > phase.backward_end;) backward(s, i, step, rows);
+        for (size_t i = phase.backward_begin; i-- > phase.backward_end;) {
+            if (abandoned(member)) return;
+            backward(s, i, step, rows);
+        }
+    }
+    // Whether nothing will come of this step: asked between operations, for steps that take seconds.
+    bool abandoned(int member) {
+        if (member == 0) ask();
+        return stopped_ && !running_averages_;
     }
 
     void gather(const Schedule& s, int64_t step, Range rows) {

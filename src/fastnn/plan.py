@@ -189,7 +189,7 @@ class Snapshot:
         self.step, self.rule = state.step, state.rule
         kept = state.buffers if self.slots else state.buffers[:2]
         self._slots = () if self.slots else state.slots
-        if len(self.buffers) != len(kept):
+        if [len(buffer) for buffer in self.buffers] != [len(buffer) for buffer in kept]:
             self.buffers = tuple(np.empty_like(buffer) for buffer in kept)
         for copy, buffer in zip(self.buffers, kept, strict=True):
             copy[...] = buffer

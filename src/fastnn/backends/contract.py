@@ -122,8 +122,9 @@ class Backend:
 
     `predict` and `train_steps` are the Python engine's unless a backend brings its own: a native engine
     overwrites them and nothing else changes. `atomic`: whatever interrupts its train_steps but a MemoryError, the state
-    is as some whole step left it, and steps that leave anything infinite or NaN have a loss that is not finite. `limit_threads(n)`: a
-    context in which calls from this thread use at most n threads; it changes nothing where a backend has one anyway.
+    is as some whole step left it, and steps that leave anything infinite or NaN have a loss that is not finite.
+    `limit_threads(n)`: a context in which calls from this thread use at most n threads; it changes nothing where a
+    backend has one anyway.
     """
 
     name: str

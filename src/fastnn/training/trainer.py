@@ -101,10 +101,11 @@ class Trainer:
             math.inf if clip_value is None else _validate.number("clip_value", clip_value, low=0.0, open_low=True),
         )
         self.history = History()
-        self._before = Snapshot(slots=not self.backend.atomic)
+        self._start = Snapshot(slots=False)  # of the epoch
+        self._before = Snapshot()  # of the call, where a call may end within a step
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"backend": self.backend.name, "_before": Snapshot(self._before.slots)}
+        return self.__dict__ | {"backend": self.backend.name, "_start": Snapshot(slots=False), "_before": Snapshot()}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept | {"backend": backends.load(kept["backend"])})
@@ -131,8 +132,8 @@ class Trainer:
         A second fit goes on where the first ended: same parameters, optimizer state, step count and history.
 
         ValueError or TypeError where the data is not that, before anything is touched. DivergenceError where the
-        loss or a parameter becomes NaN or infinite: the model then has its parameters from before the last call to the
-        backend (see SLICE_SECONDS). After KeyboardInterrupt and any other error it is as a completed step left it: the
+        loss or a parameter becomes NaN or infinite: the model then has its parameters from before that epoch, and its
+        optimizer starts anew. After KeyboardInterrupt and any other error it is as a completed step left it: the
         last one on the native backend, else the last of the last call that succeeded. It can go on either way.
         RuntimeError where another thread is fitting the model.
         """
@@ -218,35 +219,41 @@ class Trainer:
         self, data: Data, order: Array, batch: int, lr: Array, progress: Progress, pace: _Pace
     ) -> dict[str, float]:
         """One pass over `order`, in calls of about SLICE_SECONDS. Returns the epoch's logs."""
-        total = weights = seconds = 0.0
+        self._start.take(self.model.state)
+        step_losses = np.empty(len(lr))
+        seconds = 0.0
         first = 0
         while first < len(lr):
             last = min(first + pace.steps, len(lr))
             rows = order[first * batch : last * batch]
-            losses_, spent = self._slice(data, rows, batch, lr[first:last])
+            step_losses[first:last], spent = self._slice(data, rows, batch, lr[first:last])
             if last - first == pace.steps or spent > SLICE_SECONDS:  # the rest of an epoch says little
                 pace.adjust(last - first, spent)
             first = last
             seconds += spent
-            step_weights = data.step_weights(rows, batch)
-            total += float(losses_ @ step_weights)
-            weights += float(step_weights.sum())
             progress.advance(len(rows))
-        return {"loss": float(total / weights), "lr": float(lr[-1]), "seconds": seconds}
+        weights = data.step_weights(order, batch)
+        # In one sum: added up call by call, whose lengths vary, its last bits would.
+        return {"loss": float(step_losses @ weights / weights.sum()), "lr": float(lr[-1]), "seconds": seconds}
 
     def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
-        """One call to the backend; undone if anything is not finite after it, or if it may have ended within a step."""
+        """One call to the backend. If anything is not finite after it the epoch is undone; if it may have ended within
+        a step, the call is."""
         model, atomic = self.model, self.backend.atomic
-        before = self._before.take(model.state)
+        before = self._start if atomic else self._before.take(model.state)
+        first = model.state.step
         start = time.perf_counter()
         try:
             step_losses = self.backend.train_steps(
                 model.plan, model.state, self.recipe, data.x, data.y, data.weight, rows, batch, lr
             )
             seconds = time.perf_counter() - start
-            _raise_if_diverged(step_losses, lr, model.state, before.step, atomic)
+            _raise_if_diverged(step_losses, lr, model.state, first, self._start.step, atomic)
+        except DivergenceError:
+            self._start.put_back(model.state)
+            raise
         except BaseException as error:  # also KeyboardInterrupt, in the middle of an update
-            if not atomic or isinstance(error, (DivergenceError, MemoryError)):
+            if not atomic or isinstance(error, MemoryError):
                 before.put_back(model.state)
             raise
         return step_losses, seconds
@@ -262,16 +269,19 @@ class Trainer:
         return {name: value for name, value in scores.items() if name != "loss"}
 
 
-def _raise_if_diverged(losses: Array, lr: Array, state: State, before: int, atomic: bool) -> None:
-    """DivergenceError where one of the steps' losses, or what the last step left behind, is NaN or infinite."""
+def _raise_if_diverged(losses: Array, lr: Array, state: State, first: int, kept: int, atomic: bool) -> None:
+    """DivergenceError where one of the steps' losses, or what the last step left behind, is NaN or infinite.
+
+    `first`: the step count before these; `kept`: the one whose parameters the model will have.
+    """
     finite = np.isfinite(losses)
     if finite.all() and (atomic or state.finite()):
         return
     wrong = len(losses) - 1 if finite.all() else int(finite.argmin())
     what = "a parameter or a moment is NaN or infinite" if finite.all() else f"the loss is {losses[wrong]}"
     raise DivergenceError(
-        f"{what} at step {before + wrong + 1} with learning rate {lr[wrong]:g}; the model keeps the parameters of "
-        f"step {before}: lower the learning rate, or set clip_norm"
+        f"{what} at step {first + wrong + 1} with learning rate {lr[wrong]:g}; the model keeps the parameters of step "
+        f"{kept}, before that epoch, and its optimizer starts anew: lower the learning rate, or set clip_norm"
     )
 
 
