@@ -199,6 +199,24 @@ def test_nadam_far_into_a_run(t):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+def test_coefficients_do_not_depend_on_how_a_run_is_cut_into_calls(name):
+    """Bit by bit: a resumed run, or one with another pace, takes the same steps."""
+    optimizer, lr = OPTIMIZERS[name](), np.linspace(1e-2, 1e-3, 100)
+    whole = optimizer.coefficient_table(lr, 1)
+    cut = [optimizer.coefficient_table(lr[a:b], 1 + a) for a, b in ((0, 1), (1, 8), (8, 41), (41, 100))]
+    np.testing.assert_array_equal(np.concatenate(cut), whole)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999, 1 - 1e-9])
+def test_the_bias_correction_far_into_a_run(beta):
+    """1 - beta^t, also where beta^t is too small to be taken."""
+    optimizer = optim.Momentum(beta=beta, averaged=True, bias_correction=True)
+    t = np.array([1, 2, 40, 370, 380, 37_000, 40_000, 10**6, 10**12])
+    expected = [1.0 if beta == 0.0 else -math.expm1(n * math.log(beta)) for n in t.tolist()]
+    np.testing.assert_allclose(1.0 / optimizer.coefficients(1.0, t)[0], expected, rtol=1e-12 if beta < 0.9999 else 1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("backend", VECTORISED)
 def test_stays_put_without_a_gradient(backend, name):
     """A gradient of exactly 0 from the first step on (a dead unit, a blank pixel) moves nothing and is no 0 / 0."""

@@ -362,11 +362,10 @@ class Step:
             return Below(op.activation, inputs[index - 1])
         return Below(op.activation, room.z)
 
-    def update(self, lr: float) -> None:
+    def update(self, lr: float, coefficients: tuple[float, ...]) -> None:
         """One optimizer step over all parameters with the gradient of `loss_and_gradient`."""
         state, recipe, gradient = self.state, self.recipe, self.work.gradient
         state.step += 1
-        coefficients = recipe.optimizer.coefficients(lr, state.step)
         scale = 1.0
         if recipe.clip_norm != math.inf:
             norm = math.sqrt(self.kernels.squared_norm(gradient))
@@ -397,6 +396,7 @@ def train_steps(
 ) -> Array:
     """Take one optimizer step for every `batch` rows of `order`. Returns the loss of each step, float64."""
     state.prepare_slots(recipe.optimizer.rule)
+    coefficients = recipe.optimizer.coefficient_table(lr, state.step + 1).tolist()
     losses = np.empty(len(lr))
     step: Step | None = None
     for index in range(len(lr)):
@@ -406,7 +406,7 @@ def train_steps(
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges shows in the losses
             step.gather(x, y, weight, rows)
             losses[index] = step.loss_and_gradient(recipe.seed, state.step)
-            step.update(float(lr[index]))
+            step.update(float(lr[index]), tuple(coefficients[index]))
     return losses
 
 

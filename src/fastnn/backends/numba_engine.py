@@ -471,8 +471,8 @@ def _record(
 
 def _numbers(recipe: Recipe, decays: list[float], lr: Array, taken: int) -> Array:
     """What changes from step to step, a row a step: see `_update`."""
-    coefficients = [recipe.optimizer.coefficients(float(rate), taken + t) for t, rate in enumerate(lr, start=1)]
-    return np.hstack([np.array(coefficients), np.outer(lr, decays), np.ones((len(lr), 1))])
+    coefficients = recipe.optimizer.coefficient_table(lr, taken + 1)
+    return np.hstack([coefficients, np.outer(lr, decays), np.ones((len(lr), 1))])
 
 
 def train_steps(
