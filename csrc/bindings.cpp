@@ -241,6 +241,14 @@ bool all_below(const Vector<int64_t>& indices, size_t n) {
     return inside;
 }
 
+void shuffle(const Args& args) {  // key, order
+    args.expect(3);
+    const auto key = args.key(1);
+    const auto order = args.indices(2, "order", kAny, true);
+    Unlocked unlocked(3.0 * static_cast<double>(order.n));
+    args.instruction_set().float_table->shuffle(key, order.n, order.data);
+}
+
 PyObject* gather(const Args& args) {  // x, rows, out -> False: not for this kernel
     bool done = false;
     args.expect(4);
@@ -831,6 +839,7 @@ PyObject* call(PyObject*, PyObject* const* items, Py_ssize_t count) {
      name "(isa, " arguments ", /)\n--\n\nSee backends/contract.py. isa: index into instruction_sets()."}
 
 PyMethodDef g_kernels[] = {
+    FASTNN_METHOD("shuffle", shuffle, "key, order"),
     FASTNN_METHOD("gather", gather, "x, rows, out"),
     FASTNN_METHOD("dense_forward", dense_forward, "x, w, b, activation, alpha, z, a"),
     FASTNN_METHOD("dense_backward_input", dense_backward_input, "dz, w, activation, alpha, saved, dx"),

@@ -33,7 +33,7 @@ void run_tasks(int tasks, double nanoseconds, void (*task)(void*, int), void* co
 
 // At least `bytes` of this thread's memory, 64-byte aligned, valid until the next call with that slot.
 // Throws std::bad_alloc.
-enum Slot { kPackA, kPackB, kRow, kGradient, kSlots };
+enum Slot { kPackA, kPackB, kThin, kRow, kGradient, kSlots };
 void* scratch(Slot slot, size_t bytes);
 
 }  // namespace fastnn

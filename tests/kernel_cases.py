@@ -52,6 +52,10 @@ def _near(activation: Activation, z, f):
     return FUNCTION * (1 + abs(activation.alpha)) * (1 + np.abs(z) + np.abs(f))
 
 
+def shuffle(draw, B, I, O):
+    return Case(dict(key=KEY, order=Out((B * I,), np.int64)), lambda r: dict(order=0 * r["order"]))
+
+
 def gather(draw, B, I, O):
     rows = draw.rng.integers(0, 5, B)
     return Case(dict(x=draw(5, I), rows=rows, out=Out((B, I))), lambda r: dict(out=0 * r["out"]))

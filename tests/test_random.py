@@ -126,6 +126,34 @@ def test_rrelu_slopes_stay_in_range_and_repeat_in_backward(backend, kernels):
     assert np.any(again != a)
 
 
+@BACKENDS
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 127, 128, 129, 1000, 70_001])
+def test_every_backend_shuffles_alike(n, backend, kernels):
+    """And as the definition says, in Python's integers of any length."""
+    key = _random.epoch_key(2**63 + 5, 2**40 + 3)
+    order = np.full(n, -1, dtype=np.int64)
+    kernels.shuffle(key, order)
+    bits = [int(b) for b in _random.bits(key, (n, 2)).reshape(-1)]
+    expected = list(range(n))
+    for i in range(n - 1, 0, -1):
+        place = (bits[2 * i] + (bits[2 * i + 1] << 32)) * (i + 1) >> 64
+        expected[i], expected[place] = expected[place], expected[i]
+    np.testing.assert_array_equal(order, expected)
+
+
+def test_every_order_is_equally_likely():
+    """Chi-squared over the 24 orders of 4 rows, and where each of 20 rows ends: within 5 standard deviations."""
+    epochs = 24_000
+    orders = [tuple(_random.permutation(3, epoch, 4).tolist()) for epoch in range(epochs)]
+    counts = np.array([orders.count(order) for order in set(orders)])
+    assert len(counts) == 24
+    assert abs(((counts - epochs / 24) ** 2).sum() / (epochs / 24) - 23) < 5 * np.sqrt(2 * 23)
+    ends = np.zeros((20, 20))
+    for epoch in range(4000):
+        ends[np.arange(20), _random.permutation(3, epoch, 20)] += 1
+    assert abs(((ends - 200) ** 2).sum() / 200 - 19 * 19) < 5 * np.sqrt(2 * 19 * 19)
+
+
 @pytest.mark.parametrize("n", [1, 2, 1000])
 def test_permutation_visits_every_row_once(n):
     order = _random.permutation(5, 6, n)

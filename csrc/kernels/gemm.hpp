@@ -271,41 +271,68 @@ void pack_a_columns(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
 
 // Drivers --------------------------------------------------------------------------------------------------
 
-// One or two columns, by dot products: vectors along k, not one lane in eight along n. Adding up the lanes of a dot
-// product costs as much as 8 vectors of it.
-FASTNN_INLINE bool is_narrow(const Product& p) { return p.form != Form::TN && p.N <= 2 && p.K >= 8 * W; }
-
-FASTNN_INLINE Real dot(const Real* x, const Real* y, size_t n) {
-    return row_sum(n, [&](size_t k, auto lanes) { return load(x + k, lanes) * load(y + k, lanes); });
+// A few columns, by dot products: vectors along k instead of a vector along n that is mostly empty. Two loads a vector
+// of a product, and 3 instructions to add up its lanes: 30 x 2 columns of 32 rows take 0.1 us instead of 0.34.
+FASTNN_INLINE bool is_narrow(const Product& p) {
+    return p.form != Form::TN && p.N <= 4 && p.N * (2 * (p.K / W) + 4) <= p.K;
 }
 
 void narrow(const Product& p, const Epilogue& e) {
     const Real* columns = p.b;  // N rows of K
     size_t ld = p.ldb;
     if (p.form == Form::NN) {
-        if (p.N == 1 && p.ldb == 1) {
-            ld = p.K;
-        } else {
+        ld = p.K;
+        if (p.N > 1 || p.ldb > 1) {
             Real* copy = static_cast<Real*>(fastnn::scratch(fastnn::kPackB, p.N * p.K * sizeof(Real)));
-            for (size_t n = 0; n < p.N; ++n)
-                for (size_t k = 0; k < p.K; ++k) copy[n * p.K + k] = p.b[k * p.ldb + n];
-            columns = copy, ld = p.K;
+            for (size_t k = 0; k < p.K; ++k)
+                for (size_t n = 0; n < p.N; ++n) copy[n * p.K + k] = p.b[k * p.ldb + n];
+            columns = copy;
         }
     }
-    for (size_t m = 0; m < p.M; ++m)
-        for (size_t n = 0; n < p.N; ++n)
-            p.c[m * p.ldc + n] = (p.bias ? p.bias[n] : Real(0)) + dot(p.a + m * p.lda, columns + n * ld, p.K);
+    const size_t whole = p.K / W * W, tail = p.K - whole;
+    for (size_t m = 0; m < p.M; m += W) {
+        const size_t rows = p.M - m < W ? p.M - m : W;
+        for (size_t n = 0; n < p.N; ++n) {
+            const Real* y = columns + n * ld;
+            const V y_tail = tail > 0 ? load_part(y + whole, tail) : V{};
+            V products[W];
+            for (size_t r = rows; r < W; ++r) products[r] = V{};
+            for (size_t r = 0; r < rows; ++r) {
+                const Real* x = p.a + (m + r) * p.lda;
+                V s{};
+                for (size_t k = 0; k < whole; k += W) s += load(x + k) * load(y + k);
+                if (tail > 0) s += load_part(x + whole, tail) * y_tail;
+                products[r] = s;
+            }
+            const V total = sums<W / 2>(products) + (p.bias ? p.bias[n] : Real(0));
+            Real* c = p.c + m * p.ldc + n;
+            if (p.ldc == 1)
+                rows == W ? store(c, total) : store_part(c, total, rows);
+            else
+                for (size_t r = 0; r < rows; ++r) c[r * p.ldc] = total[r];
+        }
+    }
     e.run(p, 0, 0, p.M, p.N);
 }
 
-void multiply_packed(Product p, const Epilogue& e) {
-    // A column vector x^T dz is the row vector dz^T x: the same sums, in whole vectors.
-    if (p.form == Form::TN && p.N == 1 && p.ldc == 1 && e.block == nullptr) {
-        const Product q = p;
-        p.a = q.b, p.lda = q.ldb, p.b = q.a, p.ldb = q.lda, p.M = 1, p.N = q.M, p.ldc = q.M,
-        p.panels = nullptr;
-    }
+void multiply_packed(Product p, const Epilogue& e);
 
+// A gradient with few columns, x^T dz, is dz^T x transposed: the same sums, in whole vectors along the inputs. 32 rows
+// of 30 x 2 take 0.1 us instead of 0.33.
+FASTNN_INLINE bool is_thin(const Product& p) { return p.form == Form::TN && 2 * p.N <= W && p.M >= p.N; }
+
+void thin(const Product& p) {
+    Product q = p;
+    q.a = p.b, q.lda = p.ldb, q.b = p.a, q.ldb = p.lda, q.M = p.N, q.N = p.M, q.ldc = p.M, q.panels = nullptr;
+    const bool in_place = p.N == 1 && p.ldc == 1;
+    if (!in_place) q.c = static_cast<Real*>(fastnn::scratch(fastnn::kThin, p.M * p.N * sizeof(Real)));
+    multiply_packed(q, {});
+    if (in_place) return;
+    for (size_t m = 0; m < p.M; ++m)
+        for (size_t n = 0; n < p.N; ++n) p.c[m * p.ldc + n] = q.c[n * p.M + m];
+}
+
+void multiply_packed(Product p, const Epilogue& e) {
     // Packing b costs a pass over it: paid back by tall products, and where the rows of an unpacked panel
     // would fall into few cache sets (a power-of-two row stride) or out of L1.
     const bool across = p.form == Form::TN;
@@ -422,6 +449,7 @@ void row_times_transposed(const Product& p) {
 
 void multiply_on_one_thread(const Product& p, const Epilogue& e) {
     if (p.narrow) return narrow(p, e);
+    if (is_thin(p) && e.block == nullptr) return thin(p);
     if (p.form != Form::NT || p.M > 1) return multiply_packed(p, e);
     row_times_transposed(p);
     e.run(p, 0, 0, 1, p.N);

@@ -1,4 +1,4 @@
-// Philox4x32-7 (Salmon et al. 2011), the bits of _random.py, and what is drawn from them: dropout and rrelu.
+// Philox4x32-7 (Salmon et al. 2011), the bits of _random.py, and what is drawn from them: shuffles, dropout, rrelu.
 #pragma once
 
 #include "parallel.hpp"
@@ -81,6 +81,25 @@ FASTNN_INLINE void for_bits(size_t first, size_t n, const fastnn::RandomKey& key
         const size_t here = n - done < kChunk - skip ? n - done : kChunk - skip;
         for_vectors(here, [&](size_t i, auto lanes) { f(done + i, lanes, load_bits(bits + skip + i)); });
         done += here;
+    }
+}
+
+// order <- 0 .. n-1 shuffled, from the last place down: see _random.shuffle. The bits of kChunk / 2 places at a time.
+void shuffle(fastnn::RandomKey key, size_t n, int64_t* order) {
+    constexpr size_t kPlaces = kChunk / 2;
+    uint32_t bits[kChunk];
+    for (size_t i = 0; i < n; ++i) order[i] = static_cast<int64_t>(i);
+    for (size_t end = n; end > 1;) {
+        const size_t begin = (end - 1) / kPlaces * kPlaces;
+        fill_bits(key, begin / 2, bits);
+        for (size_t i = end; i-- > begin;) {
+            const uint64_t low = bits[2 * (i - begin)], high = bits[2 * (i - begin) + 1], count = i + 1;
+            const size_t place = (high * count + (low * count >> 32)) >> 32;
+            const int64_t row = order[i];
+            order[i] = order[place];
+            order[place] = row;
+        }
+        end = begin;
     }
 }
 

@@ -260,6 +260,32 @@ FASTNN_INLINE Real row_sum(size_t n, F&& f) {
     return sum((s[0] + s[1]) + (s[2] + s[3]));
 }
 
+// Lane r: the sum of the lanes of v[r], for W vectors at once: 3 instructions a sum instead of 2 log2(W).
+template <int... lane>
+struct Lanes {};
+template <int n, int... lane>
+struct CountLanes : CountLanes<n - 1, n - 1, lane...> {};
+template <int... lane>
+struct CountLanes<0, lane...> {
+    using type = Lanes<lane...>;
+};
+// Of two vectors the blocks of 2 h lanes folded to h, x's in the lower half of each block, y's in the upper one.
+template <int h, int... l>
+FASTNN_INLINE V fold(V x, V y, Lanes<l...>) {
+    constexpr int n = static_cast<int>(W);
+    return __builtin_shufflevector(x, y, (l & h ? n + (l ^ h) : l)...) +
+           __builtin_shufflevector(x, y, (l & h ? n + l : l | h)...);
+}
+template <int h>
+FASTNN_INLINE V sums(V* v) {
+    FASTNN_UNROLL
+    for (int i = 0; i < h; ++i) v[i] = fold<h>(v[i], v[i + h], typename CountLanes<W>::type{});
+    if constexpr (h > 1)
+        return sums<h / 2>(v);
+    else
+        return v[0];
+}
+
 // Largest of x (n,), n >= 1; some NaN are passed over.
 FASTNN_INLINE Real row_max(size_t n, const Real* x) {
     V m = broadcast(Real(-__builtin_inf()));

@@ -79,6 +79,7 @@ const Table<double> double_table = {
     kRuleSlots,
     kRuleCoefficients,
     kLossTargets,
+    shuffle,
     gather,
     kPanel,
     pack_panels,

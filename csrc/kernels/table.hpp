@@ -38,6 +38,7 @@ struct Table {
     const int* rule_coefficients;
     const int* loss_targets;  // bit 0: labels, bit 1: values
 
+    void (*shuffle)(RandomKey key, size_t n, int64_t* order);  // see _random.py
     // x: (n, I), rows `stride` bytes apart, elements contiguous; out: (B, I)
     void (*gather)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B, size_t I,
                    T* out);

@@ -282,6 +282,7 @@ class Check {
         for (const size_t n : {size_t(1), W_ - 1, W_, 4 * W_ + 3, size_t(20000)}) {
             update(n);
             squared_norm(n);
+            shuffle(n);
         }
         for (const size_t I : sizes) gather(9, I);
         return report_;
@@ -675,6 +676,19 @@ class Check {
                             16 * eps_ * (1 + s[k]));
                 }
             }
+    }
+
+    void shuffle(size_t n) {
+        const fastnn::RandomKey key{0x123456789abcdef0u, (uint64_t(7) << 32) + 11, 0xffffffffu};
+        Buffer<int64_t> want(n, 0), order(n, -1);
+        for (size_t i = 0; i < n; ++i) want[i] = static_cast<int64_t>(i);
+        for (size_t i = n; i-- > 1;) {
+            const uint64_t low = philox_bits(2 * i, key), high = philox_bits(2 * i + 1, key);
+            const auto product = static_cast<unsigned __int128>(high << 32 | low) * (i + 1);
+            std::swap(want[i], want[static_cast<size_t>(product >> 64)]);
+        }
+        t_.shuffle(key, n, order);
+        for (size_t i = 0; i < n; ++i) add("shuffle", Ref(order[i]), Ref(want[i]), 0);
     }
 
     void squared_norm(size_t n) {

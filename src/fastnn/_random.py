@@ -5,7 +5,8 @@ e = row * columns + column of operation `op` in step `step` are word e mod 4 of
 
     philox(counter = (e div 4, op, low 32 bits of step, high 32 bits of step), key = (low, high 32 bits of seed))
 
-so they depend on nothing else: not on the thread, the backend or the order of evaluation.
+so they depend on nothing else: not on the thread, the backend or the order of evaluation. The order in which an epoch
+visits the rows is drawn from them too: see `shuffle`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _LOW_32 = 0xFFFFFFFF
 _LOW = np.uint64(_LOW_32)
 _SHIFT = np.uint64(32)
 
-SHUFFLES = 1 << 32  # the streams of a seed: initial tensor i draws from i, the shuffle of epoch e from SHUFFLES + e
+SHUFFLE = 0xFFFFFFFF  # the operation that the bits of a shuffle belong to: no plan has that many
 
 
 class Key(NamedTuple):
@@ -74,6 +75,29 @@ def generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
 
 
+def epoch_key(seed: int, epoch: int) -> Key:
+    """Whose bits shuffle the rows in an epoch."""
+    return Key(seed, epoch, SHUFFLE)
+
+
+def shuffle(key: Key, order: np.ndarray) -> None:
+    """order (n,) int64 <- 0 .. n-1 shuffled, n < 2^31: for i = n-1 down to 1, places i and floor(b_i (i+1) / 2^64) are
+    swapped, where b_i has the bits of elements 2i (its low half) and 2i + 1.
+
+    Fisher & Yates as in Durstenfeld 1964, indices as in Lemire 2019 without the rejection: no order is more likely than
+    another by more than n^2 / 2^64.
+    """
+    words = bits(key, (len(order), 2)).astype(np.uint64)
+    count = np.arange(1, len(order) + 1, dtype=np.uint64)
+    places = (words[:, 1] * count + (words[:, 0] * count >> _SHIFT)) >> _SHIFT
+    rows = list(range(len(order)))  # swaps depend on each other: 60 ns one in a list, 4 times that in an array
+    for i, place in zip(range(len(order) - 1, 0, -1), places[:0:-1].tolist(), strict=True):
+        rows[i], rows[place] = rows[place], rows[i]
+    order[...] = rows
+
+
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     """The order (n,) int64 in which epoch `epoch` visits the rows: a uniform shuffle of 0 .. n-1."""
-    return generator(seed, SHUFFLES + epoch).permutation(n)
+    order = np.empty(n, dtype=np.int64)
+    shuffle(epoch_key(seed, epoch), order)
+    return order

@@ -42,6 +42,8 @@ class Adjustment(NamedTuple):
 class Kernels:
     """The table. The functions of `reference.py` have these names and these parameters, in this order."""
 
+    # order (n,) int64 <- 0 .. n-1 in the order that `_random.shuffle` defines
+    shuffle: Callable[[Key, Array], None]  # key, order
     # out[i] = x[rows[i]], cast.  x: (n, I), any real dtype and strides; rows: (B,) int64; out: (B, I)
     gather: Callable[[Array, Array, Array], None]  # x, rows, out
 

@@ -30,7 +30,7 @@ def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
     if name == "gather":
         return _gather
     loop: Callable[..., Any] = getattr(_loops_cython, name)
-    if name != "random_bits":  # the one loop without floats
+    if name not in ("random_bits", "shuffle"):  # the loops without floats
         loop = getattr(_loops_cython, name)[_C_NAMES[dtype]]
     return loop
 

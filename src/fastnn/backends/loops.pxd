@@ -54,6 +54,9 @@ cpdef void prelu_backward(
     const real[:, ::1] z, const real[::1] slope, const real[:, ::1] da, real[:, ::1] dz, real[::1] dslope
 ) noexcept nogil
 
+@cython.locals(i=Py_ssize_t, n=Py_ssize_t, count=int64_t, place=int64_t, row=int64_t)
+cpdef void shuffle(const int64_t[::1] bits, int64_t[::1] order) noexcept nogil
+
 @cython.locals(
     block=Py_ssize_t, _=int, c0=uint64_t, c1=uint64_t, c2=uint64_t, c3=uint64_t, k0=uint64_t, k1=uint64_t,
     p0=uint64_t, p1=uint64_t,

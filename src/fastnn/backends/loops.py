@@ -32,6 +32,19 @@ def gather(x, rows, out):
             out[i, k] = x[row, k]
 
 
+def shuffle(bits, order):
+    """bits (2 n,) int64, each below 2^32: two for each place. See _random.shuffle."""
+    n = order.shape[0]
+    for i in range(n):
+        order[i] = i
+    for i in range(n - 1, 0, -1):
+        count = i + 1
+        place = (bits[2 * i + 1] * count + ((bits[2 * i] * count) >> 32)) >> 32
+        row = order[i]
+        order[i] = order[place]
+        order[place] = row
+
+
 # Dense ---------------------------------------------------------------------------------------------------
 
 

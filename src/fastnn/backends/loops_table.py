@@ -37,6 +37,9 @@ def kernels(find: Find, around: Around | None = None, rest: Kernels = reference.
 def _direct(find: Find) -> dict[str, Callable[..., Any]]:
     """The kernels that need no formula."""
 
+    def shuffle(key: Key, order: Array) -> None:
+        find("shuffle", order.dtype)(random_bits(key, (1, 2 * len(order)))[0].astype(np.int64), order)
+
     def gather(x: Array, rows: Array, out: Array) -> None:
         find("gather", out.dtype)(x, rows, out)
 

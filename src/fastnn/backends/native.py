@@ -67,6 +67,9 @@ def fma_peak(isa: str | None = None) -> float:
 @functools.cache
 def _kernels(t: int) -> Kernels:
 
+    def shuffle(key: Key, order: Array) -> None:
+        _native.shuffle(t, key, order)
+
     def gather(x: Array, rows: Array, out: Array) -> None:
         if not _native.gather(t, x, rows, out):  # a dtype or a layout the extension does not read
             reference.gather(x, rows, out)

@@ -15,6 +15,10 @@ from fastnn.nn.losses import Loss
 from fastnn.optim.rules import Rule
 
 
+def shuffle(key: Key, order: Array) -> None:
+    _random.shuffle(key, order)
+
+
 def gather(x: Array, rows: Array, out: Array) -> None:
     out[...] = x[rows]
 

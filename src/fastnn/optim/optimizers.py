@@ -95,7 +95,7 @@ class Optimizer(Penalties):
 
 
 def _correction(beta: float, t: Any) -> Any:
-    """1 - beta^t. From beta^t = 2^-54 on that is 1, and the power, whose denormal results take 100 ns each, not taken."""
+    """1 - beta^t. From beta^t = 2^-54 on that is 1, and no power is taken: a denormal one takes 100 ns."""
     last = math.ceil(54 * math.log(2) / -math.log(beta)) if beta > 0.0 else 1
     return 1.0 - beta ** np.minimum(t, last)
 

@@ -166,10 +166,12 @@ class Trainer:
         first = len(self.history)
         steps = -(-len(data) // batch)
         pace = _Pace()
+        order = np.arange(len(data))
         with Progress(verbose, len(data), epochs) as progress:
             self._prepare(X, data)
             for epoch in range(first, first + epochs):
-                order = _random.permutation(self.seed, epoch, len(data)) if shuffle else np.arange(len(data))
+                if shuffle:
+                    self.backend.kernels.shuffle(_random.epoch_key(self.seed, epoch), order)
                 factors = self.schedule.factors(epoch * steps, (epoch + 1) * steps, steps, first + epochs)
                 lr = self.recipe.optimizer.lr * factors
                 logs = self._epoch(data, order, batch, lr, progress, pace)
