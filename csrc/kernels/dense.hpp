@@ -9,11 +9,13 @@ constexpr size_t kPanel = NR * W;  // columns of a panel
 
 // Packed once, used by many products: panels of 0 .. rows-1 of d (rows, O) for `d` as the right matrix, in a buffer
 // for `of` rows of which these are the ones from `first` on; and panels of w^T for its rows `first` .. (whole panels).
-void pack_panels(size_t rows, size_t O, const Real* d, size_t ldd, size_t first, size_t of, Real* panels) {
-    pack_rows(d, ldd, rows, O, kPanel, panels + first * kPanel, of * kPanel);
+void pack_panels(size_t rows, size_t O, const Real* d, size_t ldd, size_t first, size_t of, bool streaming,
+                 Real* panels) {
+    pack_rows(d, ldd, rows, O, kPanel, panels + first * kPanel, of * kPanel, streaming);
 }
-void pack_transposed_panels(size_t rows, size_t O, const Real* w, size_t ldw, size_t first, Real* panels) {
-    pack_columns(w, ldw, O, rows, kPanel, panels + first * O);
+void pack_transposed_panels(size_t rows, size_t O, const Real* w, size_t ldw, size_t first, bool streaming,
+                            Real* panels) {
+    (streaming ? stream_columns : pack_columns)(w, ldw, O, rows, kPanel, panels + first * O);
 }
 
 // z = x w + b, a = f(z)

@@ -23,9 +23,11 @@ constexpr size_t MR = 6, NR = 2;  // 6x16 float: 12 + 2 + 1 = 15 of 16 ymm; 6x8:
 #endif
 constexpr size_t kWide = 8;  // vectors a few-row tile may span: 1x64 float has 8 independent chains, not 2
 
-constexpr size_t NC = 1024;                // columns of b packed at a time: 1024 x KC float = 1.5 MB of L3
-constexpr size_t MC = 16 * MR;             // rows of a packed at a time: 96 x KC float = 144 kB of L2
-constexpr size_t KC = kFloat ? 384 : 192;  // an NR panel of b: 384 x 16 float = 24 kB of L1
+constexpr size_t NC = 1024;     // columns of b packed at a time: 1024 x KC float = 1.5 MB of L3
+constexpr size_t MC = 16 * MR;  // rows of a packed at a time: 96 x KC float = 144 kB of L2
+// An NR panel of b: 384 x 16 float = 24 kB of L1. With AVX-512 it is in L2 anyway, 1 MB on every CPU that has it: 512
+// instead of 384, with fewer passes over c, takes 512 x 2048 x 2048 from 80 to 87 % of the peak (Zen 4).
+constexpr size_t KC = (FASTNN_VECTOR_BYTES == 64 ? 512 : 384) / (kFloat ? 1 : 2);
 // Rows of b that few-row products sweep at a time, all columns in turn. Rows a page apart (2048 floats) fall into one set
 // of L1, which holds 8 lines: 8 rows make 20 GFLOP/s of a 1x2048x2048 product, 32 rows 12; with short rows it is 20 to 30.
 FASTNN_INLINE size_t streamed_rows(size_t ldb) { return ldb * sizeof(Real) >= 4096 ? 8 : 32; }
@@ -156,8 +158,9 @@ FASTNN_INLINE size_t tile_rows(size_t left) {
 // b's rows k0 .. k0+kc, columns n0 .. n0+nc as panels of `width` columns (whole vectors), zeros
 // beyond: panel p at p * stride, kc * width where nothing else is in the panel.
 // Eight rows of all panels before the next eight: read along b's rows, which lie a page or more apart in large
-// matrices, written in chunks of 8 * width.
-void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to, size_t stride) {
+// matrices, written in chunks of 8 * width. streaming: past the caches, `to` being aligned to vectors.
+void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to, size_t stride,
+               bool streaming = false) {
     for (size_t k0 = 0; k0 < kc; k0 += 8) {
         const size_t k1 = kc - k0 < 8 ? kc : k0 + 8;
         for (size_t n = 0; n < nc; n += width)
@@ -166,10 +169,12 @@ void pack_rows(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Re
                 Real* panel = to + n / width * stride + k * width;
                 for (size_t j = 0; j < width; j += W) {
                     const size_t left = n + j < nc ? nc - n - j : 0;
-                    store(panel + j, left >= W ? load(from + j) : left > 0 ? load_part(from + j, left) : V{});
+                    const V v = left >= W ? load(from + j) : left > 0 ? load_part(from + j, left) : V{};
+                    streaming ? stream(panel + j, v) : store(panel + j, v);
                 }
             }
     }
+    if (streaming) streamed();
 }
 
 // T rows by Q columns at `from` (rows ld apart), transposed: Q vectors of T. 16 bytes of each row at a time.
@@ -244,6 +249,19 @@ void pack_columns(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width,
                 for (size_t j = blocks; j < width; ++j)
                     to[k * width + j] = j < cols ? from[j * ldb + k] : Real(0);
     }
+}
+
+// Past the caches, a cache line of each of b's rows at a time.
+void stream_columns(const Real* b, size_t ldb, size_t kc, size_t nc, size_t width, Real* to) {
+    constexpr size_t kLine = 64 / sizeof(Real);
+    alignas(64) Real lines[kLine * NR * W];
+    for (size_t n = 0; n < nc; n += width, to += kc * width)
+        for (size_t k = 0; k < kc; k += kLine) {
+            const size_t rows = kc - k < kLine ? kc - k : kLine;
+            pack_columns(b + n * ldb + k, ldb, rows, nc - n < width ? nc - n : width, width, lines);
+            for (size_t i = 0; i < rows * width; i += W) stream(to + k * width + i, load(lines + i));
+        }
+    streamed();
 }
 
 // a's rows, copied kc + kPad apart: what was a power-of-two stride now falls into all sets of the cache. The tile kernel

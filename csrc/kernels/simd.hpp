@@ -146,6 +146,24 @@ FASTNN_INLINE void store_part(Real* p, V v, size_t n) {
 #endif
 }
 
+// A whole aligned vector past the caches: not read before it is written, and not kept. `streamed` before others read it.
+FASTNN_INLINE void stream(Real* p, V v) {
+#if FASTNN_AVX512
+    _mm512_stream_ps(reinterpret_cast<float*>(p), (__m512)v);
+#elif FASTNN_AVX2
+    _mm256_stream_ps(reinterpret_cast<float*>(p), (__m256)v);
+#elif FASTNN_SSE
+    _mm_stream_ps(reinterpret_cast<float*>(p), (__m128)v);
+#else
+    store(p, v);
+#endif
+}
+FASTNN_INLINE void streamed() {
+#if FASTNN_AVX512 || FASTNN_AVX2 || FASTNN_SSE
+    _mm_sfence();
+#endif
+}
+
 FASTNN_INLINE VI lane_index() {
     VI v;
     for (size_t i = 0; i < W; ++i) v[i] = static_cast<Int>(i);

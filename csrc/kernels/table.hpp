@@ -46,10 +46,13 @@ struct Table {
     // Products read their right matrix from panels where they are given some: w (I, O) or dz (B, O) packed by
     // pack_panels, w^T by pack_transposed_panels. Packing is a tenth of a product that packs for itself. A buffer of
     // panels has (columns rounded up to panel_columns) x rows elements; `rows` of the matrix, from `first` on, are
-    // packed by a call (transposed: first a multiple of panel_columns).
+    // packed by a call (transposed: first a multiple of panel_columns). streaming: past the caches, into panels that
+    // start at a cache line, for what will not be read before it would have left them.
     size_t panel_columns;
-    void (*pack_panels)(size_t rows, size_t O, const T* d, size_t ldd, size_t first, size_t of, T* panels);
-    void (*pack_transposed_panels)(size_t rows, size_t O, const T* w, size_t ldw, size_t first, T* panels);
+    void (*pack_panels)(size_t rows, size_t O, const T* d, size_t ldd, size_t first, size_t of,
+                        bool streaming, T* panels);
+    void (*pack_transposed_panels)(size_t rows, size_t O, const T* w, size_t ldw, size_t first,
+                                   bool streaming, T* panels);
     void (*dense_forward)(size_t B, size_t I, size_t O, const T* x, size_t ldx, const T* w, size_t ldw,
                           const T* panels, const T* b, int activation, double alpha, T* z, size_t ldz, T* a,
                           size_t lda);

@@ -361,10 +361,10 @@ class Check {
         Buffer<T> w_panels(wide_o * I), transposed(wide_i * O), dz_panels(wide_o * B);
         // in two calls each, as the tasks of an engine do
         const size_t half_i = I / 2 / width * width, half_b = B / 2;
-        t_.pack_panels(half_i, O, w, ldo, 0, I, w_panels);
-        t_.pack_panels(I - half_i, O, w + half_i * ldo, ldo, half_i, I, w_panels);
-        t_.pack_transposed_panels(half_i, O, w, ldo, 0, transposed);
-        t_.pack_transposed_panels(I - half_i, O, w + half_i * ldo, ldo, half_i, transposed);
+        t_.pack_panels(half_i, O, w, ldo, 0, I, false, w_panels);
+        t_.pack_panels(I - half_i, O, w + half_i * ldo, ldo, half_i, I, true, w_panels);
+        t_.pack_transposed_panels(half_i, O, w, ldo, 0, false, transposed);
+        t_.pack_transposed_panels(I - half_i, O, w + half_i * ldo, ldo, half_i, true, transposed);
         t_.dense_forward(B, I, O, x, ldx, w, ldo, given(w_panels), b, f, alpha, z, ldo, a, ldo);
         for (size_t i = 0; i < B; ++i)
             for (size_t o = 0; o < ldo; ++o) {
@@ -386,8 +386,8 @@ class Check {
 
         Buffer<T> dz = uniform<T>(B * ldo, -1, 1), saved = uniform<T>(B * ldx, -1.5, 1.5), dx(B * ldx),
                   dw(I * ldo), db(O);
-        t_.pack_panels(half_b, O, dz, ldo, 0, B, dz_panels);
-        t_.pack_panels(B - half_b, O, dz + half_b * ldo, ldo, half_b, B, dz_panels);
+        t_.pack_panels(half_b, O, dz, ldo, 0, B, false, dz_panels);
+        t_.pack_panels(B - half_b, O, dz + half_b * ldo, ldo, half_b, B, true, dz_panels);
         t_.dense_backward_input(B, I, O, dz, ldo, w, ldo, given(transposed), f, alpha, saved, ldx, dx, ldx);
         for (size_t i = 0; i < B; ++i)
             for (size_t k = 0; k < I; ++k) {
