@@ -333,7 +333,7 @@ void narrow(const Product& p, const Epilogue& e) {
     e.run(p, 0, 0, p.M, p.N);
 }
 
-void multiply_packed(Product p, const Epilogue& e);
+void multiply_packed(const Product& p, const Epilogue& e);
 
 // A gradient with few columns, x^T dz, is dz^T x transposed: the same sums, in whole vectors along the inputs. 32 rows
 // of 30 x 2 take 0.1 us instead of 0.33.
@@ -350,7 +350,7 @@ void thin(const Product& p) {
         for (size_t n = 0; n < p.N; ++n) p.c[m * p.ldc + n] = q.c[n * p.M + m];
 }
 
-void multiply_packed(Product p, const Epilogue& e) {
+void multiply_packed(const Product& p, const Epilogue& e) {
     // Packing b costs a pass over it: paid back by tall products, and where the rows of an unpacked panel
     // would fall into few cache sets (a power-of-two row stride) or out of L1.
     const bool across = p.form == Form::TN;
@@ -361,8 +361,9 @@ void multiply_packed(Product p, const Epilogue& e) {
 
     // Blocks of k of equal size.
     const size_t most = pack_b ? KC : p.K * p.N * sizeof(Real) > 24576 ? streamed_rows(p.ldb) : p.K;
-    const size_t blocks = p.K > 0 ? (p.K + most - 1) / most : 1;
-    const size_t kc_each = (p.K + blocks - 1) / blocks;
+    const size_t blocks = p.K > most ? (p.K + most - 1) / most : 1;
+    const size_t kc_each =
+        blocks > 1 ? (p.K + blocks - 1) / blocks : p.K;  // a division is 5 ns, a small product 100
     // Few rows use a packed panel once or twice: it then stays in L1 instead of passing through L2.
     const size_t vectors = p.M >= MR               ? NR
                            : MR * NR / p.M < kWide ? MR * NR / p.M
@@ -407,10 +408,11 @@ void multiply_packed(Product p, const Epilogue& e) {
                 }
 
                 // micro-kernels, panel by panel; then the panel's epilogue, while its rows are in L1
-                for (size_t n = 0; n < nc; n += width) {
+                const Real* panel = b;
+                const size_t next = pack_b ? stride : width;
+                for (size_t n = 0; n < nc; n += width, panel += next) {
                     const size_t cols = nc - n < width ? nc - n : width;
                     const size_t used = (cols + W - 1) / W, lanes = cols - (used - 1) * W;
-                    const Real* panel = pack_b ? b + n / width * stride : b + n;
                     const size_t ldb = pack_b ? width : p.ldb;
                     const auto& tiles = kMicro[across][!pack_b && lanes < W].tile;
                     for (size_t m = 0; m < mc;) {

@@ -90,34 +90,42 @@ struct cross_entropy {
                    base = static_cast<Real>(smoothing / static_cast<double>(O)),
                    peak = static_cast<Real>(1.0 - smoothing), mass = classes * base + peak;
         share(B, 1.0 * static_cast<double>(O) + 10, W, [&](size_t begin, size_t end) {
-            for (size_t i0 = begin; i0 < end; i0 += W) {
-                const size_t rows = end - i0 < W ? end - i0 : W;
-                alignas(64) Real columns[kFewClasses * W] = {}, own_row[W] = {}, weights[W] = {};
+            for_vectors(end - begin, [&](size_t done, auto lanes) {
+                const size_t i0 = begin + done, rows = lanes.n;
+                alignas(64) Real columns[kFewClasses * W];
+                alignas(64) Int own_class[W];
+                if (rows < W) {
+                    for (size_t j = 0; j < O; ++j) store(columns + j * W, V{});
+                    store(reinterpret_cast<Real*>(own_class), V{});
+                }
                 for (size_t r = 0; r < rows; ++r) {
                     for (size_t j = 0; j < O; ++j) columns[j * W + r] = z[(i0 + r) * O + j];
-                    own_row[r] = columns[static_cast<size_t>(labels[i0 + r]) * W + r];
-                    weights[r] = weight[i0 + r];
+                    own_class[r] = static_cast<Int>(labels[i0 + r]);
                 }
-                V top = load(columns), sum{}, total{};
-                for (size_t j = 1; j < O; ++j) top = max(load(columns + j * W), top);
+                const VI own_classes = (VI)load(reinterpret_cast<const Real*>(own_class));
+                const auto is_own = [&](size_t j) {
+                    return own_classes == broadcast_int(static_cast<Int>(j));
+                };
+                V top = load(columns), own = top, sum{}, total{};
+                for (size_t j = 1; j < O; ++j) {
+                    const V column = load(columns + j * W);
+                    top = max(column, top), own = select(is_own(j), column, own);
+                }
                 for (size_t j = 0; j < O; ++j) {
                     const V shifted = load(columns + j * W) - top, e = exp(shifted);
                     total += e, sum += shifted;
                     store(columns + j * W, e);
                 }
-                const V own = load(own_row) - top, w = load(weights);
-                const V scale = w * (mass / total), lift = w * base;
-                V match = peak * own;
+                const V w = load(weight + i0, lanes), scale = w * (mass / total), lift = w * base;
+                V match = peak * (own - top);
                 if (base > 0) match += base * sum;
-                for (size_t j = 0; j < O; ++j) store(columns + j * W, load(columns + j * W) * scale - lift);
-                const V values = log(total) * mass - match;
-                for (size_t r = 0; r < rows; ++r) {
-                    Real* out = dz + (i0 + r) * O;
-                    for (size_t j = 0; j < O; ++j) out[j] = columns[j * W + r];
-                    out[labels[i0 + r]] -= weights[r] * peak;
-                    value[i0 + r] = values[r];
-                }
-            }
+                for (size_t j = 0; j < O; ++j)
+                    store(columns + j * W,
+                          load(columns + j * W) * scale - lift - select(is_own(j), w * peak, V{}));
+                store(value + i0, log(total) * mass - match, lanes);
+                for (size_t r = 0; r < rows; ++r)
+                    for (size_t j = 0; j < O; ++j) dz[(i0 + r) * O + j] = columns[j * W + r];
+            });
         });
     }
 
