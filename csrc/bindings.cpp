@@ -8,6 +8,7 @@
 #include <pybind11/pybind11.h>
 
 #include <new>
+#include <stdexcept>
 #include <string>
 
 #include "dispatch.hpp"
@@ -746,9 +747,11 @@ class TrainerBinding {
         const auto taken = args.indices(12, "taken", 1, true);
         taken.data[0] = 0;
         bool interrupted = false;
-        {
+        try {
             py::gil_scoped_release released;
             trainer_.run(state, slice, losses, taken.data, signalled, &interrupted);
+        } catch (const std::runtime_error&) {  // a handler forked: what it raised in the child comes first
+            if (!interrupted) throw;
         }
         if (interrupted) throw py::error_already_set();
         return true;
@@ -930,7 +933,8 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         "default_instruction_set",
         [] { return fastnn::instruction_sets().items[fastnn::default_instruction_set()].name; },
         "The best of them, or the one FASTNN_ISA names; RuntimeError when it names none.");
-    m.def("threads", &fastnn::threads, "The most threads a kernel uses; 1 in a forked child.");
+    m.def("threads", &fastnn::threads,
+          "The most threads a kernel uses; 1 in a forked child that cannot start any: see csrc/threads.hpp.");
     m.def(
         "set_threads",
         [](int n) {

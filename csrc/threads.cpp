@@ -1,6 +1,7 @@
 // OpenMP, when there is one, and per-thread scratch. See threads.hpp.
 #include "threads.hpp"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <atomic>
@@ -13,7 +14,15 @@
 #ifdef _WIN32
 #include <malloc.h>
 #else
+#include <pthread.h>
 #include <unistd.h>
+#endif
+
+// OpenMP 5.0's call, which GCC's libgomp has had since GCC 9, whatever _OPENMP says. Weak: at run time there may be an
+// older one. Clang's libomp keeps its threads through it.
+#if defined(_OPENMP) && !defined(_WIN32) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
+#define FASTNN_RELEASES_THREADS
+#pragma weak omp_pause_resource_all
 #endif
 
 namespace fastnn {
@@ -23,15 +32,6 @@ std::atomic<int> g_threads{0};  // 0: the default
 std::atomic<int> g_quota{0};
 std::atomic<double> g_least_work{48000.0};
 thread_local int t_limit = 0;
-
-#if defined(_OPENMP) && !defined(_WIN32)
-// The process that loaded us. A child forked from it never enters libgomp: no handler to install, nothing to
-// hang.
-const pid_t g_loaded_in = getpid();
-bool forked() { return getpid() != g_loaded_in; }  // 50 ns, paid only by work of 60 us or more
-#else
-bool forked() { return false; }
-#endif
 
 using Clock = std::chrono::steady_clock;
 
@@ -66,11 +66,68 @@ class Contention {
                                std::memory_order_relaxed);
     }
 
+    void forget() { stalls_ = 0, alone_until_ = 0; }
+
   private:
     std::atomic<int> stalls_{0};  // in a row
     std::atomic<Clock::rep> alone_until_{0};
 };
 Contention g_contention;
+
+// Forks. libgomp keeps the threads of a region for the next one; a child has none of them, and its next region would
+// wait for them forever. So the forking thread lets its own go before a fork, and parent and child start new ones when
+// they need them. Where that cannot be done, the child stays on one thread and never enters libgomp. A child that no
+// handler saw (clone, _Fork) does so as well: its pid is not that of g_home.
+#if defined(_OPENMP) && !defined(_WIN32)
+pid_t g_home = getpid();                            // the process whose OpenMP is whole
+bool forked() { return getpid() != g_home; }        // 50 ns, paid only by work of 60 us or more
+std::atomic<int> g_running{0}, g_forking{0};        // teams at work, forks under way
+std::atomic<int> g_forks{0};                        // that led to this process
+thread_local int t_running = 0;                     // of g_running, this thread's
+thread_local bool t_entered = false;                // this thread has had a team: it is libgomp's, and alive
+thread_local bool t_child_may_use_threads = false;  // for the fork under way
+
+#ifdef FASTNN_RELEASES_THREADS
+// Whether we were loaded into a child that had not called exec: what it inherited of libgomp, through another library,
+// may be threads that do not exist, and letting those go would wait for them. PF_FORKNOEXEC, linux/sched.h.
+bool loaded_by_a_forked_child() {
+    FILE* const stat = fopen("/proc/self/stat", "r");  // pid (name) state ppid pgrp session tty tpgid flags
+    if (stat == nullptr) return false;
+    unsigned flags = 0;
+    if (fscanf(stat, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %u", &flags) != 1) flags = 0;
+    fclose(stat);
+    return (flags & 0x40) != 0;
+}
+const bool g_doubtful = loaded_by_a_forked_child();
+
+bool release_threads() {
+    if (forked() || (g_doubtful && !t_entered) || omp_in_parallel()) return false;
+    return omp_pause_resource_all != nullptr && omp_pause_resource_all(omp_pause_soft) == 0;
+}
+#else
+bool release_threads() { return false; }
+#endif
+
+// No team starts between here and the fork (see TeamAtWork), so that what g_running says holds for the child. Another
+// thread's team may be holding a lock of libgomp, which nobody would release in the child.
+void before_fork() {
+    g_forking.fetch_add(1);
+    const bool released = release_threads();
+    t_child_may_use_threads = released && g_running.load() == 0;
+}
+void after_fork_in_parent() { g_forking.fetch_sub(1); }
+void after_fork_in_child() {
+    g_home = t_child_may_use_threads ? getpid() : 0;
+    g_forking = 0;
+    g_running = t_running;
+    g_forks.fetch_add(1);
+    g_contention.forget();
+}
+// Should this fail, the children stay on one thread. glibc takes the handlers back where we are unloaded.
+const int g_handlers = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+#else
+bool forked() { return false; }
+#endif
 
 struct Buffer {
     void* memory = nullptr;
@@ -89,6 +146,28 @@ struct Buffer {
 thread_local Buffer t_buffers[kSlots];
 
 }  // namespace
+
+#if defined(_OPENMP) && !defined(_WIN32)
+TeamAtWork::TeamAtWork() {
+    g_running.fetch_add(1);
+    alone_ = g_forking.load() != 0;
+    if (alone_)
+        g_running.fetch_sub(1);
+    else
+        ++t_running;
+}
+TeamAtWork::~TeamAtWork() {
+    if (alone_) return;
+    t_entered = true;
+    --t_running;
+    g_running.fetch_sub(1);
+}
+int forks() { return g_forks.load(std::memory_order_relaxed); }
+#else
+TeamAtWork::TeamAtWork() = default;
+TeamAtWork::~TeamAtWork() = default;
+int forks() { return 0; }
+#endif
 
 int threads() {
     if (forked()) return 1;
@@ -148,28 +227,39 @@ void report_waiting(double lost, double took) {
                                 std::chrono::duration_cast<Clock::duration>(Seconds(took)));
 }
 
-void run_tasks(int tasks, double nanoseconds, void (*task)(void*, int), void* context) {
 #ifdef _OPENMP
-    if (tasks > 1) {
-        const Clock::time_point start = Clock::now();
-        bool out_of_memory = false;
+namespace {
+
+// False: none may start.
+bool run_on_a_team(int tasks, double nanoseconds, void (*task)(void*, int), void* context) {
+    const TeamAtWork work;
+    if (work.alone()) return false;
+    const Clock::time_point start = Clock::now();
+    bool out_of_memory = false;
 #pragma omp parallel num_threads(tasks)
-        {
-            // OpenMP may give fewer threads than asked for: the tasks are dealt out, not assumed.
-            const int team = omp_get_num_threads();
-            for (int t = omp_get_thread_num(); t < tasks; t += team) {
-                try {
-                    task(context, t);
-                } catch (const std::bad_alloc&) {
+    {
+        // OpenMP may give fewer threads than asked for: the tasks are dealt out, not assumed.
+        const int team = omp_get_num_threads();
+        for (int t = omp_get_thread_num(); t < tasks; t += team) {
+            try {
+                task(context, t);
+            } catch (const std::bad_alloc&) {
 #pragma omp atomic write
-                    out_of_memory = true;
-                }
+                out_of_memory = true;
             }
         }
-        g_contention.report(nanoseconds, start);
-        if (out_of_memory) throw std::bad_alloc();
-        return;
     }
+    g_contention.report(nanoseconds, start);
+    if (out_of_memory) throw std::bad_alloc();
+    return true;
+}
+
+}  // namespace
+#endif
+
+void run_tasks(int tasks, double nanoseconds, void (*task)(void*, int), void* context) {
+#ifdef _OPENMP
+    if (tasks > 1 && run_on_a_team(tasks, nanoseconds, task, context)) return;
 #endif
     (void)nanoseconds;
     for (int t = 0; t < tasks; ++t) task(context, t);

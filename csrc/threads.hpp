@@ -7,8 +7,9 @@
 namespace fastnn {
 
 // The most threads a kernel may use: limit_threads of the calling thread, else set_threads, else OpenMP's default
-// (OMP_NUM_THREADS, else the CPUs we may run on, of which `quota` says how many are paid for), else 1. Always 1 in a
-// forked child: libgomp's pool does not survive a fork and would hang.
+// (OMP_NUM_THREADS, else the CPUs we may run on, of which `quota` says how many are paid for), else 1. 1 in a
+// forked child that cannot start threads: where the fork came while a team was at work, its own or another thread's, and
+// wherever the OpenMP is not GCC's (libgomp 9 or later).
 int threads();
 void set_threads(int n);          // n >= 1; 0: back to the default
 int limit_threads(int n);         // of the calling thread; 0: no limit. Returns what it was
@@ -26,6 +27,20 @@ int program_threads(double nanoseconds);
 void set_least_work(double nanoseconds);
 // What a program found: its threads waited `lost` seconds, in `took`, for others that had lost their core.
 void report_waiting(double lost, double took);
+
+// What a fork must know of: exists while a team works. alone(): a fork is under way, do without a team.
+class TeamAtWork {
+  public:
+    TeamAtWork();
+    ~TeamAtWork();
+    TeamAtWork(const TeamAtWork&) = delete;
+    bool alone() const { return alone_; }
+
+  private:
+    bool alone_ = false;
+};
+// How many forks lie between the process that loaded us and this one.
+int forks();
 
 // task(context, t) for t in 0 .. tasks-1, each on one thread; `nanoseconds` as for threads_for. Rethrows
 // std::bad_alloc.

@@ -281,37 +281,256 @@ def test_what_would_touch_other_memory_is_an_error(change, message):
 
 # Processes --------------------------------------------------------------------------------------------------
 
-FORKS = """
-import os, sys, signal
+FORKING = """
+import multiprocessing, os, signal, sys, threading, time, traceback
 import numpy as np
-from fastnn import Sequential, Trainer, nn
-from fastnn.backends import native
+from fastnn import Sequential, Trainer, engine, nn, optim
+from fastnn.backends import native, native_engine
+from fastnn.nn.losses import LOSSES
+
 native.set_least_work(0)
 native.set_threads(2)
 x = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
+# Where the OpenMP is GCC's, a child has threads of its own.
+gcc = sys.platform == "linux" and "libgomp" in open("/proc/self/maps").read()
 
 def fitted():
     model = Sequential([nn.Dense(40, "tanh"), nn.Dense(2)])
     Trainer(model, "mse", backend="native", seed=1).fit(x, x[:, :2], epochs=3, batch_size=16, verbose=False)
     return model.predict(x, backend="native")
 
-expected = fitted()
-for _ in range(int(sys.argv[1])):
+def in_child(f):
     child = os.fork()
     if child == 0:
-        signal.alarm(10)
-        os._exit(0 if np.array_equal(fitted(), expected) else 3)
+        signal.alarm(30)
+        try:
+            assert f() is not False
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-assert np.array_equal(fitted(), expected)
-print("all trained")
+
+def trains():
+    assert np.array_equal(fitted(), expected)
+
+def trains_on_threads():
+    trains()
+    assert native.threads() == (2 if gcc else 1)
+    assert not gcc or len(os.listdir("/proc/self/task")) > threading.active_count()
+
+def trains_alone():
+    trains()
+    assert native.threads() == 1
+
+def handle(signum, handler, seconds=0.2):
+    signal.signal(signum, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+def long_call():
+    # One call of the extension, of more seconds than any handler takes to be called.
+    model = Sequential([nn.Dense(300, "tanh"), nn.Dense(6)]).build(6, seed=0)
+    rows = np.arange(1_000_000) % 64
+    lr = np.full(len(rows) // 16, 1e-3)
+    recipe = engine.Recipe(LOSSES["mse"], optim.SGD(1e-3))
+    native_engine.TRAIN_STEPS(model.plan, model.state, recipe, x, x, None, rows, 16, lr)
+
+expected = fitted()
 """
+FORKS = {
+    "a child": "in_child(trains_on_threads)",
+    "children, one after the other": "for _ in range(20): in_child(trains_on_threads); trains()",
+    "a child of a child, and one of that": """
+def child():
+    in_child(grandchild)  # before it has threads of its own
+    trains_on_threads()
+    in_child(grandchild)  # and after
+    trains_on_threads()
+def grandchild():
+    trains_on_threads()
+    in_child(trains_on_threads)
+in_child(child)
+""",
+    "a thread's child": """
+def thread():
+    trains()
+    in_child(trains_on_threads)
+    done.append(1)
+done = []
+worker = threading.Thread(target=thread)
+worker.start()
+worker.join()
+assert done
+""",
+    "a thread's child that ends as its thread does": """
+def thread():
+    trains()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        return trains_on_threads()
+    assert os.waitpid(child, 0)[1] == 0
+    done.append(1)
+done = []
+worker = threading.Thread(target=thread)
+worker.start()
+worker.join()
+if os.getpid() != parent: os._exit(1)
+assert done
+""",
+    "while other threads train": """
+def thread():
+    while not stop.is_set():
+        results.append(fitted())
+stop, results = threading.Event(), []
+workers = [threading.Thread(target=thread) for _ in range(2)]
+for worker in workers: worker.start()
+for _ in range(20):
+    in_child(lambda: in_child(trains) or trains())
+stop.set()
+for worker in workers: worker.join()
+assert results and all(np.array_equal(result, expected) for result in results)
+trains()
+in_child(trains_on_threads)
+""",
+    "while a call of another thread's is under way": """
+threading.Thread(target=long_call, daemon=True).start()
+time.sleep(0.3)
+for _ in range(3): in_child(trains_alone)
+print("all trained", flush=True)
+os._exit(0)  # in the middle of the call
+""",
+    "a pool of processes": """
+def work(_):
+    trains_on_threads()
+    return fitted()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    results = pool.map(work, range(6), chunksize=1)
+assert all(np.array_equal(result, expected) for result in results)
+trains()
+""",
+    "within a call, the child ends in the signal's handler": """
+class Done(Exception): pass
+def handler(*_):
+    in_child(lambda: (trains_alone(), in_child(trains_alone)))
+    raise Done
+handle(signal.SIGALRM, handler)
+try: long_call()
+except Done: pass
+else: raise AssertionError("the call was too short")
+in_child(trains_on_threads)
+""",
+    "within a call, the child returns into it": """
+class Done(Exception): pass
+def handler(*_):
+    global child
+    child = os.fork()
+    if child == 0: signal.alarm(30)
+    else: raise Done
+handle(signal.SIGALRM, handler)
+try: long_call()
+except Done: assert child != 0 and os.waitpid(child, 0)[1] == 0
+except RuntimeError as error:
+    assert child == 0 and "in the parent only" in str(error)
+    trains_alone()
+    in_child(trains_alone)
+    os._exit(0)
+else: raise AssertionError("the call was too short")
+trains()
+""",
+    "within a call, the child's handler raises": """
+class Done(Exception): pass
+def handler(*_):
+    global child
+    child = os.fork()
+    if child == 0: signal.alarm(30)
+    raise Done
+handle(signal.SIGALRM, handler)
+try: long_call()
+except Done: trains()
+else: raise AssertionError("the call was too short")
+if child == 0: os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+""",
+    "a child on one thread goes on within a call": """
+def child():
+    native.set_threads(1)
+    seen = []
+    def handler(*_):
+        grandchild = os.fork()
+        seen.append(grandchild)
+        if grandchild == 0: signal.alarm(60)
+        else: assert os.waitpid(grandchild, 0)[1] == 0
+    handle(signal.SIGALRM, handler)
+    long_call()
+    assert seen
+    if seen[0] == 0:
+        native.set_threads(2)
+        trains_on_threads()
+in_child(child)
+""",
+}
+
+
+def forking(code: str, timeout: int = 120) -> None:
+    code = f"{FORKING}\nparent = os.getpid()\n{code}\nprint('all trained')"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # NumPy has no threads to be counted
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+    assert (done.returncode, done.stdout) == (0, "all trained\n"), done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("forks", [20, pytest.param(1000, marks=pytest.mark.slow)])
-def test_forked_children_train_to_the_same_bits(forks):
-    done = subprocess.run([sys.executable, "-c", FORKS, str(forks)], capture_output=True, text=True, timeout=600)
-    assert done.stdout == "all trained\n", done.stderr
+@pytest.mark.parametrize("name", FORKS)
+def test_forked_children_train_to_the_same_bits(name):
+    forking(FORKS[name])
+
+
+LOADED_BY_A_CHILD = """
+import ctypes, os, signal
+try: gomp = ctypes.CDLL("libgomp.so.1")
+except OSError: os._exit(77)
+nothing = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+gomp.GOMP_parallel(nothing, None, 2, 0)
+child = os.fork()
+if child == 0:  # its libgomp still counts on the parent's threads
+    signal.alarm(30)
+    import fastnn.backends.native
+    grandchild = os.fork()
+    if grandchild == 0: os._exit(fastnn.backends.native.threads() - 1)
+    assert os.waitpid(grandchild, 0)[1] == 0
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="GCC's OpenMP, by its name on Linux")
+def test_a_child_that_inherited_broken_openmp_can_fork():
+    done = subprocess.run([sys.executable, "-c", LOADED_BY_A_CHILD], capture_output=True, text=True, timeout=60)
+    if done.returncode == 77:
+        pytest.skip("no libgomp.so.1")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_thousand_children_train_to_the_same_bits():
+    forking("for _ in range(1000): in_child(trains_on_threads)\ntrains()", timeout=600)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_another_user_of_openmp_is_not_disturbed():
+    pytest.importorskip("sklearn")
+    forking("""
+from sklearn.ensemble import HistGradientBoostingClassifier
+def boosted():
+    return HistGradientBoostingClassifier(max_iter=5, random_state=0).fit(x, x[:, 0] > 0).predict_proba(x)
+first = boosted()
+for _ in range(3):
+    in_child(trains_on_threads)
+    trains()
+    assert np.array_equal(boosted(), first)
+""")
 
 
 def test_threadpoolctl_sees_and_limits_the_threads():

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <new>
+#include <stdexcept>
 
 #include "../threads.hpp"
 
@@ -15,6 +16,7 @@
 #include <windows.h>
 #else
 #include <sched.h>
+#include <setjmp.h>
 #endif
 #if defined(__linux__)
 #include <sys/resource.h>
@@ -72,7 +74,12 @@ class Team {
             int done = 0;
             for (int k = 0; k < members; ++k) {
                 const int owner = (id + k) % members;
-                for (int t; (t = claim(sequence, owner, members, tasks)) >= 0; ++done) run(sequence, t, id);
+                for (int t; (t = claim(sequence, owner, members, tasks)) >= 0; ++done) {
+                    run(sequence, t, id);
+#ifndef _WIN32
+                    if (forks() != forks_) _longjmp(way_out, 1);
+#endif
+                }
             }
             if (done > 0 && done_.fetch_add(done, std::memory_order_acq_rel) + done == tasks)
                 complete(sequence, members);
@@ -87,6 +94,12 @@ class Team {
         const Clock::duration lost(others ? lost_.load(std::memory_order_relaxed) : 0);
         report_waiting(Seconds(lost).count(), Seconds(took).count());
     }
+
+#ifndef _WIN32
+    // The caller's: out of a region that would never end, in a forked child. Nothing between here and there has a
+    // destructor.
+    jmp_buf way_out;
+#endif
 
   private:
     static constexpr int64_t kStop = -1;
@@ -140,6 +153,7 @@ class Team {
             0};  // the phase's number and, below it, how many of the owner's tasks are taken
     };
     Program& program_;
+    const int forks_ = forks();
     Next next_[kMostMembers];
     alignas(64) std::atomic<int64_t> sequence_{0};
     alignas(64) std::atomic<int> done_{0};
@@ -149,22 +163,30 @@ class Team {
     std::atomic<int64_t> switches_{0};
 };
 
+// False: none may start.
+bool run_on_a_team(Program& program, int threads) {
+    const TeamAtWork work;
+    if (work.alone()) return false;
+    Team team(program);
+#ifndef _WIN32
+    if (_setjmp(team.way_out) != 0)
+        throw std::runtime_error("forked within a step of training: it goes on in the parent only");
+#endif
+    const Clock::time_point start = Clock::now();
+#pragma omp parallel num_threads(threads)
+    team.member(omp_get_thread_num(), omp_get_num_threads());
+    team.report(Clock::now() - start);
+    if (team.out_of_memory()) throw std::bad_alloc();
+    return true;
+}
+
 #endif
 
 }  // namespace
 
 void run_program(Program& program, int threads) {
 #ifdef _OPENMP
-    threads = std::min(threads, kMostMembers);
-    if (threads > 1) {
-        Team team(program);
-        const Clock::time_point start = Clock::now();
-#pragma omp parallel num_threads(threads)
-        team.member(omp_get_thread_num(), omp_get_num_threads());
-        team.report(Clock::now() - start);
-        if (team.out_of_memory()) throw std::bad_alloc();
-        return;
-    }
+    if (threads > 1 && run_on_a_team(program, std::min(threads, kMostMembers))) return;
 #endif
     (void)threads;
     run_alone(program);

@@ -21,7 +21,8 @@ class Program {
 };
 
 // Runs it on `threads` threads, or fewer: OpenMP may give fewer. Rethrows std::bad_alloc, after which nothing runs any
-// more.
+// more. Throws std::runtime_error in a child that `run` forked off and returned into: the others of the team, and what they
+// were at, stayed with the parent.
 //
 // Member m of a team of n has tasks m, m + n, m + 2n, ... of each phase to begin with: in every step the same rows and
 // the same weights, which are still in its cache. A task is claimed, not assigned: who is done with his own takes those
