@@ -36,6 +36,14 @@ Range piece(size_t n, size_t step, int t) {
 }
 size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+template <class T>
+void gather(const Table<T>& kernels, const Rows& x, const int64_t* rows, size_t B, size_t I, T* out) {
+    if (x.shift == nullptr)
+        kernels.gather(x.data, x.stored, x.stride, rows, B, I, out);
+    else
+        kernels.gather_normalized(x.data, x.stored, x.stride, rows, B, I, x.shift, x.scale, out);
+}
+
 // A plan with its kernels and the buffers its tensors lie in: the forward half of the walk, over some rows of a batch.
 template <class T>
 struct Walk {
@@ -92,7 +100,7 @@ struct Walk {
                 return kernels.layer_norm_forward(B, O, x, tensor(op, 0), tensor(op, 1), op.settings[0],
                                                   room.mean + rows.begin, room.inv_std + rows.begin, a);
             case Kind::normalize:
-                return kernels.normalize(B, O, x, tensor(op, 0), tensor(op, 1), a);
+                return;  // gather has
         }
     }
 };
@@ -355,8 +363,7 @@ class Trainer<T>::Impl final : public Program {
         const size_t I = plan_.inputs, O = plan_.outputs, B = rows.size();
         const int64_t* order = slice_.order + step * slice_.batch;
         const int64_t* mine = order + rows.begin;
-        kernels_.gather(slice_.x.data, slice_.x.stored, slice_.x.stride, mine, B, I,
-                        work_.x + rows.begin * I);
+        fastnn::gather(kernels_, slice_.x, mine, B, I, work_.x + rows.begin * I);
         if (slice_.labels != nullptr)
             for (size_t i = 0; i < B; ++i) work_.labels[rows.begin + i] = slice_.labels[mine[i]];
         else if (O == 1)
@@ -652,14 +659,15 @@ class Predictor<T>::Impl {
         }
         // The rows as they lie there, where they are what the first operation reads.
         const T* gather(Workspace<T>& w, Range rows) const {
-            const char* first =
-                static_cast<const char*>(x.data) + static_cast<ptrdiff_t>(rows.begin) * x.stride;
+            Rows here = x;
+            here.data = static_cast<const char*>(x.data) + static_cast<ptrdiff_t>(rows.begin) * x.stride;
             const Stored own = sizeof(T) == 4 ? kFloat32 : kFloat64;
-            if (x.stored == own && x.stride == static_cast<ptrdiff_t>(plan.inputs * sizeof(T)))
-                return reinterpret_cast<const T*>(first);
+            if (!plan.normalizes && x.stored == own &&
+                x.stride == static_cast<ptrdiff_t>(plan.inputs * sizeof(T)))
+                return static_cast<const T*>(here.data);
             int64_t order[kRows];
             for (size_t i = 0; i < rows.size(); ++i) order[i] = static_cast<int64_t>(i);
-            kernels.gather(first, x.stored, x.stride, order, rows.size(), plan.inputs, w.x);
+            fastnn::gather(kernels, here, order, rows.size(), plan.inputs, w.x);
             return w.x;
         }
     };

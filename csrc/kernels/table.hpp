@@ -41,6 +41,9 @@ struct Table {
     // x: (n, I), rows `stride` bytes apart, elements contiguous; out: (B, I)
     void (*gather)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B, size_t I,
                    T* out);
+    // The same of (x - shift) * scale, in double and rounded once.
+    void (*gather_normalized)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B,
+                              size_t I, const double* shift, const double* scale, T* out);
 
     // Products read their right matrix from panels where they are given some: w (I, O) or dz (B, O) packed by
     // pack_panels, w^T by pack_transposed_panels. Packing is a tenth of a product that packs for itself. A buffer of
@@ -92,7 +95,6 @@ struct Table {
                                 const T* inv_std, const T* da, T* dx);
     void (*layer_norm_backward_weights)(size_t B, size_t O, const T* x, const T* mean, const T* inv_std,
                                         const T* da, T* dgamma, T* dbeta);
-    void (*normalize)(size_t B, size_t I, const T* x, const T* shift, const T* scale, T* a);
 
     // One of labels (B,) and values (B, O) is null.
     void (*loss)(int loss, double parameter, size_t B, size_t O, const T* z, const int64_t* labels,
