@@ -250,23 +250,41 @@ void shuffle(const Args& args) {  // key, order
     args.instruction_set().float_table->shuffle(key, order.n, order.data);
 }
 
-PyObject* gather(const Args& args) {  // x, rows, out -> False: not for this kernel
+// f(table, x, rows, out) with `out` as the last argument -> False: not for these kernels
+template <class F>
+PyObject* gathered(const Args& args, int last, F&& f) {
     bool done = false;
-    args.expect(4);
-    args.dispatch(3, "out", [&](const auto& t) {
+    args.expect(last + 1);
+    args.dispatch(last, "out", [&](const auto& t) {
         FASTNN_T;
         const fastnn::Rows x = stored_rows(args, 1, "x");
         if (x.data == nullptr) return;
         const auto& shape = args.array(1, "x").dimensions;
         const auto rows = args.indices(2, "rows");
-        const auto out = args.matrix<T>(3, "out", rows.n, static_cast<size_t>(shape[1]), true);
+        const auto out = args.matrix<T>(last, "out", rows.n, static_cast<size_t>(shape[1]), true);
         // NumPy's indexing knows negative rows, and says what is wrong with the others
         if (!all_below(rows, static_cast<size_t>(shape[0]))) return;
-        Unlocked unlocked(0.2 * static_cast<double>(out.rows * out.cols));
-        t.gather(x.data, x.stored, x.stride, rows.data, out.rows, out.cols, out.data);
+        f(t, x, rows, out);
         done = true;
     });
     return PyBool_FromLong(done);
+}
+
+PyObject* gather(const Args& args) {  // x, rows, out
+    return gathered(args, 3, [](const auto& t, const auto& x, const auto& rows, const auto& out) {
+        Unlocked unlocked(0.2 * static_cast<double>(out.rows * out.cols));
+        t.gather(x.data, x.stored, x.stride, rows.data, out.rows, 0, out.cols, out.data);
+    });
+}
+
+PyObject* gather_normalized(const Args& args) {  // x, rows, shift, scale, out
+    return gathered(args, 5, [&](const auto& t, const auto& x, const auto& rows, const auto& out) {
+        const auto shift = args.vector<double>(3, "shift", out.cols);
+        const auto scale = args.vector<double>(4, "scale", out.cols);
+        Unlocked unlocked(0.3 * static_cast<double>(out.rows * out.cols));
+        t.gather_normalized(x.data, x.stored, x.stride, rows.data, out.rows, 0, out.cols, shift.data,
+                            scale.data, out.data);
+    });
 }
 
 void dense_forward(const Args& args) {  // x, w, b, activation, alpha, z, a
@@ -544,18 +562,6 @@ void layer_norm_forward(const Args& args) {  // x, gamma, beta, epsilon, mean, i
     });
 }
 
-void normalize(const Args& args) {  // x, shift, scale, a
-    args.expect(5);
-    args.dispatch(1, "x", [&](const auto& t) {
-        FASTNN_T;
-        const auto x = args.matrix<T>(1, "x");
-        const auto shift = args.vector<T>(2, "shift", x.cols), scale = args.vector<T>(3, "scale", x.cols);
-        const auto a = args.matrix<T>(4, "a", x.rows, x.cols, true);
-        Unlocked unlocked(0.3 * static_cast<double>(x.rows * x.cols));
-        t.normalize(x.rows, x.cols, x.data, shift.data, scale.data, a.data);
-    });
-}
-
 void check_labels(const Vector<int64_t>& labels, size_t classes) {
     if (!all_below(labels, classes))
         throw py::index_error("y has a label outside 0 .. " + std::to_string(classes) + " - 1");
@@ -630,7 +636,7 @@ void update(const Args& args) {  // rule, coefficients, adjustment, w, g, slots
 // (offset, size, trainable, l1, l2, decay). Everything that will be used as an address is checked here.
 template <class T>
 fastnn::Plan make_plan(const Table<T>& t, const py::list& ops, size_t inputs, size_t parameters,
-                       size_t statistics) {
+                       size_t statistics, size_t scaling) {
     fastnn::Plan plan;
     plan.inputs = plan.outputs = inputs;
     plan.parameters = parameters;
@@ -644,6 +650,8 @@ fastnn::Plan make_plan(const Table<T>& t, const py::list& ops, size_t inputs, si
         while (code < fastnn::kKinds && kind != fastnn::kKindNames[code]) ++code;
         if (code == fastnn::kKinds) value_error("no operation '" + kind + "'");
         op.kind = static_cast<fastnn::Kind>(code);
+        const bool normalize = op.kind == fastnn::Kind::normalize;
+        if (normalize && !plan.ops.empty()) value_error("normalize is not the first operation");
         op.inputs = fields[1].cast<size_t>(), op.outputs = fields[2].cast<size_t>();
         if (op.inputs != plan.outputs) value_error("an operation does not take what the one before it gives");
         plan.outputs = op.outputs;
@@ -662,11 +670,14 @@ fastnn::Plan make_plan(const Table<T>& t, const py::list& ops, size_t inputs, si
             fastnn::Tensor& to = op.tensors[op.tensor_count++];
             to = {tensor[0].cast<size_t>(), tensor[1].cast<size_t>(), tensor[2].cast<bool>(),
                   tensor[3].cast<double>(), tensor[4].cast<double>(), tensor[5].cast<double>()};
-            if (to.offset + to.size > (to.trainable ? parameters : statistics))
+            if (to.offset + to.size > (normalize ? scaling : to.trainable ? parameters : statistics))
                 value_error("a tensor lies outside its buffer");
         }
         const size_t expected = op.kind == fastnn::Kind::dense ? op.inputs * op.outputs : op.outputs;
         if (op.tensor_count > 0 && op.tensors[0].size != expected) value_error("a tensor has another size");
+        if (normalize && (op.tensor_count != 2 || op.tensors[1].size != op.inputs || op.inputs != op.outputs))
+            value_error("normalize has other tensors than shift and scale");
+        plan.normalizes |= normalize;
         plan.ops.push_back(op);
     }
     if (plan.ops.empty()) value_error("no operations");
@@ -683,14 +694,27 @@ const Table<T>& table_of(int isa) {
         return *sets.items[isa].double_table;
 }
 
+// The rows of array i for a plan, which may normalise them by pieces of array j: data is null as in stored_rows.
+fastnn::Rows rows_for(const fastnn::Plan& plan, const Args& args, int i, int j, size_t scaling) {
+    fastnn::Rows x = stored_rows(args, i, "x");
+    if (x.data == nullptr) return x;
+    if (static_cast<size_t>(args.array(i, "x").dimensions[1]) != plan.inputs)
+        value_error("x has another number of columns");
+    const double* numbers = args.vector<double>(j, "scaling", scaling).data;
+    if (plan.normalizes)
+        x.shift = numbers + plan.ops[0].tensors[0].offset, x.scale = numbers + plan.ops[0].tensors[1].offset;
+    return x;
+}
+
 template <class T>
 class TrainerBinding {
   public:
     TrainerBinding(int isa, const py::list& ops, size_t inputs, size_t parameters, size_t statistics,
-                   const py::tuple& recipe)
+                   size_t scaling, const py::tuple& recipe)
         : table_(table_of<T>(isa)),
           statistics_(statistics),
-          plan_(make_plan(table_, ops, inputs, parameters, statistics)),
+          scaling_(scaling),
+          plan_(make_plan(table_, ops, inputs, parameters, statistics, scaling)),
           recipe_{recipe[0].cast<int>(),      recipe[1].cast<double>(), recipe[2].cast<int>(),
                   recipe[3].cast<uint64_t>(), recipe[4].cast<double>(), recipe[5].cast<double>()},
           trainer_(table_, plan_, recipe_) {
@@ -698,53 +722,51 @@ class TrainerBinding {
         if (recipe_.rule < 0 || recipe_.rule >= table_.rules) value_error("no such rule");
     }
 
-    // parameters, statistics, slots, step, x, y, weight, order, batch, coefficients, lr, losses, taken (1,) -> False: x
-    // has a dtype or a layout that gather does not read
+    // parameters, statistics, scaling, slots, step, x, y, weight, order, batch, coefficients, lr, losses, taken (1,) ->
+    // False: x has a dtype or a layout that gather does not read
     bool run(const py::args& tuple) {
         const Args args(PySequence_Fast_ITEMS(tuple.ptr()), static_cast<Py_ssize_t>(tuple.size()));
-        args.expect(13);
+        args.expect(14);
         fastnn::State<T> state{};
         fastnn::Slice<T> slice{};
         state.parameters = args.vector<T>(0, "parameters", plan_.parameters, true).data;
         state.statistics = args.vector<T>(1, "statistics", statistics_, true).data;
         T* slots[8];
         const int count = table_.rule_slots[recipe_.rule];
-        if (!PyTuple_Check(args[2]) || PyTuple_GET_SIZE(args[2]) != count)
+        if (!PyTuple_Check(args[3]) || PyTuple_GET_SIZE(args[3]) != count)
             value_error("slots is not a tuple of " + std::to_string(count) + " arrays");
         for (int j = 0; j < count; ++j) {
-            PyObject* const slot = PyTuple_GET_ITEM(args[2], j);
+            PyObject* const slot = PyTuple_GET_ITEM(args[3], j);
             slots[j] = Args(&slot, 1).vector<T>(0, "slot", plan_.parameters, true).data;
         }
         state.slots = slots;
-        state.step = tuple[3].cast<uint64_t>();
+        state.step = tuple[4].cast<uint64_t>();
 
-        slice.x = stored_rows(args, 4, "x");
+        slice.x = rows_for(plan_, args, 5, 2, scaling_);
         if (slice.x.data == nullptr) return false;
-        const auto& shape = args.array(4, "x").dimensions;
-        const size_t n = static_cast<size_t>(shape[0]);
-        if (static_cast<size_t>(shape[1]) != plan_.inputs) value_error("x has another number of columns");
+        const size_t n = static_cast<size_t>(args.array(5, "x").dimensions[0]);
         const int targets = table_.loss_targets[recipe_.loss];
-        if (args.array(5, "y").nd == 1) {
+        if (args.array(6, "y").nd == 1) {
             if (!(targets & 1)) value_error("y is 1-D, but the loss takes values (n, outputs)");
-            const auto labels = args.indices(5, "y", n);
+            const auto labels = args.indices(6, "y", n);
             check_labels(labels, plan_.outputs);
             slice.labels = labels.data;
         } else {
             if (!(targets & 2)) value_error("y is not 1-D, but the loss takes labels (n,)");
-            slice.values = args.matrix<T>(5, "y", n, plan_.outputs).data;
+            slice.values = args.matrix<T>(6, "y", n, plan_.outputs).data;
         }
-        if (args[6] != Py_None) slice.weight = args.vector<T>(6, "weight", n).data;
-        const auto order = args.indices(7, "order");
+        if (args[7] != Py_None) slice.weight = args.vector<T>(7, "weight", n).data;
+        const auto order = args.indices(8, "order");
         if (!all_below(order, n)) throw py::index_error("order has a row outside x");
         slice.order = order.data, slice.rows = order.n;
-        slice.batch = tuple[8].cast<size_t>();
+        slice.batch = tuple[9].cast<size_t>();
         if (slice.batch == 0) value_error("batch is 0");
         const size_t steps = (slice.rows + slice.batch - 1) / slice.batch;
         const size_t numbers = static_cast<size_t>(table_.rule_coefficients[recipe_.rule]);
-        slice.coefficients = args.matrix<double>(9, "coefficients", steps, numbers).data;
-        slice.lr = args.vector<double>(10, "lr", steps).data;
-        double* losses = args.vector<double>(11, "losses", steps, true).data;
-        const auto taken = args.indices(12, "taken", 1, true);
+        slice.coefficients = args.matrix<double>(10, "coefficients", steps, numbers).data;
+        slice.lr = args.vector<double>(11, "lr", steps).data;
+        double* losses = args.vector<double>(12, "losses", steps, true).data;
+        const auto taken = args.indices(13, "taken", 1, true);
         taken.data[0] = 0;
         bool interrupted = false;
         try {
@@ -765,7 +787,7 @@ class TrainerBinding {
         return *static_cast<bool*>(interrupted) = true;
     }
     const Table<T>& table_;
-    const size_t statistics_;
+    const size_t statistics_, scaling_;
     const fastnn::Plan plan_;
     const fastnn::Recipe recipe_;
     fastnn::Trainer<T> trainer_;
@@ -774,29 +796,30 @@ class TrainerBinding {
 template <class T>
 class PredictorBinding {
   public:
-    PredictorBinding(int isa, const py::list& ops, size_t inputs, size_t parameters, size_t statistics)
+    PredictorBinding(int isa, const py::list& ops, size_t inputs, size_t parameters, size_t statistics,
+                     size_t scaling)
         : statistics_(statistics),
-          plan_(make_plan(table_of<T>(isa), ops, inputs, parameters, statistics)),
+          scaling_(scaling),
+          plan_(make_plan(table_of<T>(isa), ops, inputs, parameters, statistics, scaling)),
           predictor_(table_of<T>(isa), plan_) {}
 
-    // parameters, statistics, x, out -> False: x has a dtype or a layout that gather does not read
+    // parameters, statistics, scaling, x, out -> False: x has a dtype or a layout that gather does not read
     bool run(const py::args& tuple) {
         const Args args(PySequence_Fast_ITEMS(tuple.ptr()), static_cast<Py_ssize_t>(tuple.size()));
-        args.expect(4);
+        args.expect(5);
         const T* parameters = args.vector<T>(0, "parameters", plan_.parameters).data;
         const T* statistics = args.vector<T>(1, "statistics", statistics_).data;
-        const fastnn::Rows x = stored_rows(args, 2, "x");
+        const fastnn::Rows x = rows_for(plan_, args, 3, 2, scaling_);
         if (x.data == nullptr) return false;
-        const auto& shape = args.array(2, "x").dimensions;
-        if (static_cast<size_t>(shape[1]) != plan_.inputs) value_error("x has another number of columns");
-        const auto out = args.matrix<T>(3, "out", static_cast<size_t>(shape[0]), plan_.outputs, true);
+        const size_t n = static_cast<size_t>(args.array(3, "x").dimensions[0]);
+        const auto out = args.matrix<T>(4, "out", n, plan_.outputs, true);
         py::gil_scoped_release released;
         predictor_.run(parameters, statistics, x, out.rows, out.data);
         return true;
     }
 
   private:
-    const size_t statistics_;
+    const size_t statistics_, scaling_;
     const fastnn::Plan plan_;
     fastnn::Predictor<T> predictor_;
 };
@@ -806,12 +829,12 @@ void bind_engine(py::module_& m, const char* trainer, const char* predictor) {
     using namespace py::literals;
     py::class_<TrainerBinding<T>>(m, trainer,
                                   "Whole slices of an epoch in one call: see csrc/engine/engine.hpp.")
-        .def(py::init<int, const py::list&, size_t, size_t, size_t, const py::tuple&>(), "isa"_a, "ops"_a,
-             "inputs"_a, "parameters"_a, "statistics"_a, "recipe"_a)
+        .def(py::init<int, const py::list&, size_t, size_t, size_t, size_t, const py::tuple&>(), "isa"_a,
+             "ops"_a, "inputs"_a, "parameters"_a, "statistics"_a, "scaling"_a, "recipe"_a)
         .def("run", &TrainerBinding<T>::run);
     py::class_<PredictorBinding<T>>(m, predictor, "Predictions in one call: see csrc/engine/engine.hpp.")
-        .def(py::init<int, const py::list&, size_t, size_t, size_t>(), "isa"_a, "ops"_a, "inputs"_a,
-             "parameters"_a, "statistics"_a)
+        .def(py::init<int, const py::list&, size_t, size_t, size_t, size_t>(), "isa"_a, "ops"_a, "inputs"_a,
+             "parameters"_a, "statistics"_a, "scaling"_a)
         .def("run", &PredictorBinding<T>::run);
 }
 
@@ -844,6 +867,7 @@ PyObject* call(PyObject*, PyObject* const* items, Py_ssize_t count) {
 PyMethodDef g_kernels[] = {
     FASTNN_METHOD("shuffle", shuffle, "key, order"),
     FASTNN_METHOD("gather", gather, "x, rows, out"),
+    FASTNN_METHOD("gather_normalized", gather_normalized, "x, rows, shift, scale, out"),
     FASTNN_METHOD("dense_forward", dense_forward, "x, w, b, activation, alpha, z, a"),
     FASTNN_METHOD("dense_backward_input", dense_backward_input, "dz, w, activation, alpha, saved, dx"),
     FASTNN_METHOD("dense_backward_weights", dense_backward_weights, "x, dz, dw, db"),
@@ -867,7 +891,6 @@ PyMethodDef g_kernels[] = {
     FASTNN_METHOD("layer_norm_forward", layer_norm_forward, "x, gamma, beta, epsilon, mean, inv_std, a"),
     FASTNN_METHOD("layer_norm_backward", norm_backward<false>,
                   "x, gamma, mean, inv_std, da, dx, dgamma, dbeta"),
-    FASTNN_METHOD("normalize", normalize, "x, shift, scale, a"),
     FASTNN_METHOD("loss", loss, "loss, parameter, z, y, weight, value, dz"),
     FASTNN_METHOD("squared_norm", squared_norm, "g"),
     FASTNN_METHOD("update", update, "rule, coefficients, adjustment, w, g, slots"),

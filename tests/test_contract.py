@@ -58,10 +58,10 @@ def test_registries_are_keyed_by_name(registry):
 def test_extend_overwrites_and_keeps(backend, kernels):
     from fastnn.backends.contract import Backend
 
-    def normalize(x, shift, scale, a):
+    def softmax_forward(z, a):
         pass
 
     base = Backend(backend, kernels, predict=print, train_steps=print)
-    made = base.extend("mine", normalize=normalize)
-    assert made.name == "mine" and made.kernels.normalize is normalize
-    assert made.kernels.dropout is kernels.dropout and base.kernels.normalize is kernels.normalize
+    made = base.extend("mine", softmax_forward=softmax_forward)
+    assert made.name == "mine" and made.kernels.softmax_forward is softmax_forward
+    assert made.kernels.dropout is kernels.dropout and base.kernels.softmax_forward is kernels.softmax_forward

@@ -12,7 +12,7 @@ import kernel_cases
 import numpy as np
 import pytest
 from conftest import backend_parameters
-from kernel_cases import ADJUSTMENTS, Case, InOut, Out
+from kernel_cases import ADJUSTMENTS, Case, InOut, Out, Own
 
 from fastnn.backends import reference
 from fastnn.backends.contract import Adjustment, Kernels
@@ -53,7 +53,6 @@ ALIASES = {
     "dropout": ("out", "x"),
     "batch_norm_backward": ("dx", "da"),
     "layer_norm_backward": ("dx", "da"),
-    "normalize": ("a", "x"),
 }
 
 
@@ -100,6 +99,8 @@ def call(kernels: Kernels, name: str, case: Case, dtype, alias: tuple[str, str] 
             return guarded(np.full(argument.shape, np.nan if kind.kind == "f" else -1, kind))
         if isinstance(argument, InOut):
             return guarded(argument.value.astype(dtype))
+        if isinstance(argument, Own):
+            return guarded(argument.value)
         if isinstance(argument, tuple) and argument and isinstance(argument[0], InOut):
             return tuple(make(each) for each in argument)
         if isinstance(argument, np.ndarray):
@@ -111,7 +112,7 @@ def call(kernels: Kernels, name: str, case: Case, dtype, alias: tuple[str, str] 
     if alias is not None:
         made[alias[0]] = made[alias[1]]
     for key, argument in case.arguments.items():
-        if isinstance(argument, np.ndarray) and (alias is None or key not in alias):
+        if isinstance(argument, np.ndarray | Own) and (alias is None or key not in alias):
             inputs[key] = made[key].copy()
     result = getattr(kernels, name)(*made.values())
     guarded.check()
@@ -280,10 +281,15 @@ def test_shared_memory_changes_nothing(name, dtype, backend, kernels):
 def test_nan_goes_where_it_does_in_the_reference(name, dtype, backend, kernels):
     """A NaN in any one input reaches exactly the outputs that depend on it."""
     shape = (5, 9, 17)
-    names = getattr(kernel_cases, name)(Draw(dtype), *shape).arguments
-    for poisoned in [key for key, value in names.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"]:
+
+    def inputs(case):
+        arrays = {key: value.value if isinstance(value, Own) else value for key, value in case.arguments.items()}
+        return {key: a for key, a in arrays.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
+
+    for poisoned in inputs(getattr(kernel_cases, name)(Draw(dtype), *shape)):
         case = getattr(kernel_cases, name)(Draw(dtype), *shape)
-        case.arguments[poisoned].flat[case.arguments[poisoned].size // 2] = np.nan
+        array = inputs(case)[poisoned]
+        array.flat[array.size // 2] = np.nan
         got = call(kernels, name, case, dtype)
         want = call(reference.KERNELS, name, case, np.float64)
         for output in outputs_of(case):
@@ -304,36 +310,82 @@ def test_dense_forward_takes_read_only_arrays(backend, kernels):
     assert_close(z, x.astype(float) @ w + b, 11 * (np.abs(x) @ np.abs(w) + np.abs(b)), np.float32, "z")
 
 
+LAYOUTS = ["rows", "columns", "every other", "reversed", "misaligned", "read-only"]
 STORED = ["float32", "float64", "uint8", "int8", "int16", "int32", "int64", "uint32", "float16", "bool", ">f4"]
+
+
+def laid_out(values: np.ndarray, layout: str) -> np.ndarray:
+    """The same values in that layout."""
+    if layout == "columns":
+        return np.asfortranarray(values)
+    if layout == "every other":
+        return np.repeat(np.repeat(values, 2, axis=0), 2, axis=1)[::2, ::2]
+    if layout == "reversed":
+        return values[::-1, ::-1].copy()[::-1, ::-1]
+    if layout == "misaligned":
+        raw = np.zeros(values.nbytes + 1, np.uint8)
+        x = raw[1:].view(values.dtype).reshape(values.shape)
+        x[...] = values
+        return x
+    x = values.copy()
+    x.flags.writeable = layout != "read-only"
+    return x
+
+
+ROWS = np.array([3, 0, 11, 3, 7, 1, 1, 10, 5], dtype=np.int64)
 
 
 @BACKENDS
 @DTYPES
 @pytest.mark.parametrize("stored", STORED)
-@pytest.mark.parametrize("layout", ["rows", "columns", "every other", "reversed", "misaligned", "read-only"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_gather_takes_any_dtype_and_layout(layout, stored, dtype, backend, kernels):
+    values = np.random.default_rng(1).integers(0, 100, (12, 17)).astype(stored)
+    x = laid_out(values, layout)
+    for count in (0, 1, len(ROWS)):
+        guarded = Guarded()
+        out = guarded(np.full((count, 17), np.nan, dtype))
+        kernels.gather(x, ROWS[:count], out)
+        guarded.check()
+        np.testing.assert_array_equal(out, values[ROWS[:count]].astype(dtype))
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gather_normalized_has_the_same_bits_everywhere(layout, stored, dtype, backend, kernels):
+    """Of any dtype and layout: in float64 a subtraction and a product, which nothing can contract or reorder."""
     rng = np.random.default_rng(1)
-    values = rng.integers(0, 100, (12, 17)).astype(stored)
-    if layout == "rows":
-        x = values
-    elif layout == "columns":
-        x = np.asfortranarray(values)
-    elif layout == "every other":
-        x = np.repeat(np.repeat(values, 2, axis=0), 2, axis=1)[::2, ::2]
-    elif layout == "reversed":
-        x = values[::-1, ::-1].copy()[::-1, ::-1]
-    elif layout == "misaligned":
-        raw = np.zeros(values.nbytes + 1, np.uint8)
-        x = raw[1:].view(stored).reshape(values.shape)
-        x[...] = values
-    else:
-        x = values
-        x.flags.writeable = False
-    rows = np.array([3, 0, 11, 3, 7, 1, 1, 10, 5], dtype=np.int64)
-    for count in (0, 1, len(rows)):
-        out = np.full((count, 17), np.nan, dtype)
-        kernels.gather(x, rows[:count], out)
-        np.testing.assert_array_equal(out, values[rows[:count]].astype(dtype))
+    for columns in (1, 7, 17, 67):
+        values = rng.integers(0, 100, (12, columns)).astype(stored)
+        if (
+            np.dtype(stored).itemsize > 4
+        ):  # a small spread around a large number; float32 keeps every second digit of it
+            values = values + np.dtype(stored).type(1e9)
+        x, shift, scale = (
+            laid_out(values, layout),
+            values.mean(axis=0) + rng.normal(size=columns),
+            rng.normal(size=columns),
+        )
+        guarded = Guarded()
+        out = guarded(np.full((len(ROWS), columns), np.nan, dtype))
+        kernels.gather_normalized(x, ROWS, guarded(shift), guarded(scale), out)
+        guarded.check()
+        np.testing.assert_array_equal(out, ((values[ROWS].astype(np.float64) - shift) * scale).astype(dtype))
+
+
+@BACKENDS
+@pytest.mark.parametrize("stored", ["float32", "float64", "uint8"])
+def test_gather_normalized_of_extremes(stored, backend, kernels):
+    """A constant column is 0, what leaves float32 infinite, NaN a NaN; no rows are no rows."""
+    x = np.array([[7, 200, 3], [7, 100, 250]], stored)
+    shift, scale = np.array([7.0, 0.0, np.nan]), np.array([1.0, 1e38, 1.0])
+    out = np.full((2, 3), 5, np.float32)
+    with np.errstate(over="ignore"):
+        kernels.gather_normalized(x, np.arange(2), shift, scale, out)
+        kernels.gather_normalized(x, np.arange(0), shift, scale, out[:0])
+    np.testing.assert_array_equal(out, [[0, np.inf, np.nan], [0, np.inf, np.nan]])
 
 
 @BACKENDS

@@ -158,6 +158,40 @@ def test_reads_rows_as_they_are_stored():
         same(models["float32"], model)
 
 
+STAMPS = {
+    "float64": lambda x: x,
+    "every other row": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "read-only": lambda x: np.frombuffer(x.tobytes()).reshape(x.shape),
+    "Fortran order": np.asfortranarray,
+    "int64": lambda x: (1e9 * x).astype(np.int64),
+    "float32": lambda x: x.astype(np.float32),
+    "uint8": lambda x: (x % 1 * 256).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("stored", STAMPS)
+@pytest.mark.parametrize("isa", ISAS)
+def test_normalizes_with_the_bits_of_the_python_engine(isa, stored):
+    """Rows of 1e9 +- 1 and others, in a float32 network, on any threads, in any batch."""
+    x = STAMPS[stored](1e9 + features(ROWS, INPUTS))
+    left, *others = (built("learned") for _ in range(4))
+    for model in (left, *others):
+        model.layers[0].adapt(x)
+    expected = run(python_engine(isa), left, x=x)
+    theirs = np.full((ROWS, 3), np.nan, np.float32)
+    engine.predict(native.kernels(isa), left.plan, left.state, x, theirs)
+    assert len(np.unique(theirs, axis=0)) > (ROWS / 2 if stored != "float32" else 0)
+    fastest = native_engine.for_instruction_set(isa)
+    for threads, model in zip((1, 2, 5), others, strict=True):
+        native.set_threads(threads)
+        np.testing.assert_allclose(run(fastest.train_steps, model, x=x), expected, rtol=1e-12)
+        same(left, model)
+        for first, last in ((0, ROWS), (0, 1), (77, 78), (13, 30), (5, 5)):
+            out = np.full((last - first, 3), np.nan, np.float32)
+            fastest.predict(model.plan, model.state, x[first:last], out)
+            np.testing.assert_array_equal(out, theirs[first:last])
+
+
 # The same bits ----------------------------------------------------------------------------------------------
 
 
@@ -277,6 +311,23 @@ def test_what_would_touch_other_memory_is_an_error(change, message):
         )
     for name, view in model.state.views.items():
         np.testing.assert_array_equal(view, before[name])
+
+
+def test_scaling_that_is_not_there_is_an_error():
+    plan = built("learned").plan
+    table, none = native_engine._table(plan.ops, None), built("dense")
+    predictor, sizes = native_engine._native.PredictorFloat32, (plan.size("parameters"), plan.size("statistics"))
+    with pytest.raises(ValueError, match="outside its buffer"):
+        predictor(0, table, INPUTS, *sizes, INPUTS)
+    with pytest.raises(ValueError, match="normalize is not the first operation"):
+        predictor(0, [table[0], *table], INPUTS, *sizes, plan.size("scaling"))
+    with pytest.raises(ValueError, match="normalize has other tensors than shift and scale"):
+        predictor(0, [(*table[0][:-1], table[0][-1][:1]), *table[1:]], INPUTS, *sizes, plan.size("scaling"))
+    made = predictor(0, table, INPUTS, *sizes, plan.size("scaling"))
+    state, x, out = built("learned").state, np.zeros((2, INPUTS), np.float32), np.zeros((2, 3), np.float32)
+    for scaling, error in ((none.state.scaling, ValueError), (state.scaling.astype(np.float32), TypeError)):
+        with pytest.raises(error, match="scaling has"):
+            made.run(state.parameters, state.statistics, scaling, x, out)
 
 
 # Processes --------------------------------------------------------------------------------------------------

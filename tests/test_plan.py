@@ -10,7 +10,7 @@ from common import LAYERS, build, features, make_layer, parameters
 
 from fastnn import Sequential, Trainer, nn, optim
 from fastnn.nn.losses import LOSSES
-from fastnn.plan import ALIGNMENT, FREE, Penalty, aligned
+from fastnn.plan import ALIGNMENT, BUFFERS, FREE, Penalty, aligned
 
 DTYPES = [np.float32, np.float64]
 
@@ -28,13 +28,14 @@ def test_every_tensor_lies_on_a_cache_line_of_its_own(dtype):
     model = everything(dtype)
     for tensor in model.plan.tensors:
         assert model.state.views[tensor.name].ctypes.data % ALIGNMENT == 0, tensor.name
-    for trainable, buffer in ((True, model.state.parameters), (False, model.state.statistics)):
-        tensors = sorted((t for t in model.plan.tensors if t.trainable == trainable), key=lambda t: t.offset)
+    for name in BUFFERS:
+        buffer = getattr(model.state, name)
+        tensors = sorted((t for t in model.plan.tensors if t.buffer == name), key=lambda t: t.offset)
         assert tensors[0].offset == 0
         for left, right in pairwise(tensors):
             assert left.offset + left.size <= right.offset < left.offset + left.size + ALIGNMENT // buffer.itemsize
-        assert tensors[-1].slice.stop <= len(buffer) == model.plan.size(trainable)
-        assert buffer.dtype == dtype
+        assert tensors[-1].slice.stop <= len(buffer) == model.plan.size(name)
+        assert buffer.dtype == (np.float64 if name == "scaling" else dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -4,7 +4,6 @@ import copy
 import gzip
 import pickle
 import threading
-import warnings
 
 import numpy as np
 import pytest
@@ -46,18 +45,6 @@ def test_a_pickled_trainer_goes_on_where_it_was():
     two.fit(X, Y, epochs=2)
     assert np.array_equal(one.model.state.parameters, two.model.state.parameters)
     assert one.history["loss"] == two.history["loss"]
-
-
-@pytest.mark.parametrize(("dtype", "warns"), [(np.float32, True), (np.float64, False)])
-def test_rounding_away_a_feature_is_said(dtype, warns):
-    stamps = 1.7e9 + 10 * X
-    model = Sequential([nn.Normalize(), nn.Dense(2)], dtype=dtype)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        Trainer(model, "cross_entropy", seed=0).fit(stamps, Y, epochs=1)
-    assert [w.category for w in caught] == [fastnn.PrecisionWarning] * warns
-    if warns:
-        assert "feature 0 of X spreads" in str(caught[0].message)
 
 
 def test_a_metric_cannot_change_the_data():

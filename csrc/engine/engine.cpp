@@ -36,6 +36,15 @@ Range piece(size_t n, size_t step, int t) {
 }
 size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+template <class T>
+void gather(const Table<T>& kernels, const Rows& x, const int64_t* rows, size_t B, size_t following, size_t I,
+            T* out) {
+    if (x.shift == nullptr)
+        kernels.gather(x.data, x.stored, x.stride, rows, B, following, I, out);
+    else
+        kernels.gather_normalized(x.data, x.stored, x.stride, rows, B, following, I, x.shift, x.scale, out);
+}
+
 // A plan with its kernels and the buffers its tensors lie in: the forward half of the walk, over some rows of a batch.
 template <class T>
 struct Walk {
@@ -92,7 +101,7 @@ struct Walk {
                 return kernels.layer_norm_forward(B, O, x, tensor(op, 0), tensor(op, 1), op.settings[0],
                                                   room.mean + rows.begin, room.inv_std + rows.begin, a);
             case Kind::normalize:
-                return kernels.normalize(B, O, x, tensor(op, 0), tensor(op, 1), a);
+                return;  // gather has
         }
     }
 };
@@ -156,15 +165,13 @@ class Trainer<T>::Impl final : public Program {
 
     // The program: see team.hpp.
     int phases() const override { return static_cast<int>(whole_.phases.size()); }
-    int tasks(int64_t sequence) const override {
-        const int64_t step = sequence / phases();
+    int tasks(int64_t step, int index) const override {
         if (step >= static_cast<int64_t>(steps_)) return 0;
-        return schedule_of(step).phases[sequence % phases()].tasks;
+        return schedule_of(step).phases[index].tasks;
     }
-    void run(int64_t sequence, int task, int member) override {
-        const int64_t step = sequence / phases();
+    void run(int64_t step, int index, int task, int member) override {
         const Schedule& schedule = schedule_of(step);
-        const Phase& phase = schedule.phases[sequence % phases()];
+        const Phase& phase = schedule.phases[index];
         if (member == 0) ask();
         switch (phase.kind) {
             case Phase::kRows:
@@ -180,10 +187,8 @@ class Trainer<T>::Impl final : public Program {
                 return update(step, schedule.parts[task], weight_gradient(schedule.parts[task]));
         }
     }
-    bool finish(int64_t sequence) override {
-        const int64_t step = sequence / phases();
+    bool finish(int64_t step, int index) override {
         const Schedule& schedule = schedule_of(step);
-        const int index = static_cast<int>(sequence % phases());
         if (schedule.phases[index].with_loss) {
             if (stopped_ && !running_averages_)
                 return false;  // before the loss: it may not have been computed
@@ -360,14 +365,15 @@ class Trainer<T>::Impl final : public Program {
         const size_t I = plan_.inputs, O = plan_.outputs, B = rows.size();
         const int64_t* order = slice_.order + step * slice_.batch;
         const int64_t* mine = order + rows.begin;
-        kernels_.gather(slice_.x.data, slice_.x.stored, slice_.x.stride, mine, B, I,
-                        work_.x + rows.begin * I);
+        // the next batch's rows follow, if this task has them all
+        const size_t following = B == s.batch ? slice_.rows - step * slice_.batch - B : 0;
+        fastnn::gather(kernels_, slice_.x, mine, B, following, I, work_.x + rows.begin * I);
         if (slice_.labels != nullptr)
             for (size_t i = 0; i < B; ++i) work_.labels[rows.begin + i] = slice_.labels[mine[i]];
         else if (O == 1)
             for (size_t i = 0; i < B; ++i) work_.values[rows.begin + i] = slice_.values[mine[i]];
         else
-            kernels_.gather(slice_.values, sizeof(T) == 4 ? kFloat32 : kFloat64, O * sizeof(T), mine, B, O,
+            kernels_.gather(slice_.values, sizeof(T) == 4 ? kFloat32 : kFloat64, O * sizeof(T), mine, B, 0, O,
                             work_.values + rows.begin * O);
         // Scaled to sum to 1: the loss is the weighted mean. Every task adds up the whole batch: the same sum, and
         // without a barrier.
@@ -553,11 +559,11 @@ class Trainer<T>::Impl final : public Program {
         explicit Packing(const Impl& impl_) : impl(impl_) {}
         const Impl& impl;
         int phases() const override { return 1; }
-        int tasks(int64_t) const override { return static_cast<int>(impl.whole_.parts.size()); }
-        void run(int64_t, int task, int) override {
+        int tasks(int64_t, int) const override { return static_cast<int>(impl.whole_.parts.size()); }
+        void run(int64_t, int, int task, int) override {
             if (impl.whole_.parts[task].weight) impl.pack(impl.whole_.parts[task]);
         }
-        bool finish(int64_t) override { return false; }
+        bool finish(int64_t, int) override { return false; }
     };
     void update(int64_t step, const Tensor& tensor, size_t begin, size_t end, const T* g) {
         const size_t first = tensor.offset + begin;
@@ -644,9 +650,9 @@ class Predictor<T>::Impl {
         std::vector<Workspace<T>> work;  // one a thread
 
         int phases() const override { return 1; }
-        int tasks(int64_t) const override { return static_cast<int>((n + piece - 1) / piece); }
-        bool finish(int64_t) override { return false; }
-        void run(int64_t, int task, int member) override {
+        int tasks(int64_t, int) const override { return static_cast<int>((n + piece - 1) / piece); }
+        bool finish(int64_t, int) override { return false; }
+        void run(int64_t, int, int task, int member) override {
             const Range rows = fastnn::piece(n, piece, task);
             Workspace<T>& w = work[member];
             w.make(plan, std::min(piece, n), {false, false, 0, kernels.panel_columns});
@@ -661,14 +667,15 @@ class Predictor<T>::Impl {
         }
         // The rows as they lie there, where they are what the first operation reads.
         const T* gather(Workspace<T>& w, Range rows) const {
-            const char* first =
-                static_cast<const char*>(x.data) + static_cast<ptrdiff_t>(rows.begin) * x.stride;
+            Rows here = x;
+            here.data = static_cast<const char*>(x.data) + static_cast<ptrdiff_t>(rows.begin) * x.stride;
             const Stored own = sizeof(T) == 4 ? kFloat32 : kFloat64;
-            if (x.stored == own && x.stride == static_cast<ptrdiff_t>(plan.inputs * sizeof(T)))
-                return reinterpret_cast<const T*>(first);
+            if (!plan.normalizes && x.stored == own &&
+                x.stride == static_cast<ptrdiff_t>(plan.inputs * sizeof(T)))
+                return static_cast<const T*>(here.data);
             int64_t order[kRows];
             for (size_t i = 0; i < rows.size(); ++i) order[i] = static_cast<int64_t>(i);
-            kernels.gather(first, x.stored, x.stride, order, rows.size(), plan.inputs, w.x);
+            fastnn::gather(kernels, here, order, rows.size(), 0, plan.inputs, w.x);
             return w.x;
         }
     };

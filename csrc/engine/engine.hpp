@@ -8,11 +8,13 @@
 
 namespace fastnn {
 
-// Rows of a data set as they are stored: not copied, cast when a batch is gathered.
+// Rows of a data set as they are stored: not copied, cast when a batch is gathered, and normalised if the plan does.
 struct Rows {
     const void* data;
     Stored stored;
-    ptrdiff_t stride;  // bytes between rows; the elements of a row are contiguous
+    ptrdiff_t stride;               // bytes between rows; the elements of a row are contiguous
+    const double* shift = nullptr;  // (inputs,)
+    const double* scale = nullptr;
 };
 
 // What training changes.

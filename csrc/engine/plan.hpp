@@ -25,7 +25,7 @@ constexpr const char* kKindNames[] = {"dense", "activation", "softmax",    "maxo
                                       "rrelu", "dropout",    "batch_norm", "layer_norm", "normalize"};
 constexpr int kKinds = static_cast<int>(sizeof kKindNames / sizeof *kKindNames);
 
-// A piece of the parameter buffer (trainable) or of the statistics buffer.
+// A piece of the parameter buffer (trainable) or of the statistics buffer; normalize: of the scaling buffer, in double.
 struct Tensor {
     size_t offset = 0, size = 0;
     bool trainable = false;
@@ -50,8 +50,9 @@ struct Op {
 struct Plan {
     std::vector<Op> ops;
     size_t inputs = 0, outputs = 0;
-    size_t parameters = 0;  // elements of the parameter buffer
-    int identity = 0;       // the code of the activation that does nothing
+    size_t parameters = 0;    // elements of the parameter buffer
+    bool normalizes = false;  // the first operation, and no other, is normalize: gathering the rows does it
+    int identity = 0;         // the code of the activation that does nothing
 };
 
 struct Recipe {

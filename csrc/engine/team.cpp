@@ -26,11 +26,13 @@ namespace fastnn {
 namespace {
 
 void run_alone(Program& program) {
-    for (int64_t sequence = 0;; ++sequence) {
-        const int tasks = program.tasks(sequence);
-        for (int t = 0; t < tasks; ++t) program.run(sequence, t, 0);
-        if (!program.finish(sequence)) return;
-    }
+    const int phases = program.phases();
+    for (int64_t round = 0;; ++round)
+        for (int phase = 0; phase < phases; ++phase) {
+            const int tasks = program.tasks(round, phase);
+            for (int t = 0; t < tasks; ++t) program.run(round, phase, t, 0);
+            if (!program.finish(round, phase)) return;
+        }
 }
 
 #ifdef _OPENMP
@@ -65,12 +67,12 @@ using Clock = std::chrono::steady_clock;
 
 class Team {
   public:
-    explicit Team(Program& program) : program_(program) {}
+    explicit Team(Program& program) : program_(program), phases_(program.phases()) {}
 
     void member(int id, int members) {
         const int64_t before = switches();
         for (int64_t sequence = 0; sequence != kStop; sequence = wait(sequence)) {
-            const int tasks = program_.tasks(sequence);
+            const int tasks = program_.tasks(round(sequence), phase(sequence));
             int done = 0;
             for (int k = 0; k < members; ++k) {
                 const int owner = (id + k) % members;
@@ -121,14 +123,14 @@ class Team {
     }
     void run(int64_t sequence, int task, int id) {
         try {
-            program_.run(sequence, task, id);
+            program_.run(round(sequence), phase(sequence), task, id);
         } catch (const std::bad_alloc&) {
             out_of_memory_.store(true, std::memory_order_relaxed);
         }
     }
     void complete(int64_t sequence, int members) {
         done_.store(0, std::memory_order_relaxed);
-        const bool go_on = !out_of_memory() && program_.finish(sequence);
+        const bool go_on = !out_of_memory() && program_.finish(round(sequence), phase(sequence));
         for (int m = 0; m < members; ++m)
             next_[m].ticket.store(static_cast<uint64_t>(sequence + 1) << kTaskBits,
                                   std::memory_order_release);
@@ -152,7 +154,12 @@ class Team {
         std::atomic<uint64_t> ticket{
             0};  // the phase's number and, below it, how many of the owner's tasks are taken
     };
+    // `sequence` counts phases from the start.
+    int64_t round(int64_t sequence) const { return sequence / phases_; }
+    int phase(int64_t sequence) const { return static_cast<int>(sequence % phases_); }
+
     Program& program_;
+    const int phases_;
     const int forks_ = forks();
     Next next_[kMostMembers];
     alignas(64) std::atomic<int64_t> sequence_{0};

@@ -5,16 +5,15 @@
 
 namespace fastnn {
 
-// What the team runs: phase 0, 1, ..., phases() - 1, then phase 0 again, until `finish` says stop. `sequence` counts
-// phases from the start of the call: the phase is sequence % phases(), the round (a training step) is
-// sequence / phases(). `tasks` is a pure function of it, asked by threads that may be late.
+// What the team runs: round 0 (a training step) with its phases 0, 1, ..., phases() - 1, then round 1, until `finish` says
+// stop. `tasks` is a pure function, asked by threads that may be late.
 class Program {
   public:
     virtual int phases() const = 0;
-    virtual int tasks(int64_t sequence) const = 0;
-    virtual void run(int64_t sequence, int task, int member) = 0;  // may throw std::bad_alloc
+    virtual int tasks(int64_t round, int phase) const = 0;
+    virtual void run(int64_t round, int phase, int task, int member) = 0;  // may throw std::bad_alloc
     // Called by one thread after the last task of a phase, before any of the next: false ends the program.
-    virtual bool finish(int64_t sequence) = 0;
+    virtual bool finish(int64_t round, int phase) = 0;
 
   protected:
     ~Program() = default;

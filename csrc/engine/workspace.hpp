@@ -96,7 +96,7 @@ struct Purpose {
 template <class T>
 struct Workspace {
     size_t rows = 0;
-    T* x = nullptr;             // rows x inputs
+    T* x = nullptr;             // rows x inputs; is rooms[0].a where the plan normalises
     int64_t* labels = nullptr;  // (rows,), training only like all below
     T* values = nullptr;        // rows x outputs
     T* weight = nullptr;        // (rows,)
@@ -122,7 +122,7 @@ struct Workspace {
 
   private:
     void deal(Dealer& dealer, const Plan& plan, size_t capacity, const Purpose& purpose) {
-        x = dealer.take<T>(capacity * plan.inputs);
+        if (!plan.normalizes) x = dealer.take<T>(capacity * plan.inputs);
         if (purpose.training) {
             labels = dealer.take<int64_t>(capacity);
             values = dealer.take<T>(capacity * plan.outputs);
@@ -133,6 +133,7 @@ struct Workspace {
                 plan.parameters);  // untouched but for small tensors, unless its norm is asked for
         }
         for (size_t i = 0; i < plan.ops.size(); ++i) purpose.deal(dealer, plan.ops[i], i, capacity, rooms[i]);
+        if (plan.normalizes) x = rooms[0].a;
     }
     Block block_;
 };

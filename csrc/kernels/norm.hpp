@@ -1,5 +1,5 @@
-// Batch and layer normalisation, the input's normalisation, and the layers that pick or scale by sign:
-// maxout, prelu. Statistics over the batch are sums over the rows from first to last, a vector of columns at
+// Batch and layer normalisation, and the layers that pick or scale by sign: maxout, prelu. The input's
+// normalisation is gather.hpp's. Statistics over the batch are sums over the rows from first to last, a vector of columns at
 // a time.
 #pragma once
 
@@ -139,16 +139,6 @@ void layer_norm_backward(size_t B, size_t O, const Real* x, const Real* gamma, c
                 store(out + j, scale * (dx_hat(j, lanes) - average - x_hat(j, lanes) * slope), lanes);
             });
         }
-    });
-}
-
-void normalize(size_t B, size_t I, const Real* x, const Real* shift, const Real* scale, Real* a) {
-    share(B, 0.2 * static_cast<double>(I), 1, [&](size_t begin, size_t end) {
-        for (size_t i = begin; i < end; ++i)
-            for_vectors(I, [&](size_t j, auto lanes) {
-                store(a + i * I + j,
-                      (load(x + i * I + j, lanes) - load(shift + j, lanes)) * load(scale + j, lanes), lanes);
-            });
     });
 }
 

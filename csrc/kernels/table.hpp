@@ -39,9 +39,13 @@ struct Table {
     const int* loss_targets;  // bit 0: labels, bit 1: values
 
     void (*shuffle)(RandomKey key, size_t n, int64_t* order);  // see _random.py
-    // x: (n, I), rows `stride` bytes apart, elements contiguous; out: (B, I)
-    void (*gather)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B, size_t I,
-                   T* out);
+    // x: (n, I), rows `stride` bytes apart, elements contiguous; out: (B, I). Behind the B numbers of rows stand `following`
+    // more, those of rows that will be asked for next.
+    void (*gather)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B,
+                   size_t following, size_t I, T* out);
+    // The same of (x - shift) * scale, in double and rounded once.
+    void (*gather_normalized)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B,
+                              size_t following, size_t I, const double* shift, const double* scale, T* out);
 
     // Products read their right matrix from panels where they are given some: w (I, O) or dz (B, O) packed by
     // pack_panels, w^T by pack_transposed_panels. Packing is a tenth of a product that packs for itself. A buffer of
@@ -96,7 +100,6 @@ struct Table {
                                 const T* inv_std, const T* da, T* dx);
     void (*layer_norm_backward_weights)(size_t B, size_t O, const T* x, const T* mean, const T* inv_std,
                                         const T* da, T* dgamma, T* dbeta);
-    void (*normalize)(size_t B, size_t I, const T* x, const T* shift, const T* scale, T* a);
 
     // One of labels (B,) and values (B, O) is null.
     void (*loss)(int loss, double parameter, size_t B, size_t O, const T* z, const int64_t* labels,

@@ -503,10 +503,6 @@ class Check {
             }
             add("prelu_backward dslope", dslope[o], want, (B + 2) * eps_ * size);
         }
-        Buffer<T> shift = uniform<T>(O, -1, 1), scale = uniform<T>(O, 0.5, 2), normal(n);
-        t_.normalize(B, O, z, shift, scale, normal);
-        for (size_t i = 0; i < n; ++i)
-            add("normalize", normal[i], (Ref(z[i]) - shift[i % O]) * scale[i % O], 12 * eps_ * scale[i % O]);
     }
 
     // groups of `count` elements, element e of group g at g * a + e * b; scale and shift of an element indexed by g (batch
@@ -707,9 +703,19 @@ class Check {
         Buffer<int64_t> rows(B, 0);
         for (size_t i = 0; i < B; ++i) rows[i] = static_cast<int64_t>((i * 5) % n);
         Buffer<T> out(B * I);
-        t_.gather(x.get(), stored, static_cast<ptrdiff_t>(ld * sizeof(S)), rows, B, I, out);
+        t_.gather(x.get(), stored, static_cast<ptrdiff_t>(ld * sizeof(S)), rows, B, 0, I, out);
         for (size_t i = 0; i < B * I; ++i)
             add("gather", out[i], x[static_cast<size_t>(rows[i / I]) * ld + i % I], eps_ * 1e-9L);
+        Buffer<double> shift = uniform<double>(I, -1, 300), scale = uniform<double>(I, -2, 2);
+        Buffer<T> normal(B * I);
+        t_.gather_normalized(x.get(), stored, static_cast<ptrdiff_t>(ld * sizeof(S)), rows, B, 0, I, shift,
+                             scale, normal);
+        for (size_t i = 0; i < B * I; ++i) {  // two roundings in double, half an ulp of T
+            const Ref v = x[static_cast<size_t>(rows[i / I]) * ld + i % I];
+            const Ref want = (v - shift[i % I]) * scale[i % I];
+            add("gather_normalized", normal[i], want,
+                (eps_ / 2 + 1.01L * std::numeric_limits<double>::epsilon()) * std::fabs(want));
+        }
     }
     void gather(size_t B, size_t I) {
         gather_from<float>(B, I, fastnn::kFloat32);

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from typing import Any
 
 import numpy as np
 
+from fastnn.errors import PrecisionWarning
+
 Array = np.ndarray
 GATHERED = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))  # dtypes that rows are gathered from
 _CHUNK = 1 << 22  # values looked at once: bounds the memory a check takes
+_SAMPLE = 1024  # rows that tell how far a feature spreads: within 5 %
 
 
 def number(
@@ -145,9 +149,29 @@ def _place(part: Array, start: int) -> str:
     return f"row {start + row}" + (f", column {column}" if columns > 1 else "")
 
 
+def _warn_if_rounded_away(name: str, array: Array, dtype: np.dtype) -> None:
+    """PrecisionWarning where rounding to dtype costs over a thousandth of a feature's spread, which is taken from rows
+    at equal distances. Features that differ by the rounding of float64 alone count as constant."""
+    if np.can_cast(array.dtype, dtype):
+        return
+    with np.errstate(over="ignore", invalid="ignore"):  # a longdouble's squares
+        sample = array[:: -(-len(array) // _SAMPLE)].astype(np.float64)
+        centred = sample - sample[0]  # exactly 0 for a constant feature
+        center, spread = np.abs(sample[0] + centred.mean(axis=0)), centred.std(axis=0)
+    lost = (np.finfo(dtype).eps * center > 1e-3 * spread) & (spread > 4 * np.finfo(np.float64).eps * center)
+    if lost.any():
+        worst = int(lost.argmax())
+        message = (
+            f"feature {worst} of {name} spreads {spread[worst]:.3g} around {center[worst]:.6g}, which {dtype} rounds "
+            f"away: begin the model with nn.Normalize(), which scales {name} before it is rounded, or take "
+            f"Sequential(layers, dtype='float64')"
+        )
+        warnings.warn(message, PrecisionWarning, stacklevel=7)  # who called Trainer.fit
+
+
 def _gatherable(array: Array, dtype: np.dtype) -> Array:
     """The array itself where rows can be gathered from it, else a contiguous copy: in its own dtype if that can
-    be gathered from (Normalize sees the same values in any memory layout), else in the compute dtype."""
+    be gathered from (Normalize sees the same values in any memory layout), else in `dtype`."""
     if array.dtype not in GATHERED:
         return np.ascontiguousarray(array, dtype=dtype)
     if array.flags.aligned and array[:1].flags.c_contiguous:
@@ -155,11 +179,21 @@ def _gatherable(array: Array, dtype: np.dtype) -> Array:
     return np.require(array, requirements=["C", "A"])
 
 
-def features(X: Any, dtype: np.dtype, inputs: int | None = None, *, flatten: bool = False, name: str = "X") -> Array:
+def features(
+    X: Any,
+    dtype: np.dtype,
+    inputs: int | None = None,
+    *,
+    flatten: bool = False,
+    exact: bool = False,
+    first: bool = False,
+    name: str = "X",
+) -> Array:
     """X as (rows, inputs): TypeError or ValueError where it is not that, has NaN, or overflows dtype.
 
     `inputs` is the number of features the model was built with, None before that; `flatten` accepts more
-    dimensions and reads each row in C order.
+    dimensions and reads each row in C order. `exact`: the model reads all digits of X before it rounds anything to
+    dtype; otherwise PrecisionWarning, if this is the `first` X, where rounding loses too many.
     """
     array = _real(name, X)
     if array.ndim != 2 and not (flatten and array.ndim > 2):
@@ -174,6 +208,10 @@ def features(X: Any, dtype: np.dtype, inputs: int | None = None, *, flatten: boo
     if inputs is not None and array.shape[1] != inputs:
         raise ValueError(f"{name} has {array.shape[1]} features, but this model was built with {inputs}")
     finite(name, array, dtype)
+    if exact:  # whole numbers of over 24 bits, such as time stamps, need more than float32
+        return _gatherable(array, np.dtype(np.float32 if np.can_cast(array.dtype, np.float32) else np.float64))
+    if first:
+        _warn_if_rounded_away(name, array, dtype)
     return _gatherable(array, dtype)
 
 

@@ -1,8 +1,8 @@
 """Walks a Plan with any table of kernels: predict, train_steps. No formulas, no validation.
 
-One training step is: gather the rows of the batch; forward, operation by operation; the loss and its gradient;
-backward, in the opposite order; one update of all parameters. What each of these computes is in
-`backends/reference.py`, one NumPy expression a quantity, under the same names.
+One training step is: gather the rows of the batch, normalised where the plan begins so; forward, operation by
+operation; the loss and its gradient; backward, in the opposite order; one update of all parameters. What each of these
+computes is in `backends/reference.py`, one NumPy expression a quantity, under the same names.
 
 The gradient that travels backward is always dz: with respect to what an operation computed *before* its fused
 activation. So whoever computes the gradient of an operation's input also multiplies by the derivative of the
@@ -82,8 +82,8 @@ class Workspace:
         self.value = aligned(rows, plan.dtype)
         self.rooms = [Room.of(op, rows, plan.dtype, training=True) for op in ops]
         self.dx = aligned(self.x.shape, plan.dtype)  # of the first operation: asked for by none, written by some
-        self.gradient = aligned(plan.size(trainable=True), plan.dtype)
-        self.gradients = plan.views(self.gradient, aligned(plan.size(trainable=False), plan.dtype))
+        self.gradient = plan.zeros("parameters")
+        self.gradients = plan.views(self.gradient, plan.zeros("statistics"), plan.zeros("scaling"))
 
 
 def _by_role(op: Op, views: dict[str, Array]) -> dict[str, Array]:
@@ -166,8 +166,7 @@ def _layer_norm_forward(k: Kernels, op: Op, t: Tensors, room: Room, x: Array, ke
 
 
 def _normalize_forward(k: Kernels, op: Op, t: Tensors, room: Room, x: Array, key: Key) -> Array:
-    k.normalize(x, t["shift"], t["scale"], room.a)
-    return room.a
+    return x  # it came so from gather: see Scaling
 
 
 FORWARD: dict[str, Forward] = {
@@ -259,12 +258,7 @@ def _layer_norm_backward(k: Kernels, op: Op, t: Tensors, d: Tensors, room: Room,
     _through(k, flow)
 
 
-def _normalize_backward(k: Kernels, op: Op, t: Tensors, d: Tensors, room: Room, flow: Flow) -> None:
-    k.normalize(flow.dz, np.zeros_like(t["shift"]), t["scale"], flow.dx)
-    _through(k, flow)
-
-
-BACKWARD: dict[str, Backward] = {
+BACKWARD: dict[str, Backward] = {  # without normalize: directly on the data, where nothing below learns
     "dense": _dense_backward,
     "activation": _activation_backward,
     "softmax": _softmax_backward,
@@ -274,11 +268,28 @@ BACKWARD: dict[str, Backward] = {
     "dropout": _dropout_backward,
     "batch_norm": _batch_norm_backward,
     "layer_norm": _layer_norm_backward,
-    "normalize": _normalize_backward,
 }
 
 
 # The walks ------------------------------------------------------------------------------------------------
+
+
+class Scaling(NamedTuple):
+    """The normalisation that a plan begins with. Gathering does it: x may have digits that a cast would lose."""
+
+    shift: Array  # (I,), float64
+    scale: Array
+
+    @classmethod
+    def of(cls, ops: Sequence[Op], tensors: Sequence[Tensors]) -> Scaling | None:
+        return cls(tensors[0]["shift"], tensors[0]["scale"]) if ops and ops[0].kind == "normalize" else None
+
+
+def _gather(k: Kernels, x: Array, rows: Array, scaling: Scaling | None, out: Array) -> None:
+    if scaling is None:
+        k.gather(x, rows, out)
+    else:
+        k.gather_normalized(x, rows, scaling.shift, scaling.scale, out)
 
 
 def penalties(penalty: Penalty, optimizer: Optimizer) -> tuple[float, float, float]:
@@ -312,6 +323,7 @@ class Step:
         self.ops = plan.training_ops(recipe.loss)
         self.work = Workspace(plan, self.ops, labels, rows)
         self.tensors = [_by_role(op, state.views) for op in self.ops]
+        self.scaling = Scaling.of(self.ops, self.tensors)
         self.gradients = [_by_role(op, self.work.gradients) for op in self.ops]
         self.segments = Segment.cut(plan, recipe.optimizer)
         learns = [any(tensor.trainable for tensor in op.tensors.values()) for op in self.ops]
@@ -320,7 +332,7 @@ class Step:
     def gather(self, x: Array, y: Array, weight: Array | None, rows: Array) -> None:
         """The batch into the workspace. The weights are scaled to sum to 1: the loss is their weighted mean."""
         work = self.work
-        self.kernels.gather(x, rows, work.x)
+        _gather(self.kernels, x, rows, self.scaling, work.x)
         work.y[...] = y[rows]
         if weight is None:
             work.weight.fill(1.0 / len(rows))
@@ -413,6 +425,7 @@ def train_steps(
 def predict(kernels: Kernels, plan: Plan, state: State, x: Array, out: Array) -> None:
     """out (n, O) = the last operation's output for every row of x (n, I), as in inference."""
     tensors = [_by_role(op, state.views) for op in plan.ops]
+    scaling = Scaling.of(plan.ops, tensors)
     rooms: list[Room] = []
     chunk = aligned((0, plan.inputs), plan.dtype)
     key = Key(0, 0, 0)  # nothing random happens in inference
@@ -422,7 +435,7 @@ def predict(kernels: Kernels, plan: Plan, state: State, x: Array, out: Array) ->
             chunk = aligned((len(rows), plan.inputs), plan.dtype)
             rooms = [Room.of(op, len(rows), plan.dtype, training=False) for op in plan.ops]
         with np.errstate(over="ignore", invalid="ignore"):
-            kernels.gather(x, rows, chunk)
+            _gather(kernels, x, rows, scaling, chunk)
             a = chunk
             for op, t, room in zip(plan.ops, tensors, rooms, strict=True):
                 a = PREDICT[op.kind](kernels, op, t, room, a, key)

@@ -21,7 +21,8 @@ class FallbackWarning(RuntimeWarning):
 
 
 class PrecisionWarning(UserWarning):
-    """Data lose what tells them apart when they are rounded to the model's dtype."""
+    """Data lose what tells them apart when they are rounded to the model's dtype. Not where Normalize comes first: it
+    scales them before."""
 
 
 def missing_extra(package: str, purpose: str, extra: str) -> ImportError:

@@ -1,8 +1,9 @@
 """Plan: the flat table of operations every backend runs. State: what training changes. No arithmetic.
 
 A plan is a tuple of `Op` records, in the order a row passes through them. What an operation learns or counts
-lives in two flat, 64-byte-aligned buffers, `State.parameters` (an optimizer changes it) and
-`State.statistics` (it does not: running means, the scaling of the data); the operations see named views.
+lives in three flat, 64-byte-aligned buffers: `State.parameters` (an optimizer changes it), `State.statistics` (it does
+not: running means) and `State.scaling` (shift and scale of the data: float64, whatever the plan's dtype, because the
+data may need more digits to be shifted than afterwards). The operations see named views.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fastnn.optim.rules import Rule
 
 Array = np.ndarray
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+BUFFERS = ("parameters", "statistics", "scaling")  # of a State, beside the optimizer's slots
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,20 @@ FREE = Penalty(0.0, 0.0, 0.0)  # biases, slopes, normalisation
 
 @dataclass(frozen=True)
 class Tensor:
-    """A named piece of a flat buffer: `parameters` where an optimizer may change it, else `statistics`."""
+    """A named piece of a flat buffer: `parameters` where an optimizer may change it, else `statistics` or `scaling`."""
 
     name: str  # "0.weight": layer index and role
     shape: tuple[int, ...]
     initial: Callable[[np.random.Generator], Array | float] = field(compare=False)
     trainable: bool = True
+    scaling: bool = False  # of the data: not trainable, float64
     penalty: Penalty = FREE
     offset: int = -1  # in elements; set by Plan.assemble
+
+    @property
+    def buffer(self) -> str:
+        """One of BUFFERS."""
+        return "parameters" if self.trainable else "scaling" if self.scaling else "statistics"
 
     @property
     def size(self) -> int:
@@ -62,7 +70,7 @@ class Op:
     rate, batch_norm's momentum and epsilon, ...); `tensors` its parameters and statistics by role.
     """
 
-    kind: str  # a key of engine.FORWARD and engine.BACKWARD
+    kind: str  # a key of engine.FORWARD and engine.BACKWARD; "normalize" only first: gathering the rows does it
     inputs: int
     outputs: int
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -87,14 +95,15 @@ class Plan:
         An activation that follows a dense operation with none becomes that operation's.
         """
         ops = _fuse_activations(ops)
-        ends = {True: 0, False: 0}
+        assert all(op.kind != "normalize" for op in ops[1:])
+        ends = dict.fromkeys(BUFFERS, 0)
         placed: list[Op] = []
         tensors: list[Tensor] = []
         for op in ops:
             here = {}
             for role, tensor in op.tensors.items():
-                here[role] = replace(tensor, offset=ends[tensor.trainable])
-                ends[tensor.trainable] += _padded(tensor.size, dtype)
+                here[role] = replace(tensor, offset=ends[tensor.buffer])
+                ends[tensor.buffer] += _padded(tensor.size, _dtype_of(tensor.buffer, dtype))
                 tensors.append(here[role])
             placed.append(replace(op, tensors=here))
         return Plan(tuple(placed), tuple(tensors), dtype, inputs, ops[-1].outputs if ops else inputs)
@@ -114,20 +123,23 @@ class Plan:
             return (*self.ops[:-1], replace(last, activation=identity))
         return self.ops
 
-    def size(self, trainable: bool) -> int:
-        """Elements of the parameter buffer (trainable) or the statistics buffer, padding included."""
-        return sum(_padded(tensor.size, self.dtype) for tensor in self.tensors if tensor.trainable == trainable)
+    def size(self, buffer: str) -> int:
+        """Elements of one of BUFFERS, padding included."""
+        dtype = _dtype_of(buffer, self.dtype)
+        return sum(_padded(tensor.size, dtype) for tensor in self.tensors if tensor.buffer == buffer)
+
+    def zeros(self, buffer: str) -> Array:
+        """One of BUFFERS, or something laid out like it, such as a gradient."""
+        return aligned(self.size(buffer), _dtype_of(buffer, self.dtype))
 
     @property
     def parameter_count(self) -> int:
         return sum(tensor.size for tensor in self.tensors if tensor.trainable)
 
-    def views(self, parameters: Array, statistics: Array) -> dict[str, Array]:
-        """name -> view into a pair of flat buffers (or of arrays laid out like them, such as gradients)."""
-        return {
-            tensor.name: (parameters if tensor.trainable else statistics)[tensor.slice].reshape(tensor.shape)
-            for tensor in self.tensors
-        }
+    def views(self, parameters: Array, statistics: Array, scaling: Array) -> dict[str, Array]:
+        """name -> view into the flat buffers (or into arrays laid out like them, such as gradients)."""
+        buffers = dict(zip(BUFFERS, (parameters, statistics, scaling), strict=True))
+        return {tensor.name: buffers[tensor.buffer][tensor.slice].reshape(tensor.shape) for tensor in self.tensors}
 
     def segments(self) -> list[tuple[slice, Penalty]]:
         """The parameter buffer cut where the penalty changes: what one optimizer call may update at once."""
@@ -150,6 +162,10 @@ def _fuse_activations(ops: list[Op]) -> list[Op]:
         else:
             fused.append(op)
     return fused
+
+
+def _dtype_of(buffer: str, dtype: np.dtype) -> np.dtype:
+    return np.dtype(np.float64) if buffer == "scaling" else dtype
 
 
 def _padded(size: int, dtype: np.dtype) -> int:
@@ -187,7 +203,7 @@ class Snapshot:
     def take(self, state: State) -> Snapshot:
         """Copy the state. The buffers of an earlier copy are used again: fresh pages cost more than the copy."""
         self.step, self.rule = state.step, state.rule
-        kept = state.buffers if self.slots else state.buffers[:2]
+        kept = state.buffers if self.slots else state.buffers[: len(BUFFERS)]
         self._slots = () if self.slots else state.slots
         if [len(buffer) for buffer in self.buffers] != [len(buffer) for buffer in kept]:
             self.buffers = tuple(np.empty_like(buffer) for buffer in kept)
@@ -199,7 +215,7 @@ class Snapshot:
         """Make the state what it was; its views stay the same arrays."""
         if self.slots:
             state.step, state.rule = self.step, self.rule
-            slots = len(self.buffers) - 2
+            slots = len(self.buffers) - len(BUFFERS)
             if len(state.slots) != slots:
                 state.slots = tuple(aligned(len(state.parameters), state.plan.dtype) for _ in range(slots))
         elif state.rule != self.rule:
@@ -211,21 +227,22 @@ class Snapshot:
 
 
 class State:
-    """The buffers of one model: parameters, statistics, optimizer slots, and the number of steps taken."""
+    """The buffers of one model: parameters, statistics, scaling, optimizer slots, and the number of steps taken."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.parameters = aligned(plan.size(trainable=True), plan.dtype)
-        self.statistics = aligned(plan.size(trainable=False), plan.dtype)
+        self.parameters = plan.zeros("parameters")
+        self.statistics = plan.zeros("statistics")
+        self.scaling = plan.zeros("scaling")
         self.slots: tuple[Array, ...] = ()  # one buffer like `parameters` for each slot of the optimizer's rule
         self.rule: str | None = None  # the rule the slots belong to
         self.step = 0
-        self.views = plan.views(self.parameters, self.statistics)
+        self.views = plan.views(self.parameters, self.statistics, self.scaling)
 
     @property
     def buffers(self) -> tuple[Array, ...]:
         """Everything training changes, but for the step count."""
-        return (self.parameters, self.statistics, *self.slots)
+        return (self.parameters, self.statistics, self.scaling, *self.slots)
 
     def finite(self) -> bool:
         """Is no value NaN or infinite? Two passes without a copy: the extremes are NaN where any value is."""

@@ -46,6 +46,8 @@ class Kernels:
     shuffle: Callable[[Key, Array], None]  # key, order
     # out[i] = x[rows[i]], cast.  x: (n, I), any real dtype and strides; rows: (B,) int64; out: (B, I)
     gather: Callable[[Array, Array, Array], None]  # x, rows, out
+    # out[i] = (x[rows[i]] - shift) * scale in float64, rounded once, to out.  shift and scale: (I,) float64
+    gather_normalized: Callable[[Array, Array, Array, Array, Array], None]  # x, rows, shift, scale, out
 
     # z = x w + b, a = f(z).  x: (B, I), w: (I, O), b: (O,), z and a: (B, O); z may be a
     dense_forward: Callable[[Array, Array, Array, Activation, Array, Array], None]  # x, w, b, activation, z, a
@@ -98,8 +100,6 @@ class Kernels:
     layer_norm_backward: Callable[
         [Array, Array, Array, Array, Array, Array, Array, Array], None
     ]  # x, gamma, mean, inv_std, da, dx, dgamma, dbeta
-    # a = (x - shift) * scale.  shift and scale: (I,); a may be x
-    normalize: Callable[[Array, Array, Array, Array], None]  # x, shift, scale, a
 
     # value (B,) = loss of each row, dz (B, O) = weight (B,) * d(value)/dz.  y: (B,) int64 labels or (B, O) values
     loss: Callable[[Loss, Array, Array, Array, Array, Array], None]  # loss, z, y, weight, value, dz

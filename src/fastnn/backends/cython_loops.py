@@ -18,17 +18,23 @@ from fastnn.backends.contract import Array
 _C_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double", np.dtype(np.uint8): "uint8_t"}
 
 
-def _gather(x: Array, rows: Array, out: Array) -> None:
-    if x.dtype in _C_NAMES and x.flags.aligned:
-        _loops_cython.gather[f"{_C_NAMES[x.dtype]}|{_C_NAMES[out.dtype]}"](x, rows, out)
-    else:
-        reference.gather(x, rows, out)
+def _gathering(name: str) -> Callable[..., Any]:
+    """gather or gather_normalized: x has a dtype of its own."""
+    loops, others = getattr(_loops_cython, name), getattr(reference, name)
+
+    def gather(x: Array, rows: Array, *rest: Array) -> None:
+        if x.dtype in _C_NAMES and x.flags.aligned:
+            loops[f"{_C_NAMES[x.dtype]}|{_C_NAMES[rest[-1].dtype]}"](x, rows, *rest)
+        else:
+            others(x, rows, *rest)
+
+    return gather
 
 
 @cache  # picking the version by hand: Cython's own choice costs more than a small kernel
 def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
-    if name == "gather":
-        return _gather
+    if name in ("gather", "gather_normalized"):
+        return _gathering(name)
     loop: Callable[..., Any] = getattr(_loops_cython, name)
     if name not in ("random_bits", "shuffle"):  # the loops without floats
         loop = getattr(_loops_cython, name)[_C_NAMES[dtype]]

@@ -20,6 +20,11 @@ cdef uint64_t MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1, LOW
 @cython.locals(i=Py_ssize_t, k=Py_ssize_t, B=Py_ssize_t, I=Py_ssize_t, row=int64_t)
 cpdef void gather(const stored[:, :] x, const int64_t[::1] rows, real[:, ::1] out) noexcept nogil
 
+@cython.locals(i=Py_ssize_t, k=Py_ssize_t, B=Py_ssize_t, I=Py_ssize_t, row=int64_t)
+cpdef void gather_normalized(
+    const stored[:, :] x, const int64_t[::1] rows, const double[::1] shift, const double[::1] scale, real[:, ::1] out
+) noexcept nogil
+
 @cython.locals(i=Py_ssize_t, k=Py_ssize_t, o=Py_ssize_t, B=Py_ssize_t, I=Py_ssize_t, O=Py_ssize_t, xk=real)
 cpdef void affine(const real[:, ::1] x, const real[:, ::1] w, const real[::1] b, real[:, ::1] z) noexcept nogil
 
@@ -114,11 +119,6 @@ cpdef void layer_norm_forward(
 cpdef void layer_norm_backward(
     const real[:, ::1] x, const real[::1] gamma, const real[::1] mean, const real[::1] inv_std, real share,
     const real[:, ::1] da, real[:, ::1] dx, real[::1] dgamma, real[::1] dbeta
-) noexcept nogil
-
-@cython.locals(i=Py_ssize_t, k=Py_ssize_t, B=Py_ssize_t, I=Py_ssize_t)
-cpdef void normalize(
-    const real[:, ::1] x, const real[::1] shift, const real[::1] scale, real[:, ::1] a
 ) noexcept nogil
 
 @cython.locals(

@@ -45,6 +45,15 @@ def shuffle(bits, order):
         order[place] = row
 
 
+def gather_normalized(x, rows, shift, scale, out):
+    """shift and scale are float64, so all is, whatever x is stored in, until it is rounded to out."""
+    B, I = out.shape[0], out.shape[1]
+    for i in range(B):
+        row = rows[i]
+        for k in range(I):
+            out[i, k] = (x[row, k] - shift[k]) * scale[k]
+
+
 # Dense ---------------------------------------------------------------------------------------------------
 
 
@@ -325,13 +334,6 @@ def layer_norm_backward(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta):
         for j in range(O):
             x_hat = (x[i, j] - centre) * scale
             dx[i, j] = scale * (da[i, j] * gamma[j] - total - x_hat * product)
-
-
-def normalize(x, shift, scale, a):
-    B, I = x.shape[0], x.shape[1]
-    for i in range(B):
-        for k in range(I):
-            a[i, k] = (x[i, k] - shift[k]) * scale[k]
 
 
 # Learning ------------------------------------------------------------------------------------------------

@@ -43,6 +43,9 @@ def _direct(find: Find) -> dict[str, Callable[..., Any]]:
     def gather(x: Array, rows: Array, out: Array) -> None:
         find("gather", out.dtype)(x, rows, out)
 
+    def gather_normalized(x: Array, rows: Array, shift: Array, scale: Array, out: Array) -> None:
+        find("gather_normalized", out.dtype)(x, rows, shift, scale, out)
+
     def dense_backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
         find("backward_weights", x.dtype)(x, dz, dw, db)
 
@@ -121,9 +124,6 @@ def _direct(find: Find) -> dict[str, Callable[..., Any]]:
     ) -> None:
         share = x.dtype.type(1.0 / x.shape[1])
         find("layer_norm_backward", x.dtype)(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta)
-
-    def normalize(x: Array, shift: Array, scale: Array, a: Array) -> None:
-        find("normalize", x.dtype)(x, shift, scale, a)
 
     def squared_norm(g: Array) -> float:
         return float(find("squared_norm", g.dtype)(g))

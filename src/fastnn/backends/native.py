@@ -74,6 +74,10 @@ def _kernels(t: int) -> Kernels:
         if not _native.gather(t, x, rows, out):  # a dtype or a layout the extension does not read
             reference.gather(x, rows, out)
 
+    def gather_normalized(x: Array, rows: Array, shift: Array, scale: Array, out: Array) -> None:
+        if not _native.gather_normalized(t, x, rows, shift, scale, out):
+            reference.gather_normalized(x, rows, shift, scale, out)
+
     def dense_forward(x: Array, w: Array, b: Array, activation: Activation, z: Array, a: Array) -> None:
         _native.dense_forward(t, x, w, b, ACTIVATION_CODES[activation.name], activation.alpha, z, a)
 
@@ -149,9 +153,6 @@ def _kernels(t: int) -> Kernels:
         x: Array, gamma: Array, mean: Array, inv_std: Array, da: Array, dx: Array, dgamma: Array, dbeta: Array
     ) -> None:
         _native.layer_norm_backward(t, x, gamma, mean, inv_std, da, dx, dgamma, dbeta)
-
-    def normalize(x: Array, shift: Array, scale: Array, a: Array) -> None:
-        _native.normalize(t, x, shift, scale, a)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
         _native.loss(t, LOSS_CODES[loss.name], loss.parameter, z, y, weight, value, dz)

@@ -115,6 +115,7 @@ class Engine:
             done = self._trainer(plan, ops, state, recipe).run(
                 state.parameters,
                 state.statistics,
+                state.scaling,
                 state.slots,
                 state.step,
                 x,
@@ -135,7 +136,7 @@ class Engine:
 
     def predict(self, plan: Plan, state: State, x: Array, out: Array) -> None:
         """See `engine.predict`."""
-        if plan.ops and self._predictor(plan, state).run(state.parameters, state.statistics, x, out):
+        if plan.ops and self._predictor(plan, state).run(state.parameters, state.statistics, state.scaling, x, out):
             return
         engine.predict(self.kernels, plan, state, x, out)
 
@@ -150,7 +151,7 @@ class Engine:
                 recipe.clip_norm,
                 recipe.clip_value,
             )
-            sizes = len(state.parameters), len(state.statistics)
+            sizes = len(state.parameters), len(state.statistics), len(state.scaling)
             trainer = _TRAINERS[plan.dtype](self.isa, _table(ops, recipe), plan.inputs, *sizes, numbers)
             made = self.trained[state] = _Trained(plan, recipe, trainer)
         return made.trainer
@@ -160,7 +161,7 @@ class Engine:
         for known in made:
             if known.plan is plan or known.plan == plan:
                 return known.predictor
-        sizes = len(state.parameters), len(state.statistics)
+        sizes = len(state.parameters), len(state.statistics), len(state.scaling)
         predictor = _PREDICTORS[plan.dtype](self.isa, _table(plan.ops, None), plan.inputs, *sizes)
         made.append(_Predicting(plan, predictor))
         return predictor

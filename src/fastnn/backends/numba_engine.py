@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 
 from fastnn.backends import loops, loops_table, numba_jit, numba_math, reference
 from fastnn.backends.contract import Array, Kernels
-from fastnn.engine import Recipe, Segment, Step
+from fastnn.engine import Recipe, Scaling, Segment, Step
 from fastnn.nn import activations, losses, special
 from fastnn.optim import rules
 from fastnn.plan import Plan, State
@@ -388,14 +388,15 @@ def _whole(array: Array) -> Array | None:
     return np.lib.stride_tricks.as_strided(matrix, (len(matrix), apart), (apart * size, size))
 
 
-def _gather(program: Program, x: Array, rows: Array, out: Array) -> None:
-    """out = x[rows], `rows` moving on by len(out) with every step."""
+def _gather(program: Program, x: Array, rows: Array, out: Array, scaling: Scaling | None = None) -> None:
+    """out = x[rows], normalised if there is a scaling, `rows` moving on by len(out) with every step."""
+    name = "gather" if scaling is None else "gather_normalized"
     whole = _whole(x)
     if whole is None:  # backward, misaligned, down the columns: NumPy knows how
-        steps = itertools.count()
-        program.python(lambda: np.copyto(out, x[rows[next(steps) * len(out) :][: len(out)]], casting="unsafe"))
+        gather, steps = getattr(reference, name), itertools.count()
+        program.python(lambda: gather(x, rows[next(steps) * len(out) :][: len(out)], *(scaling or ()), out))
         return
-    first = program.call(Loop("gather", out.dtype), whole, rows[: len(out)], out.reshape(len(out), -1))
+    first = program.call(Loop(name, out.dtype), whole, rows[: len(out)], *(scaling or ()), out.reshape(len(out), -1))
     program.moving.append((first + 3, rows.itemsize * len(out)))  # behind the address and the two sizes of x
 
 
@@ -455,7 +456,7 @@ def _record(
     program = Program()
     step = Step(program.kernels(), plan, state, recipe, data.y.ndim == 1, rows)
     work = step.work
-    _gather(program, data.x, data.order, work.x)
+    _gather(program, data.x, data.order, work.x, step.scaling)
     _gather(program, data.y, data.order, work.y)
     if data.weight is None:
         work.weight.fill(1.0 / rows)

@@ -187,23 +187,31 @@ STORED = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.uint8))  #
 
 
 @cache
-def _gather_of(stored: np.dtype, contiguous: bool, out: np.dtype) -> Callable[..., Any]:
+def _gather_of(name: str, stored: np.dtype, contiguous: bool, out: np.dtype) -> Callable[..., Any]:
     """One version for every layout but C order: numba would compile one for each, and for read-only rows again."""
     x = numba.types.Array(numba.from_dtype(stored), 2, "C" if contiguous else "A", readonly=True)
     rows = numba.types.Array(numba.int64, 1, "C", readonly=True)
-    signature = numba.void(x, rows, numba.from_dtype(out)[:, ::1])
-    return numba.njit(signature, nogil=True)(loops.gather)
+    number = numba.types.Array(numba.float64, 1, "C", readonly=True)
+    scaling = (number, number) if name == "gather_normalized" else ()
+    signature = numba.void(x, rows, *scaling, numba.from_dtype(out)[:, ::1])
+    return numba.njit(signature, nogil=True)(getattr(loops, name))
 
 
-def _gather(x: Array, rows: Array, out: Array) -> None:
-    if x.dtype in STORED and x.flags.aligned:
-        _gather_of(x.dtype, x.flags.c_contiguous, out.dtype)(x, rows, out)
-    else:
-        reference.gather(x, rows, out)
+def _gathering(name: str) -> Callable[..., None]:
+    """gather or gather_normalized: x has a dtype of its own."""
+
+    def gather(x: Array, rows: Array, *rest: Array) -> None:
+        if x.dtype in STORED and x.flags.aligned:
+            _gather_of(name, x.dtype, x.flags.c_contiguous, rest[-1].dtype)(x, rows, *rest)
+        else:
+            getattr(reference, name)(x, rows, *rest)
+
+    return gather
 
 
 _CHOOSERS: dict[str, Callable[..., Any]] = {
-    "gather": _gather,
+    "gather": _gathering("gather"),
+    "gather_normalized": _gathering("gather_normalized"),
     "affine": _affine,
     "backward_input": _backward_input,
     "backward_weights": _backward_weights,

@@ -23,6 +23,10 @@ def gather(x: Array, rows: Array, out: Array) -> None:
     out[...] = x[rows]
 
 
+def gather_normalized(x: Array, rows: Array, shift: Array, scale: Array, out: Array) -> None:
+    out[...] = (x[rows].astype(np.float64) - shift) * scale
+
+
 # Dense ---------------------------------------------------------------------------------------------------
 
 
@@ -165,11 +169,6 @@ def layer_norm_backward(
     mean_dx = dx_hat.mean(axis=1, keepdims=True)
     mean_product = (dx_hat * x_hat).mean(axis=1, keepdims=True)
     dx[...] = inv_std[:, None] * (dx_hat - mean_dx - x_hat * mean_product)
-
-
-def normalize(x: Array, shift: Array, scale: Array, a: Array) -> None:
-    np.subtract(x, shift, out=a)
-    a *= scale
 
 
 # Learning ------------------------------------------------------------------------------------------------

@@ -159,9 +159,16 @@ class Sequential:
 
     def features(self, X: Any, *, name: str = "X") -> Array:
         """X checked against this model: (rows, inputs), ready to gather from."""
-        inputs = self._plan.inputs if self._plan is not None else None
         _validate.same_names(X, self.feature_names)
-        return _validate.features(X, self.dtype, inputs, flatten=isinstance(self.layers[0], Flatten), name=name)
+        return _validate.features(
+            X,
+            self.dtype,
+            self._plan.inputs if self._plan is not None else None,
+            flatten=isinstance(self.layers[0], Flatten),
+            exact=any(isinstance(layer, Normalize) for layer in self.layers),
+            first=self.loss is None,  # no fit before this one
+            name=name,
+        )
 
     # Predicting -------------------------------------------------------------------------------------------
 
