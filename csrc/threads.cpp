@@ -208,11 +208,13 @@ int threads_for(double nanoseconds) {
 
 void set_least_work(double nanoseconds) { g_least_work.store(nanoseconds, std::memory_order_relaxed); }
 
+double least_work() { return g_least_work.load(std::memory_order_relaxed); }
+
 int program_threads(double nanoseconds) {
 #ifdef _OPENMP
     if (omp_in_parallel()) return 1;
     const int most = threads();
-    const double least = g_least_work.load(std::memory_order_relaxed);
+    const double least = least_work();
     if (most == 1 || nanoseconds < 2 * least || g_contention.go_alone()) return 1;
     return nanoseconds < most * least ? static_cast<int>(nanoseconds / least) : most;
 #else

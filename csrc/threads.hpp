@@ -20,11 +20,10 @@ void set_thread_quota(int cpus);  // of a control group: unless OMP_NUM_THREADS 
 int threads_for(double nanoseconds);
 
 // Threads for a program (engine/team.hpp) whose rounds take about `nanoseconds` on one thread: each gets at least
-// `least_work` of it, 48 us unless set: two barriers a round cost 1 us, but what the other core wrote comes at 20 to 50 ns
-// a cache line. 64-128-64-10 with batches of 32 takes 49 us on one thread and 40 to 75 on two. For tests: with 0, everything
-// gets all threads.
+// `least_work` of it, 48 us unless set: what waking it may cost. For tests: with 0, everything gets all threads.
 int program_threads(double nanoseconds);
 void set_least_work(double nanoseconds);
+double least_work();
 // What a program found: its threads waited `lost` seconds, in `took`, for others that had lost their core.
 void report_waiting(double lost, double took);
 

@@ -17,6 +17,7 @@
 
 #include "../threads.hpp"
 #include "team.hpp"
+#include "trials.hpp"
 #include "workspace.hpp"
 
 namespace fastnn {
@@ -155,12 +156,16 @@ class Trainer<T>::Impl final : public Program {
         work_.make(plan_, whole, {true, clips_norm(), first_, kernels_.panel_columns});
         const double ns = step_ns(whole);
         turns_ = ns < 1e6 ? static_cast<int>(1e6 / ns) : 1;
-        const int threads = program_threads(ns);
+        const int team = program_threads(kAwake * ns);
+        const int threads = ns < Trials::kSure && least_work() > 0 ? trials_.choose(team, steps_) : team;
         whole_ = schedule(whole, threads);
         last_ = schedule(slice.rows - (steps_ - 1) * slice.batch, threads);
         Packing packing(*this);  // the weights may have changed since the last call
         run_program(packing, program_threads(static_cast<double>(plan_.parameters)));
+        const Clock::time_point start = Clock::now();
         run_program(*this, threads);
+        const double took = std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+        trials_.report(threads, steps_, took / static_cast<double>(steps_));
     }
 
     // The program: see team.hpp.
@@ -578,6 +583,8 @@ class Trainer<T>::Impl final : public Program {
     }
 
     static constexpr int kMaxSlots = 8;
+    static constexpr double kAwake =
+        4;  // a team is woken once a call: a quarter of the work a step may be worth it
     // Bytes of weights, panels and slots that may still be in L3 a step later. Writing the panels past the caches is 4 % of
     // 784-1024-1024-10 (37 MB, 32 MB L3).
     static constexpr size_t kKept = size_t(16) << 20;
@@ -589,6 +596,7 @@ class Trainer<T>::Impl final : public Program {
     bool running_averages_ = false;
     bool streaming_ = false;  // the weights' panels leave the caches before they are read
     Workspace<T> work_;
+    Trials trials_;
     // of the call
     State<T> state_{};
     Slice<T> slice_{};
