@@ -57,9 +57,10 @@ class Contention {
             alone_until_.store((end + 20 * took).time_since_epoch().count(), std::memory_order_relaxed);
     }
 
-    // A program's own measure, which needs no estimate: a tenth of its time is no accident.
+    // A program's own measure, which needs no estimate: a quarter of its time is no accident (a tenth was, now and then, of
+    // steps that take 20 ms).
     void report_waiting(Clock::duration lost, Clock::duration took) {
-        if (lost < std::chrono::milliseconds(1) || lost * 10 < took)
+        if (lost < std::chrono::milliseconds(1) || lost * 4 < took)
             stalls_.store(0, std::memory_order_relaxed);
         else if (stalls_.fetch_add(1, std::memory_order_relaxed) > 0)
             alone_until_.store((Clock::now() + 20 * took).time_since_epoch().count(),

@@ -225,6 +225,42 @@ def test_the_number_of_threads_changes_no_bit_of_a_large_net(isa):
         same(states[0], other)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_weights_beyond_the_caches_have_the_bits_of_the_python_engine(isa):
+    """850,000 parameters: their panels are written past the caches, and blocks of k are more than one."""
+    x = np.random.default_rng(0).normal(size=(96, 850)).astype(np.float32)
+    y = np.random.default_rng(1).normal(size=(96, 33)).astype(np.float32)
+    recipe = Recipe(LOSSES["mse"], optim.Adam(1e-3))
+    models = []
+    for threads, steps in (
+        (1, python_engine(isa)),
+        *((n, native_engine.for_instruction_set(isa).train_steps) for n in (1, 3)),
+    ):
+        native.set_threads(threads)
+        models.append(Sequential([nn.Dense(950, "relu"), nn.Dense(33)]).build(850, seed=0))
+        steps(models[-1].plan, models[-1].state, recipe, x, y, None, np.arange(96), 32, np.full(3, 1e-3))
+    same(models[0], models[1])
+    same(models[0], models[2])
+
+
+def test_trying_teams_and_single_threads_changes_no_bit():
+    """A step of about 40 us, in calls of 20 steps: fastnn tries both, whatever it finds."""
+    native.set_least_work(48000)
+    x, labels = features(640, 64).astype(np.float32), np.random.default_rng(1).integers(0, 10, 640)
+    recipe = Recipe(LOSSES["cross_entropy"], optim.Adam(1e-3))
+    models = []
+    for threads in (1, 2, 4):
+        native.set_threads(threads)
+        models.append(Sequential([nn.Dense(128, "relu"), nn.Dense(64, "relu"), nn.Dense(10)]).build(64, seed=0))
+        for call in range(70):  # past the second trial
+            order = _random.permutation(1, call, 640)
+            native_engine.TRAIN_STEPS(
+                models[-1].plan, models[-1].state, recipe, x, labels, None, order, 32, np.full(20, 1e-3)
+            )
+    same(models[0], models[1])
+    same(models[0], models[2])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("isa", ISAS)
