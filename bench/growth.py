@@ -56,6 +56,16 @@ def powers(low: int, high: int, factor: int = 2) -> list[int]:
     return found
 
 
+def around(low: int, high: int) -> list[int]:
+    """The powers of 2 and what lies right above and between them: tiles and vectors end there.
+
+    >>> around(16, 32)
+    [16, 17, 24, 32]
+    """
+    found = {n for p in powers(low, high) for n in (p, p + 1, p + p // 2)}
+    return sorted(n for n in found if n <= high)
+
+
 def bounded(workload: Workload) -> Workload:
     """With as many batches as EPOCH_FLOPS allows, up to the rows it has."""
     batches = int(EPOCH_FLOPS // workload.flops)
@@ -67,11 +77,11 @@ def curves(max_width: int, max_batch: int, max_rows: int) -> list[Curve]:
     """What is measured. Threads: 1 to all, on networks for which a team never, hardly and surely pays."""
     widths = [
         Point(w, bounded(Workload(f"width {w}", (w, w, w, 10), "relu", "cross_entropy", 64, 4096)))
-        for w in powers(16, max_width)
+        for w in around(16, max_width)
     ]
     batches = [
         Point(b, bounded(Workload(f"batch {b}", (64, 128, 64, 10), "relu", "cross_entropy", b, max(4096, 4 * b))))
-        for b in powers(1, max_batch)
+        for b in around(1, max_batch)
     ]
     rows = [
         Point(n, Workload(f"rows {n}", (10, 32, 1), "tanh", "mse", 50, n)) for n in powers(1000, max_rows, factor=10)
