@@ -163,7 +163,7 @@ def test_a_memory_mapped_array_is_not_copied(stored, backend, tmp_path):
     """All that a fit and a prediction allocate is less than half of it; the rest of the memory is the file's."""
     if backend not in backends.available():
         pytest.skip(f"{backend} is not here")
-    x = np.random.default_rng(0).integers(0, 256, (100_000, 64)).astype(stored)
+    x = np.random.default_rng(0).integers(0, 256, (100_000, 128)).astype(stored)  # and an order of 32 bytes a row
     x.tofile(tmp_path / "rows")
     mapped = np.memmap(tmp_path / "rows", dtype=stored, mode="r", shape=x.shape)
     y = x[:, :1].astype(np.float32)
