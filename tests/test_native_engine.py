@@ -386,10 +386,14 @@ def fitted():
     Trainer(model, "mse", backend="native", seed=1).fit(x, x[:, :2], epochs=3, batch_size=16, verbose=False)
     return model.predict(x, backend="native")
 
+def never_hang():
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(30)
+
 def in_child(f):
     child = os.fork()
     if child == 0:
-        signal.alarm(30)
+        never_hang()
         try:
             assert f() is not False
         except BaseException:
@@ -410,17 +414,23 @@ def trains_alone():
     trains()
     assert native.threads() == 1
 
-def handle(signum, handler, seconds=0.2):
-    signal.signal(signum, handler)
+def in_the_call(handler, seconds=0.1):
+    # Calls it from a signal's handler, once the extension is at work.
+    def alarmed(_, frame):
+        if frame.f_code.co_name == "train_steps":
+            handler()
+        else:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.signal(signal.SIGALRM, alarmed)
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
-def long_call():
-    # One call of the extension, of more seconds than any handler takes to be called.
+def long_call(rows=1_000_000):
+    # One call of the extension, much longer than a handler takes to be called.
     model = Sequential([nn.Dense(300, "tanh"), nn.Dense(6)]).build(6, seed=0)
-    rows = np.arange(1_000_000) % 64
-    lr = np.full(len(rows) // 16, 1e-3)
+    order = np.arange(rows) % 64
+    lr = np.full(rows // 16, 1e-3)
     recipe = engine.Recipe(LOSSES["mse"], optim.SGD(1e-3))
-    native_engine.TRAIN_STEPS(model.plan, model.state, recipe, x, x, None, rows, 16, lr)
+    native_engine.TRAIN_STEPS(model.plan, model.state, recipe, x, x, None, order, 16, lr)
 
 expected = fitted()
 """
@@ -454,7 +464,7 @@ def thread():
     trains()
     child = os.fork()
     if child == 0:
-        signal.alarm(30)
+        never_hang()
         return trains_on_threads()
     assert os.waitpid(child, 0)[1] == 0
     done.append(1)
@@ -498,10 +508,10 @@ trains()
 """,
     "within a call, the child ends in the signal's handler": """
 class Done(Exception): pass
-def handler(*_):
+def handler():
     in_child(lambda: (trains_alone(), in_child(trains_alone)))
     raise Done
-handle(signal.SIGALRM, handler)
+in_the_call(handler)
 try: long_call()
 except Done: pass
 else: raise AssertionError("the call was too short")
@@ -509,12 +519,12 @@ in_child(trains_on_threads)
 """,
     "within a call, the child returns into it": """
 class Done(Exception): pass
-def handler(*_):
+def handler():
     global child
     child = os.fork()
-    if child == 0: signal.alarm(30)
+    if child == 0: never_hang()
     else: raise Done
-handle(signal.SIGALRM, handler)
+in_the_call(handler)
 try: long_call()
 except Done: assert child != 0 and os.waitpid(child, 0)[1] == 0
 except RuntimeError as error:
@@ -527,12 +537,12 @@ trains()
 """,
     "within a call, the child's handler raises": """
 class Done(Exception): pass
-def handler(*_):
+def handler():
     global child
     child = os.fork()
-    if child == 0: signal.alarm(30)
+    if child == 0: never_hang()
     raise Done
-handle(signal.SIGALRM, handler)
+in_the_call(handler)
 try: long_call()
 except Done: trains()
 else: raise AssertionError("the call was too short")
@@ -543,13 +553,13 @@ assert os.waitpid(child, 0)[1] == 0
 def child():
     native.set_threads(1)
     seen = []
-    def handler(*_):
+    def handler():
         grandchild = os.fork()
         seen.append(grandchild)
-        if grandchild == 0: signal.alarm(60)
+        if grandchild == 0: never_hang()
         else: assert os.waitpid(grandchild, 0)[1] == 0
-    handle(signal.SIGALRM, handler)
-    long_call()
+    in_the_call(handler, 0.05)
+    long_call(200_000)
     assert seen
     if seen[0] == 0:
         native.set_threads(2)

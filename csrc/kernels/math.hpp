@@ -16,7 +16,7 @@
 namespace {
 
 constexpr int kMantissa = kFloat ? 23 : 52;
-constexpr Int kBias = kFloat ? 127 : 1023;
+constexpr Uint kBias = kFloat ? 127 : 1023;
 // x + 1.5 * 2^mantissa rounds x to an integer and leaves it in the low bits.
 constexpr Real kRounder = kFloat ? Real(12582912.0) : Real(6755399441055744.0);
 constexpr Real kInfinity = Real(__builtin_inf());
@@ -27,17 +27,18 @@ FASTNN_INLINE V polynomial(V x, Real first, More... more) {  // first + x (secon
     return first + x * polynomial(x, more...);
 }
 
-FASTNN_INLINE V two_to(VI n) { return (V)((n + kBias) << kMantissa); }                // for normal results
-FASTNN_INLINE V to_real(VI n) { return (V)(n + bits_as<Int>(kRounder)) - kRounder; }  // |n| < 2^22
+// Whole numbers in two's complement, unsigned: those of a NaN overflow, which nothing reads and no type but this allows.
+FASTNN_INLINE V two_to(VU n) { return (V)((n + kBias) << kMantissa); }                 // for normal results
+FASTNN_INLINE V to_real(VU n) { return (V)(n + bits_as<Uint>(kRounder)) - kRounder; }  // |n| < 2^22
 
 // x = n ln 2 + r, |r| <= ln 2 / 2. ln 2 in two pieces, the first with zeros at the end so that n * piece is
 // exact: Cephes expf, fdlibm e_exp.c.
-FASTNN_INLINE VI reduce_by_ln2(V x, V& r) {
+FASTNN_INLINE VU reduce_by_ln2(V x, V& r) {
     const V t = x * Real(1.4426950408889634074) + kRounder;
     const V n = t - kRounder;
     r = x - n * Real(kFloat ? 0.693359375 : 6.93147180369123816490e-01);
     r = r - n * Real(kFloat ? -2.12194440e-4 : 1.90821492927058770002e-10);
-    return (VI)t - bits_as<Int>(kRounder);
+    return (VU)t - bits_as<Uint>(kRounder);
 }
 
 // e^r - 1 for |r| <= ln 2 / 2: r + r^2 Q(r), Q the Chebyshev interpolant of (e^r - 1 - r) / r^2 there.
@@ -59,17 +60,17 @@ FASTNN_INLINE V exp(V x) {
     // Beyond these the result is 0 or infinity all the same, and n stays small.
     x = min(broadcast(kFloat ? 89 : 710), max(broadcast(kFloat ? -104 : -746), x));
     V r;
-    const VI n = reduce_by_ln2(x, r);
-    // In two steps: 2^n itself may be denormal or infinite. Halved as unsigned: AVX2 has no 64-bit arithmetic
+    const VU n = reduce_by_ln2(x, r);
+    // In two steps: 2^n itself may be denormal or infinite. Halved as a positive number: AVX2 has no 64-bit arithmetic
     // shift.
-    const VI half = (VI)((VU)(n + 2048) >> 1) - 1024;
+    const VU half = ((n + 2048) >> 1) - 1024;
     return (1 + expm1_reduced(r)) * two_to(half) * two_to(n - half);
 }
 
 FASTNN_INLINE V expm1(V x) {
     x = min(broadcast(kFloat ? 89 : 710), max(broadcast(kFloat ? -30 : -50), x));  // below: -1
     V r;
-    const VI n = reduce_by_ln2(x, r);
+    const VU n = reduce_by_ln2(x, r);
     const V h = two_to(n - 1);  // half of 2^n, which may overflow
     return 2 * (h * expm1_reduced(r) + (h - Real(0.5)));
 }
@@ -79,14 +80,13 @@ FASTNN_INLINE V expm1(V x) {
 FASTNN_INLINE V log(V x) {
     const VI denormal = x < (kFloat ? Real(1.17549435e-38) : Real(2.2250738585072014e-308));
     const Real lift = kFloat ? Real(33554432.0) : Real(18014398509481984.0);  // 2^25, 2^54
-    const VI bits = (VI)select(denormal, x * lift, x);
-    const Int sqrt_half = kFloat ? Int(0x3f3504f3) : Int(0x3fe6a09e00000000);
-    const Int one = bits_as<Int>(Real(1));
-    const VI shifted = bits + (one - sqrt_half);
+    const VU bits = (VU)select(denormal, x * lift, x);
+    const Uint sqrt_half = kFloat ? Uint(0x3f3504f3) : Uint(0x3fe6a09e00000000);
+    const Uint one = bits_as<Uint>(Real(1));
+    const VU shifted = bits + (one - sqrt_half);
     // Logical shift: the sign bit is 0 for every x > 0.
-    const V k =
-        to_real((VI)((VU)shifted >> kMantissa) - kBias) - select(denormal, broadcast(kFloat ? 25 : 54), V{});
-    const V f = (V)((shifted & ((Int(1) << kMantissa) - 1)) + sqrt_half) - 1;
+    const V k = to_real((shifted >> kMantissa) - kBias) - select(denormal, broadcast(kFloat ? 25 : 54), V{});
+    const V f = (V)((shifted & ((Uint(1) << kMantissa) - 1)) + sqrt_half) - 1;
     const V s = f / (2 + f), z = s * s, w = z * z;
     V odd, even;
     if constexpr (kFloat) {
