@@ -121,7 +121,7 @@ FASTNN_INLINE V tanh(V x) {
     const V y = -2 * min(broadcast(kFloat ? 10 : 20), abs(x));  // 1 from 9.01 (19.06) on
     const V shifted = y * Real(1.4426950408889634074) + kRounder;
     const V n = shifted - kRounder;
-    const V power = (V)(((VI)shifted << kMantissa) + bits_as<Int>(Real(1)));  // 2^n
+    const V power = (V)(((VU)shifted << kMantissa) + bits_as<Uint>(Real(1)));  // 2^n
     const V t = power * expm1_reduced(y - n * Real(0.69314718055994530942)) + (power - 1);
     return copysign(t / (t + 2), x);
 }
