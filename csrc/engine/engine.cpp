@@ -135,6 +135,9 @@ class Trainer<T>::Impl final : public Program {
                                [](const Tensor& t) { return t.trainable; });
         };
         first_ = std::find_if(plan_.ops.begin(), plan_.ops.end(), learns) - plan_.ops.begin();
+        double widest = 1;
+        for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(kernels_, op, 1));
+        most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
         const size_t copies = 3 + static_cast<size_t>(kernels_.rule_slots[recipe_.rule]);
         streaming_ = plan_.parameters * copies * sizeof(T) > kKept;
         running_averages_ = std::any_of(plan_.ops.begin(), plan_.ops.end(),
@@ -288,14 +291,13 @@ class Trainer<T>::Impl final : public Program {
         return s;
     }
 
-    static Phase by_rows(size_t B, int threads) {
+    Phase by_rows(size_t B, int threads) const {
         Phase phase{Phase::kRows};
-        // Two tasks a thread where each is then still a product of 96 rows: whoever is late takes fewer. At most 1024 rows,
-        // so that Ctrl-C is answered in a large step too.
+        // Two tasks a thread where each is then still a product of 96 rows: whoever is late takes fewer.
         const size_t wanted = threads == 1                              ? 1
                               : B >= 192 * static_cast<size_t>(threads) ? 2 * threads
                                                                         : threads;
-        const size_t tasks = std::max(wanted, (B + 1023) / 1024);
+        const size_t tasks = std::max(wanted, (B + most_rows_ - 1) / most_rows_);
         phase.piece = round_up((B + tasks - 1) / tasks, 4);
         phase.tasks = static_cast<int>((B + phase.piece - 1) / phase.piece);
         return phase;
@@ -594,6 +596,8 @@ class Trainer<T>::Impl final : public Program {
     Walk<T> walk_;
     size_t first_ = 0;  // the first operation that learns
     bool running_averages_ = false;
+    size_t most_rows_ =
+        1024;  // of a task: an operation on them takes 50 ms at most, so Ctrl-C is answered in time
     bool streaming_ = false;  // the weights' panels leave the caches before they are read
     Workspace<T> work_;
     Trials trials_;

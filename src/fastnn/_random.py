@@ -90,7 +90,7 @@ def shuffle(key: Key, order: np.ndarray) -> None:
     another by more than n^2 / 2^64.
     """
     order[...] = np.arange(len(order))
-    rows = memoryview(order)  # swaps depend on each other: 0.1 us one through a view, 4 times that in the array itself
+    rows = order.data  # swaps depend on each other: 0.1 us one through a view, 4 times that in the array itself
     for first in range((len(order) - 1) // _DRAWN * _DRAWN, -1, -_DRAWN):
         last = min(first + _DRAWN, len(order))
         for i, place in zip(range(last - 1, first - 1, -1), _places(key, first, last), strict=True):
