@@ -596,8 +596,8 @@ class Trainer<T>::Impl final : public Program {
     Walk<T> walk_;
     size_t first_ = 0;  // the first operation that learns
     bool running_averages_ = false;
-    size_t most_rows_ =
-        1024;  // of a task: an operation on them takes 50 ms at most, so Ctrl-C is answered in time
+    // of a task: an operation on them, if they are more than 96, takes 50 ms at most, so Ctrl-C is answered in time
+    size_t most_rows_ = 1024;
     bool streaming_ = false;  // the weights' panels leave the caches before they are read
     Workspace<T> work_;
     Trials trials_;

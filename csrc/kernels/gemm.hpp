@@ -290,7 +290,7 @@ void pack_a_columns(const Real* a, size_t lda, size_t mc, size_t kc, Real* to) {
 // Drivers --------------------------------------------------------------------------------------------------
 
 // A few columns, by dot products: vectors along k instead of a vector along n that is mostly empty. Two loads a vector
-// of a product, and 3 instructions to add up its lanes: 30 x 2 columns of 32 rows take 0.1 us instead of 0.34.
+// of a product, and 3 instructions to add up its lanes: 32 x 30 x 2 takes 0.21 us instead of 0.34.
 FASTNN_INLINE bool is_narrow(const Product& p) {
     return p.form != Form::TN && p.N <= 4 && p.N * (2 * (p.K / W) + 4) <= p.K;
 }
@@ -336,7 +336,7 @@ void narrow(const Product& p, const Epilogue& e) {
 void multiply_packed(const Product& p, const Epilogue& e);
 
 // A gradient with few columns, x^T dz, is dz^T x transposed: the same sums, in whole vectors along the inputs. 32 rows
-// of 30 x 2 take 0.1 us instead of 0.33.
+// of 30 x 2 take 0.14 us instead of 0.33.
 FASTNN_INLINE bool is_thin(const Product& p) { return p.form == Form::TN && 2 * p.N <= W && p.M >= p.N; }
 
 void thin(const Product& p) {
