@@ -4,7 +4,16 @@ from fastnn import backends, nn, optim
 from fastnn._version import __version__
 from fastnn.backends import use_backend
 from fastnn.config import show_config
-from fastnn.errors import BackendUnavailable, DivergenceError, FallbackWarning, NotFittedError, PrecisionWarning
+from fastnn.errors import (
+    BackendUnavailable,
+    CheckpointError,
+    CheckpointWarning,
+    DivergenceError,
+    FallbackWarning,
+    ModelFormatError,
+    NotFittedError,
+    PrecisionWarning,
+)
 from fastnn.gradient_check import gradient_check
 from fastnn.nn.model import Sequential
 from fastnn.training.history import History
@@ -12,9 +21,12 @@ from fastnn.training.trainer import Trainer
 
 __all__ = [
     "BackendUnavailable",
+    "CheckpointError",
+    "CheckpointWarning",
     "DivergenceError",
     "FallbackWarning",
     "History",
+    "ModelFormatError",
     "NotFittedError",
     "PrecisionWarning",
     "Sequential",
