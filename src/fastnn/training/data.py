@@ -116,7 +116,8 @@ class Batches:
     batch = 0  # each has rows of its own
 
     def __init__(self, batches: Iterable[Any], check: Callable[..., Data], epochs: int) -> None:
-        if iter(batches) is batches and epochs > 1:
+        self._rest: Iterator[Any] = iter(batches)  # also of the first epoch: who begins anew may start processes
+        if self._rest is batches and epochs > 1:
             raise ValueError(
                 f"X is a {type(batches).__name__}, which can be gone through once, expected an iterable that begins "
                 f"anew for each of {epochs} epochs: a list, or an object whose __iter__ makes an iterator"
@@ -127,12 +128,10 @@ class Batches:
         except TypeError:
             self.steps = None  # as many as come
         self._taken = 0
-        self._rest: Iterator[Any] = iter(())
         self._ahead: list[Any] = []
 
     def first(self) -> Data:
         """The first batch, looked at before the fit begins."""
-        self.begin(0)
         for batch in self._rest:
             self._ahead = [batch]
             return self._checked(batch, "batch 0 of ")
