@@ -36,6 +36,7 @@ from fastnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from fastnn.estimators import MLPClassifier, MLPRegressor
+    from fastnn.training.pruning import OptunaPruning
 
 __all__ = [
     "EMA",
@@ -55,6 +56,7 @@ __all__ = [
     "MLPRegressor",
     "ModelFormatError",
     "NotFittedError",
+    "OptunaPruning",
     "PrecisionWarning",
     "ProgressBar",
     "ReduceLROnPlateau",
@@ -74,11 +76,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The estimators when they are named: they need scikit-learn, which takes a second to import."""
+    """What needs an optional package, when it is named: scikit-learn takes a second to import."""
     if name in ("MLPClassifier", "MLPRegressor"):
         from fastnn import estimators
 
         return getattr(estimators, name)
+    if name == "OptunaPruning":
+        from fastnn.training import pruning
+
+        return pruning.OptunaPruning
     raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
 
 
