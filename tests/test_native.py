@@ -207,7 +207,7 @@ def test_the_thread_count_does_not_change_bits(isa, threads, shape):
         k.dense_backward_weights(x, dz, dw, db)
         k.loss(LOSSES["cross_entropy"], dz, y, weight, value, gradient)
         k.dropout(x, 0.3, Key(1, 2, 3), dropped)
-        k.update(RULES["adam"], (1e-3, 0.9, 0.999, 1.0, 1e-8), Adjustment(), updated, dw.ravel(), (m, v))
+        k.update(RULES["adam"], (1e-3, 0.9, 0.1, 0.999, 0.001, 1.0, 1e-8), Adjustment(), updated, dw.ravel(), (m, v))
         norm = np.array(k.squared_norm(dw.ravel()))
         results.append((a, dx, dw, db, value, gradient, dropped, updated, m, v, norm))
     for other in results[1:]:
@@ -271,7 +271,7 @@ def test_misuse_raises(isa):
     with pytest.raises(ValueError, match="multiple"):
         k.maxout_forward(x, z, np.empty((4, 2), np.int32))
     with pytest.raises(ValueError, match="slots"):
-        k.update(RULES["adam"], (0.1,) * 5, Adjustment(), b.copy(), b, ())
+        k.update(RULES["adam"], (0.1,) * 7, Adjustment(), b.copy(), b, ())
     with pytest.raises(ValueError, match="coefficients"):
         k.update(RULES["sgd"], (0.1, 0.2), Adjustment(), b.copy(), b, ())
     with pytest.raises(TypeError, match="arguments"):

@@ -170,7 +170,7 @@ class AdaDelta(Optimizer):
     epsilon: float = _hyper(1e-6, 0.0, math.inf, open_low=True)
 
     def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
-        return (lr, self.rho, self.epsilon)
+        return (lr, self.rho, 1.0 - self.rho, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class RMSprop(Optimizer):
     epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
 
     def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
-        return (lr, self.rho, self.epsilon)
+        return (lr, self.rho, 1.0 - self.rho, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,8 @@ class Adam(Optimizer):
 
     def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
         root = 1.0 / np.sqrt(_correction(self.beta2, t))
-        return (lr / _correction(self.beta1, t), self.beta1, self.beta2, root, self.epsilon)
+        beta1, beta2 = self.beta1, self.beta2
+        return (lr / _correction(beta1, t), beta1, 1.0 - beta1, beta2, 1.0 - beta2, root, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,9 @@ class NAdam(Optimizer):
             lr * ahead / (1.0 - product * ahead),
             lr * (1.0 - mu) / (1.0 - product),
             self.beta1,
+            1.0 - self.beta1,
             self.beta2,
+            1.0 - self.beta2,
             root,
             self.epsilon,
         )
