@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from functools import partial
 
 import numpy as np
@@ -204,6 +206,54 @@ def test_flatten_reads_rows_in_c_order():
     flat = build(nn.Flatten(), nn.Dense(2), inputs=(2, 3, 4))
     np.testing.assert_array_equal(flat.predict(images), flat.predict(images.reshape(5, -1)))
     np.testing.assert_array_equal(flat.predict(np.asfortranarray(images)), flat.predict(images))
+
+
+LAST, FIRST = (4, 5, 3), (3, 4, 5)  # channels last and first: as many values
+SHAPES = r"X has rows of shape \(3, 4, 5\), but this model was built with rows of shape \(4, 5, 3\)"
+
+
+@pytest.mark.parametrize("copied", [lambda m: m, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@pytest.mark.parametrize("known", ["built", "fitted", "built flat, fitted"])
+def test_flatten_keeps_the_shape_of_rows(known, copied):
+    model = Sequential([nn.Flatten(), nn.Dense(1)])
+    if known != "fitted":
+        model.build(LAST if known == "built" else 60, seed=0)
+    if known != "built":
+        Trainer(model, "mse", seed=0).fit(np.ones((2, *LAST)), [[0.0], [1.0]], epochs=1, verbose=False)
+    model = copied(model)
+    assert model.row_shape == LAST
+    model.loss = nn.LOSSES["mse"]
+    for rows in (np.ones((2, *FIRST)), np.ones((2, *FIRST)).tolist()):
+        for call in (model.predict, lambda x: model.evaluate(x, [[0.0], [1.0]])):
+            with pytest.raises(ValueError, match=f"^{SHAPES}"):
+                call(rows)
+        before = parameters(model)
+        with pytest.raises(ValueError, match=f"^{SHAPES}"):
+            Trainer(model, "mse", seed=0).fit(rows, [[0.0], [1.0]], verbose=False)
+        for name, kept in parameters(model).items():
+            np.testing.assert_array_equal(kept, before[name])
+    with pytest.raises(ValueError, match=r"^X has rows of shape \(4, 5, 2\), but .* \(4, 5, 3\)"):
+        model.predict(np.ones((2, 4, 5, 2)))
+    np.testing.assert_array_equal(model.predict(np.ones((2, *LAST))), model.predict(np.ones((2, 60))))
+    Trainer(model, "mse", seed=0).fit(np.ones((2, 60)), [[0.0], [1.0]], epochs=1, verbose=False)
+    assert model.row_shape == LAST
+
+
+def test_flatten_compares_validation_rows_with_the_others():
+    model = Sequential([nn.Flatten(), nn.Dense(1)])
+    y = [[0.0], [1.0]]
+    with pytest.raises(
+        ValueError, match=r"^validation X has rows of shape \(3, 4, 5\), but X has rows of shape \(4, 5"
+    ):
+        Trainer(model, "mse").fit(np.ones((2, *LAST)), y, validation=(np.ones((2, *FIRST)), y), verbose=False)
+    assert not model.built and model.row_shape is None
+
+
+def test_building_anew_forgets_the_shape_of_rows():
+    model = build(nn.Flatten(), nn.Dense(2), inputs=LAST)
+    assert model.build(60, seed=0).row_shape is None
+    np.testing.assert_array_equal(model.predict(np.ones((2, *FIRST))), model.predict(np.ones((2, 60))))
+    assert model.row_shape is None  # a prediction decides nothing
 
 
 @pytest.mark.parametrize(

@@ -317,7 +317,19 @@ class LayerNorm(_Norm):
 
 
 class Flatten(Layer):
-    """Rows of any shape (B, d1, d2, ...) read in C order as (B, d1 d2 ...). Only as the first layer."""
+    """Rows of any shape (B, d1, d2, ...) read in C order as (B, d1 d2 ...). Only as the first layer.
+
+    The model keeps the shape (d1, d2, ...) it was built with or first fitted on, and refuses rows of another shape with
+    as many values, such as channels first instead of last: ValueError. Rows that were flattened before, (B, d1 d2 ...),
+    stay welcome.
+
+    >>> model = fastnn.Sequential([nn.Flatten(), nn.Dense(2)]).build((28, 28), seed=0)
+    >>> model.predict(np.zeros((5, 28, 28))).shape, model.predict(np.zeros((5, 784))).shape
+    ((5, 2), (5, 2))
+    >>> model.predict(np.zeros((5, 14, 56)))
+    Traceback (most recent call last):
+    ValueError: X has rows of shape (14, 56), but this model was built with rows of shape (28, 28)
+    """
 
     def ops(self, inputs: int) -> list[Op]:
         return []

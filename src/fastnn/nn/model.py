@@ -68,6 +68,7 @@ class Sequential:
                 part.index = position
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
+        self.row_shape: tuple[int, ...] | None = None  # under Flatten, once rows of several dimensions were seen
         self.fitting = threading.Lock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
@@ -77,6 +78,7 @@ class Sequential:
 
     def build(self, inputs: int | tuple[int, ...], *, seed: int | None = None) -> Sequential:
         """Lay out the parameters for rows of `inputs` values (or of that shape, under Flatten) and draw them."""
+        shape = inputs if isinstance(inputs, tuple) and len(inputs) > 1 else None
         if isinstance(inputs, tuple):
             inputs = int(np.prod([_validate.integer("inputs", size) for size in inputs]))
         width = _validate.integer("inputs", inputs)
@@ -84,7 +86,7 @@ class Sequential:
         state = State(plan)
         state.initialize(_validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
-        self.feature_names = None
+        self.feature_names, self.row_shape = None, shape
         for layer in self.layers:
             if isinstance(layer, Normalize):
                 layer.adapted = False
@@ -165,6 +167,7 @@ class Sequential:
             self.dtype,
             self._plan.inputs if self._plan is not None else None,
             flatten=isinstance(self.layers[0], Flatten),
+            shape=self.row_shape,
             exact=any(isinstance(layer, Normalize) for layer in self.layers),
             first=self.loss is None,  # no fit before this one
             name=name,

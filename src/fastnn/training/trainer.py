@@ -199,6 +199,9 @@ class Trainer:
         weight = validation[2] if len(validation) == 3 else None
         _validate.same_names(validation[0], _validate.feature_names(X), name="validation X")
         held_out = self._data(validation[0], validation[1], weight, "validation ")
+        _validate.same_row_shape(
+            validation[0], _validate.row_shape(X), name="validation X", other="X has rows of shape"
+        )
         if held_out.x.shape[1] != data.x.shape[1]:
             raise ValueError(f"validation X has {held_out.x.shape[1]} features, but X has {data.x.shape[1]}")
         return held_out
@@ -214,6 +217,8 @@ class Trainer:
         model.loss = self.loss
         if model.feature_names is None:
             model.feature_names = _validate.feature_names(X)
+        if model.row_shape is None:
+            model.row_shape = _validate.row_shape(X)
 
     # Running ----------------------------------------------------------------------------------------------
 
