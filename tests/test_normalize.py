@@ -215,7 +215,7 @@ def test_a_copy_has_all_digits(duplicate):
 def test_summary_counts_no_parameter_of_it():
     model = Sequential([nn.Normalize(), nn.Dense(2)]).build(INPUTS, seed=0)
     assert model.plan.parameter_count == 12
-    assert "0  Normalize(standard)         5           0" in model.summary()
+    assert "0  Normalize('standard')       5           0" in model.summary()
 
 
 def test_it_stands_on_the_data():

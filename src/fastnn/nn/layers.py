@@ -7,6 +7,7 @@ model.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -43,8 +44,15 @@ class Layer:
         return [self, follow] if isinstance(follow, Layer) else [self]
 
     def settings(self) -> str:
-        """What `summary()` says of the layer beside its shape."""
+        """The layer's arguments as they are written, for its repr: those that say most, and what differs from the
+        defaults. Nothing is rounded, and `eval` makes the same layer of it with the names of `fastnn.nn`."""
         return ""
+
+    def _written(self, *first: str, **named: Any) -> str:
+        """The arguments written in first, and those named here that differ from the default."""
+        known = inspect.signature(type(self)).parameters
+        changed = (name for name, value in named.items() if name not in known or value != known[name].default)
+        return ", ".join([*first, *(f"{name}={named[name]!r}" for name in changed)])
 
     def _tensor(
         self,
@@ -79,7 +87,7 @@ class Dense(Layer):
     ValueError or TypeError where an argument is out of range.
 
     >>> Dense(10, activation="relu", init="he_normal")
-    Dense(10, relu)
+    Dense(10, 'relu', init='he_normal')
     """
 
     def __init__(
@@ -98,10 +106,10 @@ class Dense(Layer):
         self.activation: activations.Activation | Layer = _resolve(activation)
         self.init = None if init is None else initializers.get(init)
         self.bias_used = _validate.flag("bias", bias)
-        for name, value in (("l1", l1), ("l2", l2), ("decay", decay)):
-            if value is not None:
-                _validate.number(name, value, low=0.0)
-        self.penalty = Penalty(l1, l2, decay)
+        given = (("l1", l1), ("l2", l2), ("decay", decay))
+        self.penalty = Penalty(
+            *(None if value is None else _validate.number(name, value, low=0.0) for name, value in given)
+        )
 
     @property
     def weight(self) -> Array:
@@ -143,14 +151,25 @@ class Dense(Layer):
         return initializers.INITIALIZERS[family]
 
     def settings(self) -> str:
-        return f"{self.units}, {self.activation}" + ("" if self.bias_used else ", bias=False")
+        follow = [] if self.activation == activations.identity else [_expression(self.activation)]
+        known = next((name for name, init in initializers.INITIALIZERS.items() if init == self.init), self.init)
+        penalty = self.penalty
+        return self._written(
+            repr(self.units),
+            *follow,
+            init=known,
+            bias=self.bias_used,
+            l1=penalty.l1,
+            l2=penalty.l2,
+            decay=penalty.decay,
+        )
 
 
 class Activation(Layer):
     """An activation as a layer of its own: fused into the Dense before it where that has none.
 
     >>> Activation("tanh")
-    Activation(tanh)
+    Activation('tanh')
     """
 
     def __init__(self, activation: str | activations.Activation | Layer) -> None:
@@ -164,7 +183,7 @@ class Activation(Layer):
         return [Op("activation", inputs, inputs, activation=self.activation)]
 
     def settings(self) -> str:
-        return str(self.activation)
+        return _expression(self.activation)
 
 
 class Softmax(Layer):
@@ -213,7 +232,7 @@ class PReLU(Layer):
         return [Op("prelu", inputs, inputs, {"slope": slope})]
 
     def settings(self) -> str:
-        return f"init={self.init:g}"
+        return self._written(init=self.init)
 
 
 class RReLU(Layer):
@@ -229,7 +248,7 @@ class RReLU(Layer):
         return [Op("rrelu", inputs, inputs, settings={"lower": self.lower, "upper": self.upper})]
 
     def settings(self) -> str:
-        return f"{self.lower:g}, {self.upper:g}"
+        return self._written(lower=self.lower, upper=self.upper)
 
 
 class Dropout(Layer):
@@ -247,7 +266,7 @@ class Dropout(Layer):
         return [Op("dropout", inputs, inputs, settings={"rate": self.rate})] if self.rate else []
 
     def settings(self) -> str:
-        return f"{self.rate:g}"
+        return repr(self.rate)
 
 
 class _Norm(Layer):
@@ -272,7 +291,7 @@ class _Norm(Layer):
         }
 
     def settings(self) -> str:
-        return f"epsilon={self.epsilon:g}"
+        return self._written(epsilon=self.epsilon)
 
 
 class BatchNorm(_Norm):
@@ -304,6 +323,9 @@ class BatchNorm(_Norm):
         }
         settings = {"momentum": self.momentum, "epsilon": self.epsilon}
         return [Op("batch_norm", inputs, inputs, tensors, settings=settings)]
+
+    def settings(self) -> str:
+        return self._written(momentum=self.momentum, epsilon=self.epsilon)
 
 
 class LayerNorm(_Norm):
@@ -382,7 +404,7 @@ class Normalize(Layer):
         self.adapted = True
 
     def settings(self) -> str:
-        return self.mode + ("" if self.per_feature else ", per_feature=False")
+        return self._written(repr(self.mode), per_feature=self.per_feature)
 
 
 def _moments(x: Array, axis: int | None) -> tuple[Array, Array]:
@@ -407,6 +429,15 @@ def _moments(x: Array, axis: int | None) -> tuple[Array, Array]:
 
 _ROW_LAYERS: dict[str, Callable[[], Layer]] = {"softmax": Softmax, "maxout": Maxout, "prelu": PReLU, "rrelu": RReLU}
 assert tuple(_ROW_LAYERS) == activations.ROW_ACTIVATIONS
+
+
+def _expression(activation: activations.Activation | Layer) -> str:
+    """What stands for it in a layer's arguments."""
+    if isinstance(activation, Layer):
+        return repr(activation)
+    if activation == activations.ACTIVATIONS.get(activation.name, activation):
+        return repr(activation.name)
+    return f"ACTIVATIONS[{activation.name!r}].with_alpha({activation.alpha!r})"
 
 
 def _resolve(activation: Any) -> activations.Activation | Layer:

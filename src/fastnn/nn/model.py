@@ -266,8 +266,8 @@ class Sequential:
 
         >>> print(Sequential([nn.Dense(4, activation="relu"), nn.Dense(2)]).build(3, seed=0).summary())
         layer                     output  parameters
-        0  Dense(4, relu)              4          16
-        1  Dense(2, identity)          2          10
+        0  Dense(4, 'relu')            4          16
+        1  Dense(2)                    2          10
         total                                     26
         """
         counts = [0] * len(self.layers)
@@ -282,7 +282,7 @@ class Sequential:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"Sequential([{', '.join(map(repr, self.layers))}], dtype={self.dtype})"
+        return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
 
 
 def _not_built() -> NotFittedError:
