@@ -361,8 +361,9 @@ class Normalize(Layer):
     """a = (x - shift) scale, learned from the data at the first fit and saved with the model.
 
     `mode`: "standard" gives mean 0 and standard deviation 1, "minmax" the range 0 to 1. `per_feature=False` takes one
-    shift and scale for all features (pixels of one image). A constant feature has scale 1. Only directly on the data:
-    it is computed in float64 as each batch is gathered, and rounded once to the model's dtype, so that a time stamp
+    shift and scale for all features (pixels of one image). A constant feature has scale 1, and so has one that spreads
+    less than 2.2e-308, float64's smallest normal number, or than float64 rounds its mean. Only directly on the data: it
+    is computed in float64 as each batch is gathered, and rounded once to the model's dtype, so that a time stamp
     keeps its digits. |error| <= (u + 3e-16) |a|, u = 2^-24 in float32 and 2^-53 in float64, for the shift and scale as
     they stand.
     """
@@ -400,7 +401,7 @@ class Normalize(Layer):
         else:
             shift, spread = _moments(x, axis)
         self.shift[...] = shift
-        self.scale[...] = 1.0 / np.where(spread > 0, spread, 1.0)
+        self.scale[...] = 1.0 / np.where(spread >= np.finfo(np.float64).tiny, spread, 1.0)
         self.adapted = True
 
     def settings(self) -> str:
@@ -411,20 +412,32 @@ def _moments(x: Array, axis: int | None) -> tuple[Array, Array]:
     """Mean and standard deviation in float64: two passes over slices of 4096 rows, so no copy of x is made.
 
     Both are taken of x minus its first value: a constant column is then exactly 0, whatever its sum rounds to.
-    Each slice is made contiguous, so that the memory layout of x does not change the order of the sums.
+    Each slice is made contiguous, so that the memory layout of x does not change the order of the sums. A feature whose
+    squares could leave float64's range is counted in a power of two near its spread.
     """
     slices = [slice(start, start + 4096) for start in range(0, len(x), 4096)]
     count = len(x) if axis == 0 else x.size
     pivot = x[0].astype(np.float64) if axis == 0 else np.float64(x[0, 0])
+    exponent = _spread_exponent(x, axis)
+    unit = np.ldexp(1.0, -exponent) if exponent.any() else None
 
     def centred(part: slice) -> Array:
-        moved: Array = np.ascontiguousarray(x[part], dtype=np.float64) - pivot
+        rows = np.ascontiguousarray(x[part], dtype=np.float64)
+        moved: Array = rows - pivot if unit is None else rows * unit - pivot * unit
         return moved
 
     mean = sum(centred(s).sum(axis=axis) for s in slices) / count
     std = np.sqrt(sum(((centred(s) - mean) ** 2).sum(axis=axis) for s in slices) / count)
+    mean, std = np.ldexp(mean, exponent), np.ldexp(std, exponent)
     noise = np.finfo(np.float64).eps * np.abs(pivot + mean)  # 0.1 + 0.2 beside 0.3: rounding, not information
     return pivot + mean, np.where(std > 4 * noise, std, 0.0)
+
+
+def _spread_exponent(x: Array, axis: int | None) -> Array:
+    """0 where the features spread between 2^-400 and 2^400, and sums of squares are safe; else e, for 2^e near it."""
+    low, high = (np.asarray(bound, dtype=np.float64) for bound in (x.min(axis=axis), x.max(axis=axis)))
+    exponent = np.frexp(0.5 * high - 0.5 * low)[1]  # halves: their difference is finite
+    return np.where(np.abs(exponent) < 400, 0, np.maximum(exponent, -1021))
 
 
 _ROW_LAYERS: dict[str, Callable[[], Layer]] = {"softmax": Softmax, "maxout": Maxout, "prelu": PReLU, "rrelu": RReLU}
