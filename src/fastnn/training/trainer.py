@@ -57,8 +57,8 @@ class Trainer:
     metrics: "accuracy" or functions of (y, prediction), measured each epoch on the validation data, else on the
     training data. seed: of the initial weights, shuffles and random layers; None draws one (`trainer.seed`).
     backend: who computes; "auto" is the fastest there is. clip_norm: bound on the gradient's global norm;
-    clip_value: bound on each of its entries. threads: the most that the native backend uses, None for all there are;
-    their number changes no bit of the result.
+    clip_value: bound on each of its entries, after that (`optim.Optimizer` has the order). threads: the most that the
+    native backend uses, None for all there are; their number changes no bit of the result.
 
     ValueError or TypeError where an argument is out of range, BackendUnavailable where the backend is missing.
 
