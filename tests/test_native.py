@@ -215,6 +215,33 @@ def test_the_thread_count_does_not_change_bits(isa, threads, shape):
             np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("call", ["fit", "model.predict", "kernel"])
+def test_a_daemon_thread_at_work_does_not_abort_the_exit(call):
+    """It cannot have the GIL back: before Python 3.14 that is an exception, which must not leave a destructor."""
+    code = f"""
+import threading, time, numpy as np
+from fastnn import Sequential, Trainer, nn
+from fastnn.backends import native
+X = np.ones((20_000, 256), np.float32)
+model = Sequential([nn.Dense(512, "relu"), nn.Dense(1)]).build(256, seed=0)
+trainer = Trainer(model, "mse", seed=0, backend="native")
+def fit(X):
+    trainer.fit(X, X[:, :1], epochs=10**6, batch_size=512, verbose=False)
+def kernel(X):
+    native.kernels().dense_forward(X[:512], model.layers[0].weight, model.layers[0].bias, nn.ACTIVATIONS["relu"], a, a)
+a = np.empty((512, 512), np.float32)
+model.predict(X, backend="native")  # what takes time once
+def work():
+    while True:
+        {call}(X)
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+"""
+    for _ in range(3):  # the thread may also be where Python ends it in silence
+        run = run_python(code)
+        assert (run.returncode, run.stderr) == (0, "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_does_not_hang():
     code = """
