@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _validate, backends
+from fastnn._lock import FitLock
 from fastnn.backends import reference
 from fastnn.backends.contract import Backend
 from fastnn.errors import NotFittedError
@@ -69,7 +69,7 @@ class Sequential:
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
         self.row_shape: tuple[int, ...] | None = None  # under Flatten, once rows of several dimensions were seen
-        self.fitting = threading.Lock()  # held by the one Trainer that may change the model
+        self.fitting = FitLock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
         self._spans: list[tuple[int, int]] = []  # values into and out of each layer
@@ -151,7 +151,7 @@ class Sequential:
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         built = kept.pop("buffers")
-        self.__dict__.update(kept, fitting=threading.Lock())
+        self.__dict__.update(kept, fitting=FitLock())
         self._state = None
         if built is not None:
             self._plan, self._spans = self._lower(built[0])

@@ -135,10 +135,9 @@ class Trainer:
         loss or a parameter becomes NaN or infinite: the model then has its parameters from before that epoch, and its
         optimizer starts anew. After KeyboardInterrupt and any other error it is as a completed step left it: the
         last one on the native backend, else the last of the last call that succeeded. It can go on either way.
-        RuntimeError where another thread is fitting the model.
+        RuntimeError where another thread is fitting the model, or this one is: in a metric, say.
         """
-        if not self.model.fitting.acquire(blocking=False):
-            raise RuntimeError("model is being fitted by another thread, expected one fit at a time")
+        self.model.fitting.acquire()
         try:
             limit = nullcontext() if self.threads is None else self.backend.limit_threads(self.threads)
             with limit:
