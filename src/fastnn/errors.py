@@ -16,6 +16,18 @@ class DivergenceError(RuntimeError):
     of the last call that ended finite."""
 
 
+class ModelFormatError(ValueError):
+    """A file is not one of this package's, is damaged, or says what cannot be; the message has file and reason."""
+
+
+class CheckpointError(RuntimeError):
+    """There is no checkpoint to go on from, or its folder is in use by another fit."""
+
+
+class CheckpointWarning(UserWarning):
+    """A fit goes on from an older checkpoint, the newest being damaged, or on a backend whose bits are others."""
+
+
 class FallbackWarning(RuntimeWarning):
     """The compiled kernels are missing and a slower backend was chosen instead. Issued once."""
 

@@ -1,0 +1,165 @@
+"""One file of arrays with a header: written whole or not at all, refused if a bit of it changed. Never a pickle.
+
+    MAGIC (8 bytes) | a zip of .npy members, stored, and the header as JSON | SHA-256 (32 bytes) of all before it
+
+The middle is what `numpy.savez` writes, so that other programs can read it (a zip may have bytes before and after it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import secrets
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from fastnn.errors import ModelFormatError
+
+Array = np.ndarray
+MAGIC = b"fastnn\x00\x01"  # the last byte is the version of this layout
+_DIGEST = 32
+_PIECE = 1 << 20  # bytes read at once
+_HEADER = "header.json"
+_DATE = (1980, 1, 1, 0, 0, 0)  # the same content makes the same bytes
+
+
+class _Digested(io.RawIOBase):
+    """Writes through to a file and digests what passes. Not seekable: nothing that was digested changes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        self.file.write(data)
+        return memoryview(data).nbytes
+
+
+def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Put header (what JSON holds) and arrays into `path`: after a crash at any moment it is the old file or the new.
+
+    A temporary file beside it is written, synced and renamed, then the folder is synced. The mode follows the umask.
+    OSError where that fails: `path` is then what it was, and no temporary is left.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/a", {"epochs": 3}, {"w": np.arange(3.0)})
+    ...     read(f"{folder}/a")
+    ({'epochs': 3}, {'w': array([0., 1., 2.])})
+    """
+    with _replacing(Path(path)) as file:
+        stream = _Digested(file)
+        stream.write(MAGIC)
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as members:
+            members.writestr(zipfile.ZipInfo(_HEADER, _DATE), json.dumps(header))
+            for name, array in arrays.items():
+                with members.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        file.write(stream.digest.digest())
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the block ends, and vanishes when it fails."""
+    target = Path(os.path.realpath(path))  # through a link: the file is replaced, not the link
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The renaming itself onto the disk; Windows, which has no such call, does so by itself."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Header and arrays of a file that `write` made, in memory of twice its size.
+
+    OSError where it cannot be read; ModelFormatError where it is not such a file, or is damaged.
+    """
+    data = Path(path).read_bytes()  # all of it at once: what changes in the file from here on changes nothing
+    name = os.fspath(path)
+    if data[: len(MAGIC) - 1] != MAGIC[:-1] or len(data) < len(MAGIC) + _DIGEST:
+        raise ModelFormatError(f"{name} is not a file of fastnn ({len(data)} bytes)")
+    if data[len(MAGIC) - 1] != MAGIC[-1]:
+        raise ModelFormatError(f"{name} has layout {data[len(MAGIC) - 1]}, expected {MAGIC[-1]}: another version's")
+    if hashlib.sha256(memoryview(data)[:-_DIGEST]).digest() != data[-_DIGEST:]:
+        raise ModelFormatError(f"{name} is damaged: its content does not have the digest that was stored with it")
+    content = io.BytesIO(memoryview(data)[len(MAGIC) : -_DIGEST])
+    del data
+    try:
+        return _members(content)
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{name}: {error}") from None
+    except (ValueError, KeyError, EOFError, OSError, RecursionError, MemoryError, NotImplementedError) as error:
+        raise ModelFormatError(f"{name} cannot be read: {type(error).__name__}: {error}") from None
+    except zipfile.BadZipFile as error:
+        raise ModelFormatError(f"{name} cannot be read: {error}") from None
+
+
+def _members(content: io.BytesIO) -> tuple[dict[str, Any], dict[str, Array]]:
+    with zipfile.ZipFile(content) as members:
+        infos = members.infolist()
+        names = [info.filename for info in infos]
+        if len(set(names)) < len(names):
+            raise ModelFormatError("a member is there twice")
+        if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
+            raise ModelFormatError("a member is compressed, expected stored ones")
+        if sum(info.file_size for info in infos) > len(content.getbuffer()):
+            raise ModelFormatError("its members are larger than the file")
+        header = json.loads(members.read(_HEADER))
+        if not isinstance(header, dict):
+            raise ModelFormatError(f"the header is a {type(header).__name__}, expected an object")
+        arrays = {}
+        for info in infos:
+            if info.filename == _HEADER:
+                continue
+            with members.open(info) as member:
+                array = _array(member, info)
+            arrays[info.filename.removesuffix(".npy")] = array
+    return header, arrays
+
+
+def _array(member: Any, info: zipfile.ZipInfo) -> Array:
+    """The array of a member, whose own header may not ask for more memory than the member has bytes."""
+    version = np.lib.format.read_magic(member)
+    reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if reader is None:
+        raise ModelFormatError(f"{info.filename} has version {version} of NumPy's format")
+    shape, fortran, dtype = reader(member)
+    if dtype.hasobject or dtype.kind not in "biufc":
+        raise ModelFormatError(f"{info.filename} has dtype {dtype}, expected numbers")
+    size = math.prod(shape) * dtype.itemsize  # of Python's integers, which do not wrap
+    if any(extent < 0 for extent in shape) or size != info.file_size - member.tell():
+        raise ModelFormatError(f"{info.filename} has shape {shape} of {dtype}, which are not its bytes")
+    array = np.empty(size, np.uint8)
+    for start in range(0, size, _PIECE):
+        piece = member.read(min(_PIECE, size - start))
+        array[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+    return array.view(dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,0 +1,194 @@
+"""files.py: whole or not at all, damage is noticed, hostile content is refused without its memory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import stat
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from common import run_python
+
+from fastnn import files
+from fastnn.errors import ModelFormatError
+
+ARRAYS = {
+    "w": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "f": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "step": np.array(7),
+    "none": np.empty((0, 5)),
+}
+HEADER = {"kind": "test", "loss": [0.1, float("inf")], "deep": {"a": [None, True]}}
+
+
+def sealed(content: bytes) -> bytes:
+    """The content with a digest that is right."""
+    body = files.MAGIC + content
+    return body + hashlib.sha256(body).digest()
+
+
+def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+def npy(array: np.ndarray, **allowed) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, **allowed)
+    return stream.getvalue()
+
+
+def npy_claiming(shape: str, descr: str = "'<f8'") -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(16)
+
+
+def test_round_trip(tmp_path):
+    files.write(tmp_path / "a", HEADER, ARRAYS)
+    header, arrays = files.read(tmp_path / "a")
+    assert header == HEADER
+    assert arrays.keys() == ARRAYS.keys()
+    for name, array in arrays.items():
+        assert array.dtype == ARRAYS[name].dtype and array.shape == ARRAYS[name].shape
+        np.testing.assert_array_equal(array, ARRAYS[name])
+
+
+def test_same_content_same_bytes(tmp_path):
+    for name in "ab":
+        files.write(tmp_path / name, HEADER, ARRAYS)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    files.write(tmp_path / "a", {"a": 1}, {"w": np.arange(3.0)})
+    data = (tmp_path / "a").read_bytes()
+    for position in range(len(data)):
+        for bit in (1, 128):
+            damaged = bytearray(data)
+            damaged[position] ^= bit
+            (tmp_path / "b").write_bytes(damaged)
+            with pytest.raises(ModelFormatError):
+                files.read(tmp_path / "b")
+
+
+def test_every_truncation_and_extension_is_noticed(tmp_path):
+    files.write(tmp_path / "a", {"a": 1}, {"w": np.arange(3.0)})
+    data = (tmp_path / "a").read_bytes()
+    for damaged in (*(data[:size] for size in range(len(data))), data + b"\0", data + data):
+        (tmp_path / "b").write_bytes(damaged)
+        with pytest.raises(ModelFormatError):
+            files.read(tmp_path / "b")
+
+
+HOSTILE = {
+    "pickle": pickle.dumps(np.arange(3)),
+    "not a zip": b"hello",
+    "no header": zipped({"w.npy": npy(np.arange(3.0))}),
+    "header not JSON": zipped({"header.json": b"{"}),
+    "header a list": zipped({"header.json": b"[]"}),
+    "header nested 10^5 deep": zipped({"header.json": b"[" * 100_000}),
+    "header not text": zipped({"header.json": b"\xff\xfe\x80"}),
+    "objects": zipped({"header.json": b"{}", "w.npy": npy(np.array([{}], dtype=object), allow_pickle=True)}),
+    "2^60 values": zipped({"header.json": b"{}", "w.npy": npy_claiming(f"({1 << 60},)")}),
+    "a size that wraps": zipped({"header.json": b"{}", "w.npy": npy_claiming(f"({1 << 32}, {1 << 32})")}),
+    "negative sizes": zipped({"header.json": b"{}", "w.npy": npy_claiming("(-1, -2)")}),
+    "text": zipped({"header.json": b"{}", "w.npy": npy_claiming("(1,)", "'<U4'")}),
+    "trailing bytes": zipped({"header.json": b"{}", "w.npy": npy(np.arange(3.0)) + b"x"}),
+    "not npy": zipped({"header.json": b"{}", "w.npy": b"1 2 3"}),
+    "code in npy's header": zipped({"header.json": b"{}", "w.npy": npy_claiming("(__import__('os'),)")}),
+    "a bomb": zipped({"header.json": json.dumps({"a": " " * 10_000_000}).encode()}, zipfile.ZIP_DEFLATED),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_content_with_the_right_digest(tmp_path, content):
+    (tmp_path / "a").write_bytes(sealed(content))
+    with pytest.raises(ModelFormatError, match="a"):
+        files.read(tmp_path / "a")
+
+
+def test_a_member_twice(tmp_path):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("header.json", "{}")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("header.json", "{}")
+    (tmp_path / "a").write_bytes(sealed(stream.getvalue()))
+    with pytest.raises(ModelFormatError, match="twice"):
+        files.read(tmp_path / "a")
+
+
+def test_other_layouts_and_empty_files(tmp_path):
+    for data, message in ((b"", "0 bytes"), (b"PK\3\4" + bytes(100), "not a file"), (b"fastnn\0\x02" + bytes(99), "2")):
+        (tmp_path / "a").write_bytes(data)
+        with pytest.raises(ModelFormatError, match=message):
+            files.read(tmp_path / "a")
+    with pytest.raises(FileNotFoundError):
+        files.read(tmp_path / "missing")
+
+
+def test_what_fails_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    files.write(path, {"a": 1}, {})
+    before = path.read_bytes()
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, name, full)
+            with pytest.raises(OSError, match="No space"):
+                files.write(path, {"a": 2}, ARRAYS)
+        assert path.read_bytes() == before
+        assert os.listdir(tmp_path) == ["a"]
+    with pytest.raises(TypeError):  # JSON cannot hold it
+        files.write(path, {"a": object()}, {})
+    assert os.listdir(tmp_path) == ["a"] and path.read_bytes() == before
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_an_os_error():
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="space"):
+        files._Digested(full).write(b"x")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_the_mode_follows_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        files.write(tmp_path / "a", {}, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_through_a_link_the_file_is_replaced(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    files.write(tmp_path / "link", {"a": 1}, {})
+    assert (tmp_path / "link").is_symlink()
+    assert files.read(tmp_path / "file")[0] == {"a": 1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_reading_takes_twice_the_size_of_the_file(tmp_path):
+    files.write(tmp_path / "a", {}, {"w": np.ones(1 << 24, np.float32), "v": np.ones(1 << 24, np.float32)})
+    result = run_python(f"""
+        import resource
+        from fastnn import files
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        content = files.read({str(tmp_path / "a")!r})
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    """)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 2 * (1 << 27) + (1 << 24)
