@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _validate, backends
+from fastnn._lock import FitLock
 from fastnn.backends import reference
 from fastnn.backends.contract import Backend
 from fastnn.errors import NotFittedError
@@ -70,7 +70,8 @@ class Sequential:
                 part.index = position
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
-        self.fitting = threading.Lock()  # held by the one Trainer that may change the model
+        self.row_shape: tuple[int, ...] | None = None  # under Flatten, once rows of several dimensions were seen
+        self.fitting = FitLock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
         self._spans: list[tuple[int, int]] = []  # values into and out of each layer
@@ -79,6 +80,7 @@ class Sequential:
 
     def build(self, inputs: int | tuple[int, ...], *, seed: int | None = None) -> Sequential:
         """Lay out the parameters for rows of `inputs` values (or of that shape, under Flatten) and draw them."""
+        shape = inputs if isinstance(inputs, tuple) and len(inputs) > 1 else None
         if isinstance(inputs, tuple):
             inputs = int(np.prod([_validate.integer("inputs", size) for size in inputs]))
         width = _validate.integer("inputs", inputs)
@@ -86,7 +88,7 @@ class Sequential:
         state = State(plan)
         state.initialize(_validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
-        self.feature_names = None
+        self.feature_names, self.row_shape = None, shape
         for layer in self.layers:
             if isinstance(layer, Normalize):
                 layer.adapted = False
@@ -158,7 +160,7 @@ class Sequential:
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         built = kept.pop("buffers")
-        self.__dict__.update(kept, fitting=threading.Lock())
+        self.__dict__.update(kept, fitting=FitLock())
         self._state = None
         if built is not None:
             self._plan, self._spans = self._lower(built[0])
@@ -174,6 +176,7 @@ class Sequential:
             self.dtype,
             self._plan.inputs if self._plan is not None else None,
             flatten=isinstance(self.layers[0], Flatten),
+            shape=self.row_shape,
             exact=any(isinstance(layer, Normalize) for layer in self.layers),
             first=self.loss is None,  # no fit before this one
             name=name,
@@ -281,8 +284,8 @@ class Sequential:
 
         >>> print(Sequential([nn.Dense(4, activation="relu"), nn.Dense(2)]).build(3, seed=0).summary())
         layer                     output  parameters
-        0  Dense(4, relu)              4          16
-        1  Dense(2, identity)          2          10
+        0  Dense(4, 'relu')            4          16
+        1  Dense(2)                    2          10
         total                                     26
         """
         counts = [0] * len(self.layers)
@@ -297,7 +300,7 @@ class Sequential:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"Sequential([{', '.join(map(repr, self.layers))}], dtype={self.dtype})"
+        return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
 
 
 def _not_built() -> NotFittedError:
