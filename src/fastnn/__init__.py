@@ -16,6 +16,7 @@ from fastnn.errors import (
 )
 from fastnn.gradient_check import gradient_check
 from fastnn.nn.model import Sequential
+from fastnn.nn.serialize import load
 from fastnn.training.history import History
 from fastnn.training.trainer import Trainer
 
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "backends",
     "gradient_check",
+    "load",
     "nn",
     "optim",
     "show_config",

@@ -7,8 +7,9 @@ model.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _HE_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", 
 class Layer:
     """Base of all layers. `index` is the layer's place in its model; its views appear when that is built."""
 
+    KEPT: ClassVar[tuple[str, ...]] = ()  # attributes that a fit sets, beside the tensors: a model file has them too
     index: int | None = None
 
     def __init__(self) -> None:
@@ -45,6 +47,14 @@ class Layer:
     def settings(self) -> str:
         """What `summary()` says of the layer beside its shape."""
         return ""
+
+    def arguments(self) -> dict[str, Any]:
+        """What to call the class with to get such a layer: the attributes that are called like the arguments.
+
+        >>> RReLU(0.1, 0.3).arguments()
+        {'lower': 0.1, 'upper': 0.3}
+        """
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def _tensor(
         self,
@@ -144,6 +154,10 @@ class Dense(Layer):
 
     def settings(self) -> str:
         return f"{self.units}, {self.activation}" + ("" if self.bias_used else ", bias=False")
+
+    def arguments(self) -> dict[str, Any]:
+        own = {"units": self.units, "activation": self.activation, "init": self.init, "bias": self.bias_used}
+        return own | {"l1": self.penalty.l1, "l2": self.penalty.l2, "decay": self.penalty.decay}
 
 
 class Activation(Layer):
@@ -332,6 +346,8 @@ class Normalize(Layer):
     keeps its digits. |error| <= (u + 3e-16) |a|, u = 2^-24 in float32 and 2^-53 in float64, for the shift and scale as
     they stand.
     """
+
+    KEPT = ("adapted",)
 
     def __init__(self, mode: Literal["standard", "minmax"] = "standard", *, per_feature: bool = True) -> None:
         super().__init__()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +69,7 @@ class Sequential:
                 part.index = position
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
+        self.metadata: dict[str, Any] = {}  # what its files say of it beside all this: the user's own
         self.fitting = threading.Lock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
@@ -255,6 +257,22 @@ class Sequential:
             raise NotFittedError("this model has no loss yet: fit it with a Trainer, or set model.loss")
         self.loss = losses.get(self.loss)
         return self.loss
+
+    # Keeping ----------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Put the model into a file, which `fastnn.load` reads: after a crash at any moment the old one or the new.
+
+        It has the layers with their settings, dtype, number of inputs, loss, feature names, and every parameter and
+        statistic; not the optimizer's state, without which a fit begins its moments anew (pickle and checkpoints have
+        it). `metadata`: a dict of what JSON holds, for the loaded model's `metadata`; None: this model's.
+
+        TypeError or ValueError, before anything is written, for what a file cannot hold: a layer, an initialiser or a
+        loss of your own, other metadata. OSError where the file cannot be written.
+        """
+        from fastnn.nn import serialize  # which makes Sequentials
+
+        serialize.save(self, path, metadata)
 
     # Describing -------------------------------------------------------------------------------------------
 
