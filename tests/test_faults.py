@@ -155,12 +155,21 @@ def test_the_place_of_a_value_beyond_float64():
         fitted().model.predict(with_value(np.longdouble("1e400"), np.longdouble))
 
 
-def test_sparse_rows():
+def test_sparse_targets_and_weights():
     sparse = pytest.importorskip("scipy.sparse")
     trainer = fitted()
-    for matrix in (sparse.csr_matrix(X), sparse.coo_array(X)):
-        message = r"^X is a sparse matrix, expected a dense array: call X\.toarray\(\)"
-        refused(trainer, partial(trainer.model.predict, matrix), TypeError, message)
+    message = r"^y is a sparse matrix, expected a dense array: call y\.toarray\(\)"
+    refused(trainer, lambda: trainer.fit(X, sparse.csr_matrix(Y)), TypeError, message)
+
+
+@pytest.mark.parametrize("door", ROWS)
+@pytest.mark.parametrize(
+    ("value", "message"), [(np.nan, "contains NaN"), (np.inf, "contains inf"), (1e39, "too large")]
+)
+def test_sparse_rows_with_a_bad_value(door, value, message):
+    sparse = pytest.importorskip("scipy.sparse")
+    trainer = fitted()
+    refused(trainer, lambda: ROWS[door](trainer, sparse.csr_matrix(with_value(value)), LABELS), ValueError, message)
 
 
 def test_columns_in_another_order():
@@ -365,7 +374,18 @@ BAD_SETTINGS = {
         (True, TypeError),
     ],
     "batch_size": [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("all", TypeError), (None, TypeError)],
-    "validation": [(X, TypeError), ((X,), TypeError), (0.2, TypeError), ((X, LABELS, None, None), TypeError)],
+    "validation": [
+        (X, TypeError),
+        ((X,), TypeError),
+        ((X, LABELS, None, None), TypeError),
+        (1, TypeError),
+        ("0.2", TypeError),
+        (0.0, ValueError),
+        (1.0, ValueError),
+        (-0.2, ValueError),
+        (np.nan, ValueError),
+        (0.01, ValueError),
+    ],
 }
 
 

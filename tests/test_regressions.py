@@ -12,7 +12,7 @@ from common import ENGINES
 import fastnn
 from fastnn import DivergenceError, Sequential, Trainer, backends, cli, datasets, nn, optim
 from fastnn.nn.activations import Activation
-from fastnn.training import trainer as trainer_module
+from fastnn.training import run as run_module
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = (X[:, 0] > 0).astype(int)
@@ -180,7 +180,7 @@ def test_the_history_has_the_same_bits_however_long_the_calls_are(monkeypatch):
     x, y = np.random.default_rng(0).normal(size=(203, 7)), np.arange(203) % 3
     histories = []
     for seconds in (0.0, 1e-4, 10.0):
-        monkeypatch.setattr(trainer_module, "SLICE_SECONDS", seconds)
+        monkeypatch.setattr(run_module, "SLICE_SECONDS", seconds)
         model = Sequential([nn.Dense(9, "tanh"), nn.Dense(3)], dtype=np.float64)
         trainer = Trainer(model, "cross_entropy", seed=3)
         histories.append(trainer.fit(x, y, epochs=4, batch_size=4, verbose=False)["loss"])

@@ -12,7 +12,7 @@ from common import ENGINES, build, features, gradient, parameters
 
 import fastnn
 from fastnn import DivergenceError, History, Sequential, Trainer, backends, nn, optim
-from fastnn.training import trainer as trainer_module
+from fastnn.training import run as run_module
 
 X, Y = features(50, 4), features(50, 2, seed=9)
 LABELS = np.arange(50) % 3
@@ -117,7 +117,7 @@ def test_the_seed_draws_weights_order_and_dropout(backend):
 def test_the_slices_of_an_epoch_do_not_show(backend, monkeypatch):
     """How much work one call takes depends on the clock: it must not be seen in the result."""
     long = fit(backend, epochs=3, batch_size=4)
-    monkeypatch.setattr(trainer_module, "SLICE_SECONDS", 0.0)  # one step a call
+    monkeypatch.setattr(run_module, "SLICE_SECONDS", 0.0)  # one step a call
     short = fit(backend, epochs=3, batch_size=4)
     same_bits(long.model, short.model)
     assert short.history["loss"] == pytest.approx(long.history["loss"], rel=1e-12)
@@ -272,13 +272,22 @@ def test_plot_without_matplotlib(backend, monkeypatch):
 # Progress ------------------------------------------------------------------------------------------------------
 
 
-def test_verbose_shows_a_bar(backend, capsys):
+def test_verbose_shows_a_bar_on_a_terminal(backend, capsys, monkeypatch):
     pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     fit(backend, verbose=True)
     shown = capsys.readouterr().err
     assert "epoch 2/2" in shown
     assert "loss=" in shown
     assert "100/100" in shown.replace(" ", "") or "100%" in shown
+
+
+def test_verbose_writes_lines_elsewhere(backend, capsys):
+    """Not a bar drawn over itself, which in a file is one long line."""
+    fit(backend, verbose=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:10] for line in lines] == ["epoch 1/2 ", "epoch 2/2 "]
+    assert all("loss " in line for line in lines)
 
 
 @pytest.mark.parametrize("verbose", [False, None])
@@ -288,16 +297,16 @@ def test_quiet(backend, capsys, verbose):
     assert capsys.readouterr() == ("", "")
 
 
-def test_verbose_without_tqdm(backend, monkeypatch):
-    """Asked for and missing: an error before anything is touched. Not asked for: silence."""
+@pytest.mark.parametrize("verbose", [True, None])
+def test_on_a_terminal_without_tqdm(backend, monkeypatch, capsys, verbose):
+    """Asked for: lines, which need no package. Not asked for: silence. A ProgressBar by name: an error."""
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    model = Sequential(fresh())
-    with pytest.raises(ImportError, match=r"progress bar \(verbose=True\) needs tqdm: .* extra \[demo\]"):
-        fit(backend, model, verbose=True)
-    assert not model.built
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    fit(backend, model, verbose=None)
+    fit(backend, verbose=verbose)
+    assert ("epoch 1/" in capsys.readouterr().err) == (verbose is True)
+    with pytest.raises(ImportError, match=r"a progress bar needs tqdm: .* extra \[progress\]"):
+        fastnn.ProgressBar()
 
 
 # Interruptions ---------------------------------------------------------------------------------------------------
@@ -322,7 +331,7 @@ def interrupted(backend, after: int, error: type[BaseException]):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_interruption_leaves_a_completed_step(backend, monkeypatch, error, after):
-    monkeypatch.setattr(trainer_module, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(run_module, "SLICE_SECONDS", 0.0)
     model, expected = network(), network()
     broken, calls = interrupted(backend, after, error)
     with pytest.raises(error):
@@ -384,7 +393,7 @@ def test_divergence_names_step_and_rate(backend):
 @pytest.mark.parametrize("batch_size", [1, 16, "full"])
 def test_after_a_divergence_everything_is_finite(backend, monkeypatch, dtype, optimizer, batch_size):
     """Parameters, statistics, moments and predictions, at any length of a call; and the trainer is usable."""
-    monkeypatch.setattr(trainer_module, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(run_module, "SLICE_SECONDS", 0.0)
     layers = [nn.Dense(8), nn.BatchNorm(), nn.Dense(8), nn.Dense(2)]
     model = Sequential(layers, dtype=dtype).build(4, seed=0)
     trainer = Trainer(model, "mse", optimizer, seed=0, backend=backend)
@@ -548,7 +557,7 @@ def test_what_is_no_model(backend, model):
 def test_metrics_are_checked_before_anything_runs(backend):
     with pytest.raises(TypeError, match=r"metrics is 'accuracy', expected a list: \['accuracy'\]"):
         Trainer(network(), "cross_entropy", metrics="accuracy", backend=backend)
-    with pytest.raises(ValueError, match=r"metrics has 'f1', expected 'accuracy' or a function"):
+    with pytest.raises(ValueError, match=r"metrics has 'f1', expected one of accuracy, mae, .* or a function"):
         Trainer(network(), "cross_entropy", metrics=["f1"], backend=backend)
     with pytest.raises(ValueError, match=r"metrics has 'accuracy', expected a loss of classes for it, not mse"):
         Trainer(network(), "mse", metrics=["accuracy"], backend=backend)

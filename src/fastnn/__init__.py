@@ -15,22 +15,47 @@ from fastnn.errors import (
     PrecisionWarning,
 )
 from fastnn.gradient_check import gradient_check
-from fastnn.nn.model import Sequential
+from fastnn.nn.model import METRICS, Sequential
 from fastnn.nn.serialize import load
+from fastnn.training.callbacks import (
+    EMA,
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    Lambda,
+    ProgressBar,
+    ReduceLROnPlateau,
+    TensorBoard,
+    TerminateOnNaN,
+    Timer,
+)
+from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.history import History
 from fastnn.training.trainer import Trainer
 
 __all__ = [
+    "EMA",
+    "METRICS",
     "BackendUnavailable",
+    "CSVLogger",
+    "Callback",
+    "Checkpoint",
     "CheckpointError",
     "CheckpointWarning",
     "DivergenceError",
+    "EarlyStopping",
     "FallbackWarning",
     "History",
+    "Lambda",
     "ModelFormatError",
     "NotFittedError",
     "PrecisionWarning",
+    "ProgressBar",
+    "ReduceLROnPlateau",
     "Sequential",
+    "TensorBoard",
+    "TerminateOnNaN",
+    "Timer",
     "Trainer",
     "__version__",
     "backends",

@@ -91,18 +91,26 @@ def float_dtype(value: Any) -> np.dtype:
     return native
 
 
+def is_sparse(value: Any) -> bool:
+    """Whether it is a matrix or array of scipy.sparse."""
+    return hasattr(value, "toarray") and hasattr(value, "nnz")
+
+
 def _array(name: str, value: Any) -> Array:
     """`value` as an array of any dtype. ValueError or TypeError for what is none."""
     if value is None:
         raise ValueError(f"{name} is None, expected an array of numbers")
-    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+    if is_sparse(value):
         raise TypeError(f"{name} is a sparse matrix, expected a dense array: call {name}.toarray()")
     if np.ma.is_masked(value):
         masked = int(np.ma.getmaskarray(value).sum())
         raise ValueError(f"{name} is a masked array with {masked} masked values, expected none")
     try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            shared: Array = np.from_dlpack(value)
+            return shared
         return np.asarray(value)
-    except ValueError as error:
+    except (ValueError, RuntimeError, BufferError) as error:  # RuntimeError: a tensor that needs its gradient
         raise ValueError(f"{name} is not an array: {error}") from None
 
 
@@ -179,6 +187,31 @@ def _gatherable(array: Array, dtype: np.dtype) -> Array:
     return np.require(array, requirements=["C", "A"])
 
 
+def _size(name: str, shape: tuple[int, ...], inputs: int | None) -> None:
+    """ValueError where there are no rows, no features, or not `inputs` of them."""
+    if shape[0] == 0:
+        raise ValueError(f"{name} has 0 rows (shape {shape}), expected at least 1")
+    if shape[1] == 0:
+        raise ValueError(f"{name} has 0 features (shape {shape}), expected at least 1")
+    if inputs is not None and shape[1] != inputs:
+        raise ValueError(f"{name} has {shape[1]} features, but this model was built with {inputs}")
+
+
+def _sparse_features(X: Any, dtype: np.dtype, inputs: int | None, exact: bool, name: str) -> Array:
+    """See `features`."""
+    if len(X.shape) != 2:
+        raise ValueError(f"{name} has shape {X.shape}, expected two dimensions (rows, features)")
+    _size(name, X.shape, inputs)
+    values = _real(name, X.data if hasattr(X, "data") and isinstance(X.data, np.ndarray) else X.tocoo().data)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"Input {name} contains {'NaN' if np.isnan(values).any() else 'infinity'}")
+    finite(name, values, dtype)
+    rows = X.tocsr()
+    wanted = np.dtype(np.float32 if np.can_cast(rows.dtype, np.float32) else np.float64) if exact else dtype
+    cast: Array = rows.astype(wanted)  # no array, but used like one: by rows
+    return cast
+
+
 def features(
     X: Any,
     dtype: np.dtype,
@@ -193,20 +226,19 @@ def features(
 
     `inputs` is the number of features the model was built with, None before that; `flatten` accepts more
     dimensions and reads each row in C order. `exact`: the model reads all digits of X before it rounds anything to
-    dtype; otherwise PrecisionWarning, if this is the `first` X, where rounding loses too many.
+    dtype; otherwise PrecisionWarning, if this is the `first` X, where rounding loses too many. A scipy.sparse X comes
+    back as one by rows (CSR), its values in such a dtype.
     """
+    if is_sparse(X):
+        return _sparse_features(X, dtype, inputs, exact, name)
     array = _real(name, X)
     if array.ndim != 2 and not (flatten and array.ndim > 2):
         expected = "two or more dimensions" if flatten else "two dimensions (rows, features)"
         hint = f": {name}.reshape(-1, 1) if it has one feature, {name}.reshape(1, -1) if it is one row"
         raise ValueError(f"{name} has shape {array.shape}, expected {expected}{hint if array.ndim == 1 else ''}")
-    if len(array) == 0:
-        raise ValueError(f"{name} has 0 rows (shape {array.shape}), expected at least 1")
-    if array[0].size == 0:
-        raise ValueError(f"{name} has 0 features (shape {array.shape}), expected at least 1")
-    array = array.reshape(len(array), -1)
-    if inputs is not None and array.shape[1] != inputs:
-        raise ValueError(f"{name} has {array.shape[1]} features, but this model was built with {inputs}")
+    if len(array) > 0:
+        array = array.reshape(len(array), -1)
+    _size(name, array.shape, inputs)
     finite(name, array, dtype)
     if exact:  # whole numbers of over 24 bits, such as time stamps, need more than float32
         return _gatherable(array, np.dtype(np.float32 if np.can_cast(array.dtype, np.float32) else np.float64))

@@ -58,6 +58,7 @@ def gradient_check(
     chosen_loss = losses.get(loss if loss is not None else model._known_loss())
     dtype = np.dtype(np.float64)
     x = model.features(X)
+    x = x.toarray() if _validate.is_sparse(x) else x
     target = _validate.targets(y, chosen_loss, len(x), model.plan.outputs, dtype)
     weight = _validate.sample_weight(sample_weight, len(x), dtype)
 

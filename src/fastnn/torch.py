@@ -243,7 +243,7 @@ def _flatten_first(pairs: list[Pair]) -> list[Pair]:
 
 def _dtype(module: Any) -> np.dtype:
     """The one dtype of the module's floating-point tensors. ValueError where they are elsewhere, or have several."""
-    found = {}
+    found: dict[Any, str] = {}
     for path, leaf in _leaves(module, "module"):
         for name, tensor in (*leaf.named_parameters(), *leaf.named_buffers()):
             if tensor.device.type != "cpu":

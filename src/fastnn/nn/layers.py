@@ -8,7 +8,7 @@ model.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -373,14 +373,17 @@ class Normalize(Layer):
         }
         return [Op("normalize", inputs, inputs, tensors)]
 
-    def adapt(self, x: Array) -> None:
-        """Learn shift and scale from rows x (n, I), in float64, a slice of rows at a time."""
+    def adapt(self, x: Any, rows: Array | None = None) -> None:
+        """Learn shift and scale from x (n, I), a scipy.sparse one too, or from these rows of it: in float64, a slice of
+        rows at a time."""
+        slices = _slices(x, rows)
         axis = 0 if self.per_feature else None
         if self.mode == "minmax":
-            low = x.min(axis=axis).astype(np.float64)
-            shift, spread = low, x.max(axis=axis).astype(np.float64) - low
+            parts = [(part.min(axis=axis), part.max(axis=axis)) for part in slices()]
+            low, high = np.min([part[0] for part in parts], axis=0), np.max([part[1] for part in parts], axis=0)
+            shift, spread = low.astype(np.float64), high.astype(np.float64) - low
         else:
-            shift, spread = _moments(x, axis)
+            shift, spread = _moments(slices, axis)
         self.shift[...] = shift
         self.scale[...] = 1.0 / np.where(spread > 0, spread, 1.0)
         self.adapted = True
@@ -389,22 +392,34 @@ class Normalize(Layer):
         return self.mode + ("" if self.per_feature else ", per_feature=False")
 
 
-def _moments(x: Array, axis: int | None) -> tuple[Array, Array]:
-    """Mean and standard deviation in float64: two passes over slices of 4096 rows, so no copy of x is made.
+def _slices(x: Any, rows: Array | None) -> Callable[[], Iterator[Array]]:
+    """Goes through x, or these rows of it, 4096 rows at a time: no copy of all of x is made."""
+    count = x.shape[0] if rows is None else len(rows)
+
+    def slices() -> Iterator[Array]:
+        for start in range(0, count, 4096):
+            part = x[start : start + 4096] if rows is None else x[rows[start : start + 4096]]
+            yield part.toarray() if _validate.is_sparse(part) else part
+
+    return slices
+
+
+def _moments(slices: Callable[[], Iterator[Array]], axis: int | None) -> tuple[Array, Array]:
+    """Mean and standard deviation in float64, in two passes.
 
     Both are taken of x minus its first value: a constant column is then exactly 0, whatever its sum rounds to.
     Each slice is made contiguous, so that the memory layout of x does not change the order of the sums.
     """
-    slices = [slice(start, start + 4096) for start in range(0, len(x), 4096)]
-    count = len(x) if axis == 0 else x.size
-    pivot = x[0].astype(np.float64) if axis == 0 else np.float64(x[0, 0])
+    first = next(slices())[0].astype(np.float64)
+    pivot = first if axis == 0 else first[0]
+    count = sum(len(part) if axis == 0 else part.size for part in slices())
 
-    def centred(part: slice) -> Array:
-        moved: Array = np.ascontiguousarray(x[part], dtype=np.float64) - pivot
-        return moved
+    def centred() -> Iterator[Array]:
+        for part in slices():
+            yield np.ascontiguousarray(part, dtype=np.float64) - pivot
 
-    mean = sum(centred(s).sum(axis=axis) for s in slices) / count
-    std = np.sqrt(sum(((centred(s) - mean) ** 2).sum(axis=axis) for s in slices) / count)
+    mean = sum(part.sum(axis=axis) for part in centred()) / count
+    std = np.sqrt(sum(((part - mean) ** 2).sum(axis=axis) for part in centred()) / count)
     noise = np.finfo(np.float64).eps * np.abs(pivot + mean)  # 0.1 + 0.2 beside 0.3: rounding, not information
     return pivot + mean, np.where(std > 4 * noise, std, 0.0)
 

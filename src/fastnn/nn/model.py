@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,7 @@ Array = np.ndarray
 Metric = str | Callable[[Array, Array], float]
 RESERVED = ("loss", "lr", "seconds")  # keys of a history
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
+_SPARSE_ROWS = 1024  # rows of a sparse matrix that are made dense at once
 
 
 class Sequential:
@@ -117,6 +119,13 @@ class Sequential:
         """O, for rows of `inputs` values, before the model is built."""
         return self._lower(inputs)[0].outputs
 
+    def set_dtype(self, dtype: Any) -> None:
+        """Compute in another float dtype: before the model is built. ValueError afterwards, if it is another one."""
+        wanted = _validate.float_dtype(dtype)
+        if self.built and wanted != self.dtype:
+            raise ValueError(f"dtype is {wanted}, but the model was built in {self.dtype}")
+        self.dtype = wanted
+
     @property
     def built(self) -> bool:
         """Whether the number of inputs is known, and with it every parameter."""
@@ -159,8 +168,8 @@ class Sequential:
             built[1].put_back(self._state)
             self._bind()
 
-    def features(self, X: Any, *, name: str = "X") -> Array:
-        """X checked against this model: (rows, inputs), ready to gather from."""
+    def features(self, X: Any, *, name: str = "X") -> Any:
+        """X checked against this model: (rows, inputs), ready to gather from; a sparse one by rows."""
         _validate.same_names(X, self.feature_names)
         return _validate.features(
             X,
@@ -209,7 +218,8 @@ class Sequential:
     ) -> dict[str, float]:
         """The loss and the metrics over rows X (B, I) with targets y: {"loss": ..., "accuracy": ...}.
 
-        The loss is the weighted mean over the rows, without penalties. A metric is "accuracy" or a function of
+        The loss is the weighted mean over the rows, without penalties. A metric is a name, "accuracy" for losses of
+        classes, "mae", "rmse" and "r2" (weighted means over rows and outputs) for those of values; or a function of
         (y, prediction), whose prediction is `predict_class` for cross-entropies and hinge, else `predict`.
 
         >>> model = Sequential([nn.Dense(2)]).build(3, seed=0)
@@ -220,12 +230,12 @@ class Sequential:
         plan, loss = self.plan, self._known_loss()
         named = named_metrics(metrics, loss)
         rows = self.features(X)
-        target = _validate.targets(y, loss, len(rows), plan.outputs, self.dtype)
-        weight = _validate.sample_weight(sample_weight, len(rows), self.dtype)
+        target = _validate.targets(y, loss, rows.shape[0], plan.outputs, self.dtype)
+        weight = _validate.sample_weight(sample_weight, rows.shape[0], self.dtype)
         return self._score(rows, target, weight, named, backend)
 
     def _score(
-        self, x: Array, y: Array, weight: Array | None, metrics: dict[str, Metric], backend: str | Backend | None
+        self, x: Any, y: Array, weight: Array | None, metrics: dict[str, Metric], backend: str | Backend | None
     ) -> dict[str, float]:
         """`evaluate` on arrays that were checked already."""
         loss, chosen = self._known_loss(), backends.resolve(backend)
@@ -238,18 +248,26 @@ class Sequential:
         if metrics:
             answer = decide(loss, z) if _classifies(loss) else z
             for name, metric in metrics.items():
-                result[name] = (
-                    _accuracy(loss, y, answer, weight) if metric == "accuracy" else _call(name, metric, y, answer)
-                )
+                if callable(metric):
+                    result[name] = _call(name, metric, y, answer)
+                else:
+                    result[name] = METRICS[metric](loss, y, answer, weight)
         return result
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
         return self._run(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
 
-    def _run(self, plan: Plan, x: Array, backend: str | Backend | None) -> Array:
-        out = np.empty((len(x), plan.outputs), dtype=self.dtype)
-        backends.resolve(backend).predict(plan, self.state, x, out)
+    def _run(self, plan: Plan, x: Any, backend: str | Backend | None) -> Array:
+        rows = x.shape[0]
+        out = np.empty((rows, plan.outputs), dtype=self.dtype)
+        chosen = backends.resolve(backend)
+        if not _validate.is_sparse(x):
+            chosen.predict(plan, self.state, x, out)
+            return out
+        for start in range(0, rows, _SPARSE_ROWS):
+            part = slice(start, min(start + _SPARSE_ROWS, rows))
+            chosen.predict(plan, self.state, x[part].toarray(), out[part])
         return out
 
     def _known_loss(self) -> Loss:
@@ -334,10 +352,12 @@ def named_metrics(metrics: Sequence[Metric], loss: Loss) -> dict[str, Metric]:
         raise TypeError(f"metrics is {metrics!r}, expected a list: [{example!r}]")
     named: dict[str, Metric] = {}
     for metric in metrics:
-        if metric != "accuracy" and not callable(metric):
-            raise ValueError(f"metrics has {metric!r}, expected 'accuracy' or a function of (y, prediction)")
-        if metric == "accuracy" and not _classifies(loss):
-            raise ValueError(f"metrics has 'accuracy', expected a loss of classes for it, not {loss}")
+        if not callable(metric) and (not isinstance(metric, str) or metric not in METRICS):
+            known = ", ".join(METRICS)
+            raise ValueError(f"metrics has {metric!r}, expected one of {known} or a function of (y, prediction)")
+        if isinstance(metric, str) and (metric == "accuracy") != _classifies(loss):
+            wanted = "classes" if metric == "accuracy" else "values"
+            raise ValueError(f"metrics has {metric!r}, expected a loss of {wanted} for it, not {loss}")
         name = metric if isinstance(metric, str) else str(getattr(metric, "__name__", type(metric).__name__))
         if name in named or name in RESERVED:
             problem = "is what a history calls something else" if name in RESERVED else "is there twice"
@@ -354,8 +374,38 @@ def _accuracy(loss: Loss, y: Array, answer: Array, weight: Array | None) -> floa
     return float(np.average(right, weights=weight))
 
 
-def _call(name: str, metric: Metric, y: Array, answer: Array) -> float:
-    assert callable(metric)
+def _residuals(loss: Loss, y: Array, z: Array) -> Array:
+    """y - prediction (B, O) in float64."""
+    prediction = z if loss.link is None else link(loss, z)
+    residuals: Array = y.astype(np.float64) - prediction
+    return residuals
+
+
+def _mae(loss: Loss, y: Array, z: Array, weight: Array | None) -> float:
+    return float(np.average(np.abs(_residuals(loss, y, z)).mean(axis=1), weights=weight))
+
+
+def _rmse(loss: Loss, y: Array, z: Array, weight: Array | None) -> float:
+    return math.sqrt(np.average((_residuals(loss, y, z) ** 2).mean(axis=1), weights=weight))
+
+
+def _r2(loss: Loss, y: Array, z: Array, weight: Array | None) -> float:
+    truth = y.astype(np.float64)
+    left = np.average(_residuals(loss, y, z) ** 2, axis=0, weights=weight)
+    spread = np.average((truth - np.average(truth, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
+    scores = np.where(spread > 0, 1.0 - left / np.where(spread > 0, spread, 1.0), np.where(left > 0, 0.0, 1.0))
+    return float(scores.mean())
+
+
+METRICS: dict[str, Callable[[Loss, Array, Array, Array | None], float]] = {
+    "accuracy": _accuracy,  # rows whose class, or whose every 0 and 1, is right
+    "mae": _mae,  # mean |y - prediction|, over rows and outputs
+    "rmse": _rmse,  # root of the mean of (y - prediction)^2
+    "r2": _r2,  # 1 - sum (y - prediction)^2 / sum (y - mean y)^2, mean over the outputs
+}
+
+
+def _call(name: str, metric: Callable[[Array, Array], float], y: Array, answer: Array) -> float:
     truth = y[:, 0] if y.ndim == 2 and answer.ndim == 1 and y.shape[1] == 1 else y[:]
     truth.flags.writeable = False  # it may be the caller's own array
     value = metric(truth, answer)

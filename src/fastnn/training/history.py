@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import ItemsView, Iterator, KeysView
 from typing import Any
 
@@ -10,6 +11,8 @@ from fastnn.errors import missing_extra
 
 class History:
     """One list a quantity, one entry an epoch: `history["loss"]`, "val_loss", "lr", "seconds", metrics.
+
+    NaN stands where an epoch did not measure what another one did (validation that only a later fit has).
 
     "loss" is the mean over the epoch's batches as they were seen, before each one's update; "lr" is the rate of
     the epoch's last step; "seconds" counts training, not validation.
@@ -25,8 +28,15 @@ class History:
 
     def append(self, logs: dict[str, float]) -> None:
         """One more epoch."""
+        length = len(self)
+        for name in dict.fromkeys([*self.epochs, *logs]):
+            self.epochs.setdefault(name, [math.nan] * length).append(logs.get(name, math.nan))
+
+    def amend(self, logs: dict[str, float]) -> None:
+        """Set quantities of the last epoch."""
+        length = len(self)
         for name, value in logs.items():
-            self.epochs.setdefault(name, []).append(value)
+            self.epochs.setdefault(name, [math.nan] * length)[-1] = value
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in self.epochs:
@@ -53,6 +63,17 @@ class History:
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.epochs.items())
         return f"History({len(self)} epochs: {last})"
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame: a column a quantity, a row an epoch, numbered from 1.
+
+        ImportError naming the extra [table] where pandas is missing.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise missing_extra("pandas", "a DataFrame", "table") from error
+        return pandas.DataFrame(self.epochs, index=pandas.RangeIndex(1, len(self) + 1, name="epoch"))
 
     def plot(self, axes: Any = None) -> Any:
         """Loss curves (and metrics, dashed, on an axis of their own) with matplotlib; returns the axes.

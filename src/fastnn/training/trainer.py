@@ -1,64 +1,63 @@
-"""Trainer: fits a Sequential to data. Checks the input once, then asks the backend for slices of each epoch."""
+"""Trainer: fits a Sequential to data. Settings and checks; the loop is in run.py, what it visits in data.py."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _random, _validate, backends
+from fastnn import _validate, backends
 from fastnn.backends.contract import Backend
 from fastnn.engine import Recipe
-from fastnn.errors import DivergenceError
 from fastnn.nn import losses
 from fastnn.nn.layers import Normalize
 from fastnn.nn.losses import Loss
 from fastnn.nn.model import Metric, Sequential, named_metrics
 from fastnn.optim import optimizers, schedules
 from fastnn.optim.optimizers import Optimizer
-from fastnn.optim.schedules import Schedule
-from fastnn.plan import Snapshot, State
+from fastnn.optim.schedules import Constant, Schedule
+from fastnn.training import checkpoint
+from fastnn.training.callbacks import Callback, ProgressBar
+from fastnn.training.checkpoint import Checkpoint
+from fastnn.training.data import Batches, Data, Rows, class_weights, is_batches
 from fastnn.training.history import History
-from fastnn.training.progress import Progress
+from fastnn.training.run import Run
 
 Array = np.ndarray
-SLICE_SECONDS = 0.05  # one call to the backend: short enough for Ctrl-C and the progress bar
 
 
-@dataclass(frozen=True)
-class Data:
-    """Rows that were checked: x (n, I), y (n,) labels or (n, O) values, weight (n,) or None."""
+def _bound(name: str, value: Any) -> float | None:
+    return None if value is None else _validate.number(name, value, low=0.0, open_low=True)
 
-    x: Array
-    y: Array
-    weight: Array | None
 
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def step_weights(self, rows: Array, batch: int) -> Array:
-        """What the loss of each step counts for in the epoch's: its rows, or the sum of their weights."""
-        starts = np.arange(0, len(rows), batch)
-        if self.weight is None:
-            return np.minimum(batch, len(rows) - starts).astype(np.float64)
-        return np.add.reduceat(self.weight[rows].astype(np.float64), starts)
+_CHECKS: dict[str, Callable[[Any], Any]] = {  # what becomes of a setting, whenever it is set
+    "loss": losses.get,
+    "optimizer": optimizers.get,
+    "schedule": schedules.get,
+    "seed": _validate.seed,
+    "backend": backends.resolve,
+    "threads": lambda threads: None if threads is None else _validate.integer("threads", threads),
+    "clip_norm": lambda bound: _bound("clip_norm", bound),
+    "clip_value": lambda bound: _bound("clip_value", bound),
+}
 
 
 class Trainer:
     """Trains `model` to minimise `loss`: gradient descent in batches, with everything of it here to set.
 
-    loss: a name of `fastnn.nn.LOSSES` or one of `nn.Huber(delta)`, `nn.CrossEntropy(label_smoothing)`, ...
-    optimizer: a name of `fastnn.optim.OPTIMIZERS` or an optimizer. schedule: factors on its learning rate.
-    metrics: "accuracy" or functions of (y, prediction), measured each epoch on the validation data, else on the
-    training data. seed: of the initial weights, shuffles and random layers; None draws one (`trainer.seed`).
-    backend: who computes; "auto" is the fastest there is. clip_norm: bound on the gradient's global norm;
-    clip_value: bound on each of its entries. threads: the most that the native backend uses, None for all there are;
-    their number changes no bit of the result.
+    loss: a name of `fastnn.nn.LOSSES` or one of `nn.Huber(delta)`, `nn.CrossEntropy(label_smoothing)`, ... optimizer:
+    a name of `fastnn.optim.OPTIMIZERS` or an optimizer. schedule: factors on its learning rate. metrics: names of
+    `fastnn.METRICS` or functions of (y, prediction), measured each epoch on the validation data, else on the training
+    data. seed: of the initial weights, shuffles and random layers; None draws one (`trainer.seed`). backend: who
+    computes; "auto" is the fastest there is. clip_norm: bound on the gradient's global norm; clip_value: bound on each
+    of its entries. threads: the most that the native backend uses, None for all there are; their number changes no bit
+    of the result. dtype: of a model that is not built yet, float32 or float64; None: its own.
+
+    All but the model and the dtype are attributes, checked as they are set: `trainer.optimizer = optim.Adam(1e-4)`
+    between two fits goes on with a lower rate, the moments kept.
 
     ValueError or TypeError where an argument is out of range, BackendUnavailable where the backend is missing.
 
@@ -68,7 +67,18 @@ class Trainer:
     >>> history = trainer.fit(x, x**2, epochs=200, batch_size=16)
     >>> history["loss"][-1] < 0.01
     True
+    >>> trainer
+    Trainer(Sequential([Dense(8, tanh), Dense(1, identity)], dtype=float32), mse, Adam(lr=0.01), 200 epochs)
     """
+
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Schedule
+    seed: int
+    backend: Backend
+    threads: int | None
+    clip_norm: float | None
+    clip_value: float | None
 
     def __init__(
         self,
@@ -83,51 +93,75 @@ class Trainer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         threads: int | None = None,
+        dtype: Any = None,
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"model is {model!r}, expected a fastnn.Sequential")
+        given = dict(loss=loss, optimizer=optimizer, schedule=schedule, seed=seed, backend=backend, threads=threads)
+        for name, value in (given | dict(clip_norm=clip_norm, clip_value=clip_value)).items():
+            setattr(self, name, value)
+        self.metrics = metrics
+        named_metrics(self.metrics, self.loss)
+        self._seed_drawn = seed is None
+        if dtype is not None:
+            model.set_dtype(dtype)
         self.model = model
-        self.loss = losses.get(loss)
-        self.schedule = schedules.get(schedule)
-        self.metrics = named_metrics(metrics, self.loss)
-        self.seed = _validate.seed(seed)
-        self.backend = backends.resolve(backend)
-        self.threads = None if threads is None else _validate.integer("threads", threads)
-        self.recipe = Recipe(
-            self.loss,
-            optimizers.get(optimizer),
-            self.seed,
-            math.inf if clip_norm is None else _validate.number("clip_norm", clip_norm, low=0.0, open_low=True),
-            math.inf if clip_value is None else _validate.number("clip_value", clip_value, low=0.0, open_low=True),
-        )
         self.history = History()
-        self._start = Snapshot(slots=False)  # of the epoch
-        self._before = Snapshot()  # of the call, where a call may end within a step
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check = _CHECKS.get(name)
+        object.__setattr__(self, name, check(value) if check is not None else value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"backend": self.backend.name, "_start": Snapshot(slots=False), "_before": Snapshot()}
+        return self.__dict__ | {"backend": self.backend.name}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept | {"backend": backends.load(kept["backend"])})
 
+    def __repr__(self) -> str:
+        optimizer = f"{type(self.optimizer).__name__}(lr={self.optimizer.lr:g})"
+        return f"Trainer({self.model!r}, {self.loss}, {optimizer}, {len(self.history)} epochs)"
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is minimised and how, as the engine wants it."""
+        norm, value = (math.inf if bound is None else bound for bound in (self.clip_norm, self.clip_value))
+        return Recipe(self.loss, self.optimizer, self.seed, norm, value)
+
+    @property
+    def named(self) -> dict[str, Metric]:
+        """The metrics by their keys in the history. ValueError or TypeError for what is none, or none of this loss."""
+        return named_metrics(self.metrics, self.loss)
+
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 10,
         batch_size: int | Literal["full"] = 32,
-        validation: tuple[Any, Any] | tuple[Any, Any, Any] | None = None,
+        validation: tuple[Any, Any] | tuple[Any, Any, Any] | float | None = None,
         sample_weight: Any = None,
+        class_weight: Any = None,
         shuffle: bool = True,
+        callbacks: Sequence[Callback] = (),
         verbose: bool | None = None,
+        resume: Any = None,
     ) -> History:
         """Go through the rows `epochs` times, a step for every `batch_size` of them, and return the History.
 
-        X (n, I) real numbers (more dimensions under Flatten); y (n,) class labels 0 .. O-1 or values (n, O), as
-        the loss takes them; sample_weight (n,) >= 0: a batch's loss is its weighted mean. batch_size "full" is
-        one step an epoch, 1 is stochastic descent; a last short batch is taken as it is. validation: (X, y) or
-        (X, y, sample_weight), measured after each epoch. verbose: see `Progress`.
+        X (n, I) real numbers (more dimensions under Flatten): an array, a DataFrame of pandas or polars, anything with
+        `__array__` or DLPack, a memory-mapped array, a scipy.sparse matrix. y (n,) class labels 0 .. O-1 or values (n,
+        O), as the loss takes them. Or, with y left out, X is an iterable of batches (X, y) or (X, y, sample_weight), a
+        step for each, gone through anew in every epoch; batch_size, shuffle and the weights below are then not looked
+        at.
+
+        batch_size "full" is one step an epoch, 1 is stochastic descent; a last short batch is taken as it is.
+        validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
+        out, drawn by the seed. sample_weight (n,) >= 0: a batch's loss is its weighted mean. class_weight: "balanced",
+        a dict {label: weight} or one weight a class, multiplied with it; not in validation. callbacks: see `Callback`.
+        verbose: True shows progress, None does on a terminal where tqdm is installed. resume: True to go on from the
+        newest file of the Checkpoint among the callbacks, or begin where there is none; a file, or a folder of them.
 
         A second fit goes on where the first ended: same parameters, optimizer state, step count and history.
 
@@ -135,164 +169,144 @@ class Trainer:
         loss or a parameter becomes NaN or infinite: the model then has its parameters from before that epoch, and its
         optimizer starts anew. After KeyboardInterrupt and any other error it is as a completed step left it: the
         last one on the native backend, else the last of the last call that succeeded. It can go on either way.
-        RuntimeError where another thread is fitting the model.
+        RuntimeError where another thread is fitting the model. CheckpointError where there is none to resume from.
         """
         if not self.model.fitting.acquire(blocking=False):
             raise RuntimeError("model is being fitted by another thread, expected one fit at a time")
         try:
             limit = nullcontext() if self.threads is None else self.backend.limit_threads(self.threads)
             with limit:
-                return self._fit(X, y, epochs, batch_size, validation, sample_weight, shuffle, verbose)
+                shuffled, made = _validate.flag("shuffle", shuffle), _callbacks(callbacks, verbose)
+                weights = sample_weight, class_weight
+                run = self._run(X, y, epochs, batch_size, validation, weights, shuffled, made, resume)
+                run.go()
+                return self.history
         finally:
             self.model.fitting.release()
 
-    def _fit(
+    def evaluate(self, X: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
+        """The loss and the trainer's metrics over rows X with targets y: see `Sequential.evaluate`."""
+        self.model.loss = self.loss
+        return self.model.evaluate(X, y, sample_weight=sample_weight, metrics=self.metrics, backend=self.backend)
+
+    def score(self, data: Data) -> dict[str, float]:
+        """`evaluate` on rows that were checked already."""
+        return self.model._score(data.x, data.y, data.weight, self.named, self.backend)
+
+    # Preparing --------------------------------------------------------------------------------------------
+
+    def _run(
         self,
         X: Any,
         y: Any,
         epochs: int,
         batch_size: int | Literal["full"],
         validation: Any,
-        sample_weight: Any,
+        weights: tuple[Any, Any],
         shuffle: bool,
-        verbose: bool | None,
-    ) -> History:
-        shuffle = _validate.flag("shuffle", shuffle)
+        callbacks: list[Callback],
+        resume: Any,
+    ) -> Run:
+        """Everything checked, then the model prepared: a Run that is ready to go."""
+        sample_weight, class_weight = weights
         epochs = _validate.integer("epochs", epochs)
-        data = self._data(X, y, sample_weight)
-        batch = len(data) if batch_size == "full" else min(_validate.integer("batch_size", batch_size), len(data))
-        held_out = self._validation(validation, X, data)
-
-        first = len(self.history)
-        steps = -(-len(data) // batch)
-        pace = _Pace()
-        order = np.arange(len(data))
-        with Progress(verbose, len(data), epochs) as progress:
-            self._prepare(X, data)
-            for epoch in range(first, first + epochs):
-                if shuffle:
-                    self.backend.kernels.shuffle(_random.epoch_key(self.seed, epoch), order)
-                factors = self.schedule.factors(epoch * steps, (epoch + 1) * steps, steps, first + epochs)
-                lr = self.recipe.optimizer.lr * factors
-                logs = self._epoch(data, order, batch, lr, progress, pace)
-                logs |= self._measure(held_out, data)
-                self.history.append(logs)
-                progress.report(epoch + 1, first + epochs, logs)
-        return self.history
-
-    # Preparing --------------------------------------------------------------------------------------------
+        saved = checkpoint.find(resume, callbacks)
+        if saved is not None and self._seed_drawn:
+            self.seed = saved.seed
+        source: Rows | Batches
+        if y is None and is_batches(X):
+            source, data, rows = Batches(X, self._data, epochs), None, None
+            first = source.first()
+            held_out = self._validation(validation, None, first.x.shape[1])
+            self._check_batches(source)
+        else:
+            first = data = self._data(X, y, sample_weight)
+            rows, held_out = None, None
+            if isinstance(validation, float):
+                rows, held_out = data.split(_validate.number("validation", validation, 0.0, 1.0, True, True), self.seed)
+            else:
+                held_out = self._validation(validation, X, data.x.shape[1])
+            if class_weight is not None:
+                data = self._weighted(data, class_weight)
+            count = len(data) if rows is None else len(rows)
+            batch = count if batch_size == "full" else min(_validate.integer("batch_size", batch_size), count)
+            source = Rows(data, rows, batch, shuffle, self.seed, self.backend.kernels)
+        run = Run(self, source, held_out, epochs, callbacks)
+        run.resumed = saved
+        for callback in run.callbacks:
+            callback.before_fit(run)
+        self._prepare(X, first, data, rows, adapt=saved is None)
+        if saved is not None or any(isinstance(callback, Checkpoint) for callback in callbacks):
+            run.identity = checkpoint.identity(run)
+        if saved is not None:
+            saved.check(run)
+        return run
 
     def _data(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
         """The arguments checked against each other and the model; nothing is changed."""
         model = self.model
         x = model.features(X, name=f"{prefix}X")
-        outputs = model.plan.outputs if model.built else model.outputs_for(x.shape[1])
-        target = _validate.targets(y, self.loss, len(x), outputs, model.dtype, name=f"{prefix}y")
-        weight = _validate.sample_weight(sample_weight, len(x), model.dtype, name=f"{prefix}sample_weight")
+        rows, inputs = x.shape
+        outputs = model.plan.outputs if model.built else model.outputs_for(inputs)
+        target = _validate.targets(y, self.loss, rows, outputs, model.dtype, name=f"{prefix}y")
+        weight = _validate.sample_weight(sample_weight, rows, model.dtype, name=f"{prefix}sample_weight")
         return Data(x, target, weight)
 
-    def _validation(self, validation: Any, X: Any, data: Data) -> Data | None:
+    def _validation(self, validation: Any, X: Any, inputs: int) -> Data | None:
         if validation is None:
             return None
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-            raise TypeError(f"validation is {type(validation).__name__}, expected (X, y) or (X, y, sample_weight)")
+            raise TypeError(
+                f"validation is {type(validation).__name__}, expected (X, y), (X, y, sample_weight) or a fraction"
+            )
         weight = validation[2] if len(validation) == 3 else None
         _validate.same_names(validation[0], _validate.feature_names(X), name="validation X")
         held_out = self._data(validation[0], validation[1], weight, "validation ")
-        if held_out.x.shape[1] != data.x.shape[1]:
-            raise ValueError(f"validation X has {held_out.x.shape[1]} features, but X has {data.x.shape[1]}")
+        if held_out.x.shape[1] != inputs:
+            raise ValueError(f"validation X has {held_out.x.shape[1]} features, but X has {inputs}")
         return held_out
 
-    def _prepare(self, X: Any, data: Data) -> None:
+    def _weighted(self, data: Data, class_weight: Any) -> Data:
+        model = self.model
+        outputs = model.plan.outputs if model.built else model.outputs_for(data.x.shape[1])
+        return Data(data.x, data.y, class_weights(class_weight, data, outputs, model.dtype))
+
+    def _check_batches(self, source: Batches) -> None:
+        if source.steps is None and not isinstance(self.schedule, Constant):
+            raise ValueError(
+                f"schedule is {self.schedule!r}, which needs to know the number of batches, expected an X with a len()"
+            )
+        if any(isinstance(layer, Normalize) and not layer.adapted for layer in self.model.layers):
+            raise ValueError(
+                "X is an iterable of batches, from which Normalize cannot learn before the first step: call "
+                "model.build(inputs) and model.layers[0].adapt(rows) with an array of rows"
+            )
+
+    def _prepare(self, X: Any, first: Data, data: Data | None, rows: Array | None, *, adapt: bool) -> None:
         """The model built, its Normalize adapted, its loss and column names set."""
         model = self.model
         if not model.built:
-            model.build(data.x.shape[1], seed=self.seed)
+            model.build(first.x.shape[1], seed=self.seed)
         for layer in model.layers:
             if isinstance(layer, Normalize) and not layer.adapted:
-                layer.adapt(data.x)
+                if adapt:
+                    assert data is not None
+                    layer.adapt(data.x, rows)
+                layer.adapted = True  # or about to be put back from a checkpoint
         model.loss = self.loss
-        if model.feature_names is None:
+        if model.feature_names is None and data is not None:
             model.feature_names = _validate.feature_names(X)
 
-    # Running ----------------------------------------------------------------------------------------------
 
-    def _epoch(
-        self, data: Data, order: Array, batch: int, lr: Array, progress: Progress, pace: _Pace
-    ) -> dict[str, float]:
-        """One pass over `order`, in calls of about SLICE_SECONDS. Returns the epoch's logs."""
-        self._start.take(self.model.state)
-        step_losses = np.empty(len(lr))
-        seconds = 0.0
-        first = 0
-        while first < len(lr):
-            last = min(first + pace.steps, len(lr))
-            rows = order[first * batch : last * batch]
-            step_losses[first:last], spent = self._slice(data, rows, batch, lr[first:last])
-            if last - first == pace.steps or spent > SLICE_SECONDS:  # the rest of an epoch says little
-                pace.adjust(last - first, spent)
-            first = last
-            seconds += spent
-            progress.advance(len(rows))
-        weights = data.step_weights(order, batch)
-        # In one sum: added up call by call, whose lengths vary, its last bits would.
-        return {"loss": float(step_losses @ weights / weights.sum()), "lr": float(lr[-1]), "seconds": seconds}
-
-    def _slice(self, data: Data, rows: Array, batch: int, lr: Array) -> tuple[Array, float]:
-        """One call to the backend. If anything is not finite after it the epoch is undone; if it may have ended within
-        a step, the call is."""
-        model, atomic = self.model, self.backend.atomic
-        before = self._start if atomic else self._before.take(model.state)
-        first = model.state.step
-        start = time.perf_counter()
-        try:
-            step_losses = self.backend.train_steps(
-                model.plan, model.state, self.recipe, data.x, data.y, data.weight, rows, batch, lr
-            )
-            seconds = time.perf_counter() - start
-            _raise_if_diverged(step_losses, lr, model.state, first, self._start.step, atomic)
-        except DivergenceError:
-            self._start.put_back(model.state)
-            raise
-        except BaseException as error:  # also KeyboardInterrupt, in the middle of an update
-            if not atomic or isinstance(error, MemoryError):
-                before.put_back(model.state)
-            raise
-        return step_losses, seconds
-
-    def _measure(self, held_out: Data | None, data: Data) -> dict[str, float]:
-        """Loss and metrics after an epoch: on the validation data, else the metrics on the training data."""
-        if held_out is not None:
-            scores = self.model._score(held_out.x, held_out.y, held_out.weight, self.metrics, self.backend)
-            return {f"val_{name}": value for name, value in scores.items()}
-        if not self.metrics:
-            return {}
-        scores = self.model._score(data.x, data.y, data.weight, self.metrics, self.backend)
-        return {name: value for name, value in scores.items() if name != "loss"}
-
-
-def _raise_if_diverged(losses: Array, lr: Array, state: State, first: int, kept: int, atomic: bool) -> None:
-    """DivergenceError where one of the steps' losses, or what the last step left behind, is NaN or infinite.
-
-    `first`: the step count before these; `kept`: the one whose parameters the model will have.
-    """
-    finite = np.isfinite(losses)
-    if finite.all() and (atomic or state.finite()):
-        return
-    wrong = len(losses) - 1 if finite.all() else int(finite.argmin())
-    what = "a parameter or a moment is NaN or infinite" if finite.all() else f"the loss is {losses[wrong]}"
-    raise DivergenceError(
-        f"{what} at step {first + wrong + 1} with learning rate {lr[wrong]:g}; the model keeps the parameters of step "
-        f"{kept}, before that epoch, and its optimizer starts anew: lower the learning rate, or set clip_norm"
-    )
-
-
-class _Pace:
-    """How many steps a call to the backend takes: one at first, then as many as SLICE_SECONDS hold."""
-
-    def __init__(self) -> None:
-        self.steps = 1
-
-    def adjust(self, steps: int, seconds: float) -> None:
-        """The next call has at most 4 times the steps of the last one, which took `seconds`."""
-        self.steps = max(1, min(4 * steps, int(SLICE_SECONDS * steps / max(seconds, 1e-9))))
+def _callbacks(callbacks: Any, verbose: bool | None) -> list[Callback]:
+    """The user's callbacks, and what shows progress if it is asked for. TypeError or ValueError where they are none."""
+    if isinstance(callbacks, Callback):
+        raise TypeError("callbacks is a Callback, expected a list of them")
+    made = list(callbacks)
+    for callback in made:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks has {callback!r}, expected objects of fastnn.Callback")
+    if len({id(callback) for callback in made}) < len(made):
+        raise ValueError("callbacks has an object twice, expected one of each")
+    shown = any(isinstance(callback, ProgressBar) for callback in made)
+    return made if shown else made + ProgressBar.wanted(verbose)

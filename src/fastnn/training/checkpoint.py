@@ -1,0 +1,362 @@
+"""Checkpoints: a fit as it stands, in a file, and going on from there to the same bits. The loop is in run.py.
+
+A file holds all that the rest of a fit depends on: parameters, statistics, scaling, the optimizer's slots and step
+count (of which dropout's bits and the schedule are functions), the place in the epoch (of which the shuffle is one)
+with the losses of its steps so far, the history and the state of every callback. And what it must not be mixed with:
+the version, the plan, the settings, the seed, digests of the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fastnn import _validate, files
+from fastnn._version import __version__
+from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError
+from fastnn.plan import Plan, aligned
+from fastnn.training.callbacks import Callback
+from fastnn.training.data import Batches, Data
+from fastnn.training.run import Run
+
+Array = np.ndarray
+_NAME = re.compile(r"epoch-(\d{8})-step-(\d{12})\.fastnn")
+_WHOLE = 1 << 28  # bytes of an array that are digested; of a larger one as many, in rows at equal distances
+
+
+class Checkpoint(Callback):
+    """Saves the fit into `directory`: after each epoch, or after every `every` optimizer steps, also within an epoch.
+
+    The newest `keep` files stay (None: all). A file is written beside the others, synced and renamed: after a crash at
+    any moment the files that were there are whole. The folder is locked while a fit writes to it: CheckpointError
+    where another one does. ValueError where it has checkpoints and the fit does not go on from them.
+
+    `trainer.fit(..., callbacks=[Checkpoint(directory)], resume=True)` goes on from the newest file, or begins where
+    there is none: the same command again after a crash ends with the bits of a run without one, at any number of
+    threads.
+
+    >>> import tempfile
+    >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+    >>> def fit(folder, epochs):
+    ...     model = fastnn.Sequential([nn.Dense(8, activation="tanh"), nn.Dropout(0.1), nn.Dense(1)])
+    ...     trainer = fastnn.Trainer(model, "mse", seed=0)
+    ...     trainer.fit(x, x**2, epochs=epochs, callbacks=[fastnn.Checkpoint(folder)], resume=True)
+    ...     return model.predict(x)
+    >>> with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
+    ...     stopped, resumed, at_once = fit(a, 3), fit(a, 9), fit(b, 9)
+    >>> np.array_equal(resumed, at_once), np.array_equal(stopped, at_once)
+    (True, False)
+    """
+
+    order = 2
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, every: int | Literal["epoch"] = "epoch", keep: int | None = 3
+    ) -> None:
+        self.directory = Path(directory)
+        self.every = None if every == "epoch" else _validate.integer("every", every)
+        self.keep = None if keep is None else _validate.integer("keep", keep)
+        self.saved: list[Path] = []  # by this object, the newest last
+        self._lock: _Lock | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_lock": None}
+
+    def before_fit(self, run: Run) -> None:
+        if self.directory.exists() and not self.directory.is_dir():
+            raise ValueError(f"directory is {os.fspath(self.directory)!r}, which is a file")
+        there = [path for path in checkpoints(self.directory) if path not in self.saved]
+        if there and not run.resumed:
+            raise ValueError(
+                f"{os.fspath(self.directory)} has {len(there)} checkpoints of another fit, the newest {there[-1].name}"
+                f": go on from it with fit(resume=True), or take another directory"
+            )
+
+    def on_fit_begin(self, run: Run) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock = _Lock(self.directory)
+        for left in self.directory.glob(".epoch-*.tmp"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+
+    def on_step(self, run: Run) -> None:
+        self.save(run)
+
+    def on_evaluated(self, run: Run) -> None:
+        if self.every is None:
+            self.save(run)
+
+    def on_fit_end(self, run: Run) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def save(self, run: Run) -> Path:
+        """Write a file now. OSError where that fails, the others being left as they are."""
+        path = self.directory / f"epoch-{run.epoch:08}-step-{run.done:012}.fastnn"
+        files.write(path, *content(run))
+        self.saved = [*(known for known in self.saved if known != path), path]
+        if self.keep is not None:
+            for old in checkpoints(self.directory)[: -self.keep]:
+                old.unlink(missing_ok=True)
+        return path
+
+
+class _Lock:
+    """One fit at a time writes into a folder. The system lets go of it when the process ends, however it ends."""
+
+    def __init__(self, directory: Path) -> None:
+        self.file = open(directory / ".lock", "a+b")  # noqa: SIM115
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                self.file.seek(0)
+                msvcrt.locking(self.file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            else:
+                import fcntl
+
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.file.close()
+            raise CheckpointError(f"{os.fspath(directory)} is in use by another fit, expected one at a time") from None
+
+    def release(self) -> None:
+        self.file.close()
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints in a folder, the newest last."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+
+
+# What a file holds ----------------------------------------------------------------------------------------------
+
+
+def content(run: Run) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Header and arrays of the fit as it stands."""
+    state = run.model.state
+    arrays = {"parameters": state.parameters, "statistics": state.statistics, "scaling": state.scaling}
+    arrays |= {f"slot.{index}": slot for index, slot in enumerate(state.slots)}
+    if run.losses:
+        arrays |= {"losses": np.concatenate(run.losses), "weights": np.concatenate(run.weights)}
+    kept = []
+    for index, callback in enumerate(run.callbacks):
+        kept.append((type(callback).__name__, _without_arrays(callback.state_dict(), f"callback.{index}", arrays)))
+    header = {
+        "kind": "checkpoint",
+        "version": __version__,
+        "numpy": np.__version__,
+        "backend": run.backend.name,
+        "instruction_set": instruction_set(run),
+        "identity": run.identity,
+        "seed": run.recipe.seed,
+        "slots": len(state.slots),
+        "rule": state.rule,
+        "step": state.step,
+        "epoch": run.epoch,
+        "first_epoch": run.first_epoch,
+        "done": run.done,
+        "seconds": run.seconds,
+        "rate": run.rate,
+        "logs": run.logs,
+        "lr_scale": run.lr_scale,
+        "stopped": None if run.resumable else run.stopped,
+        "history": dict(run.history.epochs),
+        "feature_names": run.model.feature_names,
+        "callbacks": kept,
+    }
+    return header, arrays
+
+
+def _without_arrays(value: Any, place: str, arrays: dict[str, Array]) -> Any:
+    """The value with its arrays moved to `arrays`, under the name of their place."""
+    if isinstance(value, np.ndarray):
+        arrays[place] = value
+        return {"array": place}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {"items": {key: _without_arrays(item, f"{place}.{key}", arrays) for key, item in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return [_without_arrays(item, f"{place}.{index}", arrays) for index, item in enumerate(value)]
+    return value
+
+
+def _with_arrays(value: Any, arrays: dict[str, Array]) -> Any:
+    if isinstance(value, list):
+        return [_with_arrays(item, arrays) for item in value]
+    if isinstance(value, dict):
+        if "array" in value:
+            return arrays[value["array"]]
+        return {key: _with_arrays(item, arrays) for key, item in value["items"].items()}
+    return value
+
+
+def instruction_set(run: Run) -> str | None:
+    """Of the native kernels: another one has other bits."""
+    if run.backend.name != "native":
+        return None
+    from fastnn.backends import native
+
+    return native.default_instruction_set()
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """What two fits must share for one to go on where the other stopped: text and digests by name."""
+    recipe, source = run.recipe, run.source
+    shared = {
+        "loss": repr((recipe.loss.name, recipe.loss.parameter)),
+        "optimizer": repr(recipe.optimizer),
+        "schedule": repr(run.schedule),
+        "clip_norm": repr(recipe.clip_norm),
+        "clip_value": repr(recipe.clip_value),
+        "metrics": ", ".join(run.trainer.named),
+        **_described(run.model.plan),
+    }
+    if isinstance(source, Batches):
+        return shared
+    data = source.data
+    shared |= {"batch_size": str(source.batch), "shuffle": str(source.shuffle)}
+    shared |= {"X": digest(data.x), "y": digest(data.y), "sample_weight": digest(data.weight)}
+    shared["validation"] = digest(source.among)
+    if run.held_out is not None:
+        held_out: Data = run.held_out
+        shared["validation"] += digest(held_out.x) + digest(held_out.y) + digest(held_out.weight)
+    return shared
+
+
+def _described(plan: Plan) -> dict[str, str]:
+    shared = {"dtype": str(plan.dtype), "inputs": str(plan.inputs), "layers": str(len(plan.ops))}
+    for index, op in enumerate(plan.ops):
+        tensors = [(role, tensor.shape, tensor.penalty) for role, tensor in op.tensors.items()]
+        shared[f"layer {index}"] = f"{op.kind} {op.outputs} {op.activation} {dict(op.settings)} {tensors}"
+    return shared
+
+
+def digest(array: Any) -> str:
+    """Of dtype, shape and values, of very large arrays of rows at equal distances; "" for None."""
+    if array is None:
+        return ""
+    if _validate.is_sparse(array):
+        return "".join(digest(part) for part in (array.data, array.indices, array.indptr)) + str(array.shape)
+    taken = hashlib.blake2b(f"{array.dtype.str} {array.shape}".encode(), digest_size=16)
+    rows = 1 if array.ndim == 1 else max(1, array[0].size)
+    piece = max(1, (1 << 24) // (rows * array.itemsize))  # rows made contiguous at once: 16 MB
+    distance = max(1, -(-array.nbytes // _WHOLE))
+    for start in range(0, len(array), piece * distance):
+        taken.update(np.ascontiguousarray(array[start : start + piece * distance : distance]).data)
+    return taken.hexdigest()
+
+
+# Going on -------------------------------------------------------------------------------------------------------
+
+
+class Saved:
+    """A checkpoint that was read and not looked into yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header, self.arrays = files.read(path)
+        if self.header.get("kind") != "checkpoint":
+            raise ModelFormatError(f"{path} is a {self.header.get('kind')}, expected a checkpoint")
+        if self.header["version"] != __version__:
+            raise ValueError(
+                f"{path} has version {self.header['version']}, but this is fastnn {__version__}: the bits may differ"
+            )
+
+    @property
+    def seed(self) -> int:
+        return int(self.header["seed"])
+
+    def check(self, run: Run) -> None:
+        """ValueError where the fit is not the one that was saved, naming what differs; nothing is touched.
+        CheckpointWarning where it is computed otherwise."""
+        header = self.header
+        if header["seed"] != run.recipe.seed:
+            raise ValueError(f"seed is {run.recipe.seed}, but {self.path} was saved with {header['seed']}")
+        known = header["identity"]
+        for name in dict.fromkeys([*run.identity, *known]):
+            here, there = run.identity.get(name), known.get(name)
+            if here != there:
+                digests = name in ("X", "y", "sample_weight", "validation")
+                what = "has other values than" if digests else f"is {here}, but {there} in"
+                raise ValueError(f"{name} {what} what {self.path} was saved with")
+        kept = [name for name, values in header["callbacks"] if values["items"]]
+        for name in kept:
+            if kept.count(name) > sum(type(callback).__name__ == name for callback in run.callbacks):
+                raise ValueError(f"callbacks has no {name}, but {self.path} was saved with one")
+        computed = header["backend"], header["instruction_set"]
+        if computed != (run.backend.name, instruction_set(run)):
+            warnings.warn(
+                f"{self.path} was computed by {computed}, and goes on with {(run.backend.name, instruction_set(run))}: "
+                f"results agree, but not bit by bit",
+                CheckpointWarning,
+                stacklevel=5,
+            )
+
+    def restore(self, run: Run) -> None:
+        """Make the run, its model and its callbacks what they were."""
+        header, arrays, state = self.header, self.arrays, run.model.state
+        state.parameters[...] = arrays["parameters"]
+        state.statistics[...] = arrays["statistics"]
+        state.scaling[...] = arrays["scaling"]
+        state.slots = tuple(aligned(len(state.parameters), run.model.dtype) for _ in range(header["slots"]))
+        for index, slot in enumerate(state.slots):
+            slot[...] = arrays[f"slot.{index}"]
+        state.rule, state.step = header["rule"], header["step"]
+        run.history.epochs.clear()
+        run.history.epochs.update(header["history"])
+        run.epochs += header["first_epoch"] - run.first_epoch
+        run.epoch, run.first_epoch = header["epoch"], header["first_epoch"]
+        run.done, run.seconds, run.rate = header["done"], header["seconds"], header["rate"]
+        run.losses = [arrays["losses"]] if "losses" in arrays else []
+        run.weights = [arrays["weights"]] if "weights" in arrays else []
+        run.logs, run.lr_scale, run.stopped = header["logs"], header["lr_scale"], header["stopped"]
+        waiting = list(run.callbacks)
+        for name, values in header["callbacks"]:
+            callback = next((one for one in waiting if type(one).__name__ == name), None)
+            if callback is not None:
+                waiting.remove(callback)
+                callback.load_state_dict(_with_arrays(values, arrays))
+
+
+def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
+    """The checkpoint that `fit(resume=)` asks for; None where it is to begin.
+
+    True: the newest of the Checkpoint among the callbacks, if it has one. A file, or a folder: the newest of it, or
+    FileNotFoundError. A damaged file is passed over with a CheckpointWarning; CheckpointError where all are damaged.
+    """
+    if resume is None or resume is False:
+        return None
+    if resume is True:
+        folders = [callback.directory for callback in callbacks if isinstance(callback, Checkpoint)]
+        if not folders:
+            raise ValueError("resume is True, which needs a Checkpoint among the callbacks: or give it a directory")
+        found = checkpoints(folders[0])
+        if not found:
+            return None
+    else:
+        try:
+            path = Path(resume)
+        except TypeError:
+            raise TypeError(f"resume is {resume!r}, expected True, a checkpoint or a directory of them") from None
+        found = checkpoints(path) if path.is_dir() else [path]
+        if not found or not path.exists():
+            raise FileNotFoundError(f"resume is {resume!r}, where there is no checkpoint")
+    for path in reversed(found):
+        try:
+            return Saved(path)
+        except ModelFormatError as error:
+            if len(found) == 1:
+                raise CheckpointError(f"cannot resume: {error}") from error
+            warnings.warn(f"passed over a checkpoint: {error}", CheckpointWarning, stacklevel=5)
+    raise CheckpointError(f"cannot resume: all {len(found)} checkpoints in {found[0].parent} are damaged")

@@ -1,0 +1,223 @@
+"""Run: one fit as it goes, in slices of steps; what callbacks see of it. Checks no input, knows no files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastnn.errors import DivergenceError
+from fastnn.plan import Snapshot, State
+from fastnn.training.data import Batches, Data, Piece, Rows
+from fastnn.training.history import History
+
+if TYPE_CHECKING:
+    from fastnn.nn.model import Sequential
+    from fastnn.training.callbacks import Callback
+    from fastnn.training.checkpoint import Saved
+    from fastnn.training.trainer import Trainer
+
+Array = np.ndarray
+SLICE_SECONDS = 0.05  # one call to the backend: short enough for Ctrl-C and the progress bar
+
+
+class Run:
+    """One fit, while it runs: every hook of a `Callback` gets it.
+
+    trainer, model, history: whose it is. epoch: of the current epoch the number, from 0 at the model's first fit;
+    epochs: where the run ends. step: optimizer steps taken so far; steps: in an epoch (None: not known yet). rows: in
+    an epoch (None likewise). logs: what the current epoch measured. lr_scale: a factor on the learning rate of the
+    steps to come. validated: whether there is validation data. error: what ended the fit, in `on_fit_end`.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        source: Rows | Batches,
+        held_out: Data | None,
+        epochs: int,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.trainer, self.source, self.held_out = trainer, source, held_out
+        self.model: Sequential = trainer.model
+        self.history: History = trainer.history
+        self.recipe, self.backend, self.schedule = trainer.recipe, trainer.backend, trainer.schedule
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.order)
+        self.epoch = len(self.history)
+        self.epochs = self.epoch + epochs
+        self.first_epoch = self.epoch
+        self.logs: dict[str, float] = {}
+        self.lr_scale = 1.0
+        self.stopped: str | None = None
+        self.resumable = False  # the reason to stop does not hold for who resumes
+        self.error: BaseException | None = None
+        self.resumed: Saved | None = None  # what it goes on from
+        self.identity: dict[str, str] = {}  # what that must be of; empty where nothing is saved
+        self.done = 0  # steps of this epoch
+        self.seconds = 0.0  # of training, in this epoch
+        self.rate = 0.0  # of its last step
+        self.losses: list[Array] = []  # of those steps, and what each counts for
+        self.weights: list[Array] = []
+        self._start = Snapshot(slots=False)  # of the epoch
+        self._before = Snapshot()  # of the call, where a call may end within a step
+        self._pace = _Pace()
+
+    @property
+    def step(self) -> int:
+        return self.model.state.step
+
+    @property
+    def steps(self) -> int | None:
+        return self.source.steps
+
+    @property
+    def rows(self) -> int | None:
+        return self.source.count if isinstance(self.source, Rows) else None
+
+    @property
+    def validated(self) -> bool:
+        return self.held_out is not None
+
+    def stop(self, reason: str, *, resumable: bool = False) -> None:
+        """No further epoch after this one. `resumable`: a run that is resumed from here may go on."""
+        self.stopped, self.resumable = reason, resumable
+
+    # The loop ---------------------------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """All epochs. Every callback whose `on_fit_begin` succeeded gets its `on_fit_end`, the last one first."""
+        with ExitStack() as ends:
+            try:
+                for callback in self.callbacks:
+                    callback.on_fit_begin(self)
+                    ends.callback(callback.on_fit_end, self)
+                if self.resumed is not None:
+                    self.resumed.restore(self)
+                while self.epoch < self.epochs and self.stopped is None:
+                    self._one_epoch()
+            except DivergenceError as error:
+                handled = [callback.on_divergence(self, error) for callback in self.callbacks]  # all are told
+                if not any(handled):
+                    self.error = error
+                    raise
+            except BaseException as error:
+                self.error = error
+                raise
+
+    def _one_epoch(self) -> None:
+        self._start.take(self.model.state)
+        self.source.begin(self.epoch)
+        if self.done == 0:
+            self.logs = {}
+            for callback in self.callbacks:
+                callback.on_epoch_begin(self)
+        self._train()
+        losses, weights = np.concatenate(self.losses), np.concatenate(self.weights)
+        # In one sum: added up call by call, whose lengths vary, its last bits would.
+        self.logs = {"loss": float(losses @ weights / weights.sum()), "lr": self.rate, "seconds": self.seconds}
+        for callback in self.callbacks:
+            callback.on_evaluate(self)
+        self.logs |= self._measure()
+        self.history.append(self.logs)
+        self.epoch, self.done, self.seconds, self.losses, self.weights = self.epoch + 1, 0, 0.0, [], []
+        for callback in self.callbacks:
+            callback.on_epoch_end(self)
+        self.history.amend(self.logs)
+        for callback in self.callbacks:
+            callback.on_evaluated(self)
+
+    def _train(self) -> None:
+        """The steps of the epoch that are not done yet, in calls of about SLICE_SECONDS."""
+        scheduled = self._rates()
+        while (piece := self.source.take(self.done, self.done + self._next())) is not None:
+            count = -(-len(piece.order) // piece.batch)
+            last = self.done + count
+            lr = scheduled[np.minimum(np.arange(self.done, last), len(scheduled) - 1)] * self.lr_scale
+            losses, spent = self._slice(piece, lr)
+            if count >= self._pace.steps or spent > SLICE_SECONDS:  # the rest of an epoch says little
+                self._pace.adjust(count, spent)
+            self.losses.append(losses)
+            self.weights.append(piece.step_weights())
+            self.done, self.seconds, self.rate = last, self.seconds + spent, float(lr[-1])
+            for callback in self.callbacks:
+                callback.on_slice(self, len(piece.order))
+                if callback.every is not None and self.step % callback.every == 0:
+                    callback.on_step(self)
+
+    def _rates(self) -> Array:
+        """The learning rate of every step of the epoch, before lr_scale; of an epoch of unknown length that of its
+        beginning: who has such a schedule was refused."""
+        steps = self.steps or 1
+        factors = self.schedule.factors(self.epoch * steps, (self.epoch + 1) * steps, steps, self.epochs)
+        return np.asarray(self.recipe.optimizer.lr * factors)
+
+    def _next(self) -> int:
+        """Steps of the next call: what SLICE_SECONDS hold, up to where a callback wants to be called."""
+        steps = min(self._pace.steps, self.source.most)
+        for callback in self.callbacks:
+            if callback.every is not None:
+                steps = min(steps, callback.every - self.step % callback.every)
+        return steps
+
+    def _slice(self, piece: Piece, lr: Array) -> tuple[Array, float]:
+        """One call to the backend. If anything is not finite after it the epoch is undone; if it may have ended within
+        a step, the call is."""
+        model, atomic = self.model, self.backend.atomic
+        before = self._start if atomic else self._before.take(model.state)
+        first = model.state.step
+        start = time.perf_counter()
+        try:
+            step_losses = self.backend.train_steps(
+                model.plan, model.state, self.recipe, piece.x, piece.y, piece.weight, piece.order, piece.batch, lr
+            )
+            seconds = time.perf_counter() - start
+            _raise_if_diverged(step_losses, lr, model.state, first, self._start.step, atomic)
+        except DivergenceError:
+            self._start.put_back(model.state)
+            raise
+        except BaseException as error:  # also KeyboardInterrupt, in the middle of an update
+            if not atomic or isinstance(error, MemoryError):
+                before.put_back(model.state)
+            raise
+        return step_losses, seconds
+
+    def _measure(self) -> dict[str, float]:
+        """Loss and metrics after an epoch: on the validation data, else the metrics on the training data."""
+        trainer = self.trainer
+        if self.held_out is not None:
+            scores = trainer.score(self.held_out)
+            return {f"val_{name}": value for name, value in scores.items()}
+        if not trainer.metrics or isinstance(self.source, Batches):
+            return {}
+        scores = trainer.score(self.source.data)
+        return {name: value for name, value in scores.items() if name != "loss"}
+
+
+def _raise_if_diverged(losses: Array, lr: Array, state: State, first: int, kept: int, atomic: bool) -> None:
+    """DivergenceError where one of the steps' losses, or what the last step left behind, is NaN or infinite.
+
+    `first`: the step count before these; `kept`: the one whose parameters the model will have.
+    """
+    finite = np.isfinite(losses)
+    if finite.all() and (atomic or state.finite()):
+        return
+    wrong = len(losses) - 1 if finite.all() else int(finite.argmin())
+    what = "a parameter or a moment is NaN or infinite" if finite.all() else f"the loss is {losses[wrong]}"
+    raise DivergenceError(
+        f"{what} at step {first + wrong + 1} with learning rate {lr[wrong]:g}; the model keeps the parameters of step "
+        f"{kept}, before that epoch, and its optimizer starts anew: lower the learning rate, or set clip_norm"
+    )
+
+
+class _Pace:
+    """How many steps a call to the backend takes: one at first, then as many as SLICE_SECONDS hold."""
+
+    def __init__(self) -> None:
+        self.steps = 1
+
+    def adjust(self, steps: int, seconds: float) -> None:
+        """The next call has at most 4 times the steps of the last one, which took `seconds`."""
+        self.steps = max(1, min(4 * steps, int(SLICE_SECONDS * steps / max(seconds, 1e-9))))
