@@ -115,9 +115,9 @@ class Sequential:
             index, role = name.split(".")
             self.layers[int(index)]._views[role] = view
 
-    def outputs_for(self, inputs: int) -> int:
-        """O, for rows of `inputs` values, before the model is built."""
-        return self._lower(inputs)[0].outputs
+    def plan_for(self, inputs: int) -> Plan:
+        """The plan, or the one that building for rows of `inputs` values would make."""
+        return self._lower(inputs)[0] if self._plan is None else self._plan
 
     def set_dtype(self, dtype: Any) -> None:
         """Compute in another float dtype: before the model is built. ValueError afterwards, if it is another one."""

@@ -210,7 +210,7 @@ def instruction_set(run: Run) -> str | None:
     return native.default_instruction_set()
 
 
-def identity(run: Run) -> dict[str, Any]:
+def identity(run: Run, plan: Plan) -> dict[str, str]:
     """What two fits must share for one to go on where the other stopped: text and digests by name."""
     recipe, source = run.recipe, run.source
     shared = {
@@ -220,7 +220,7 @@ def identity(run: Run) -> dict[str, Any]:
         "clip_norm": repr(recipe.clip_norm),
         "clip_value": repr(recipe.clip_value),
         "metrics": ", ".join(run.trainer.named),
-        **_described(run.model.plan),
+        **_described(plan),
     }
     if isinstance(source, Batches):
         return shared
@@ -288,7 +288,7 @@ class Saved:
             here, there = run.identity.get(name), known.get(name)
             if here != there:
                 digests = name in ("X", "y", "sample_weight", "validation")
-                what = "has other values than" if digests else f"is {here}, but {there} in"
+                what = "has other values than" if digests else f"is {here}, but {there} is"
                 raise ValueError(f"{name} {what} what {self.path} was saved with")
         kept = [name for name, values in header["callbacks"] if values["items"]]
         for name in kept:

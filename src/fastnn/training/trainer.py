@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +19,11 @@ from fastnn.nn.model import Metric, Sequential, named_metrics
 from fastnn.optim import optimizers, schedules
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Constant, Schedule
-from fastnn.training import checkpoint
+from fastnn.training import checkpoint, find_lr
 from fastnn.training.callbacks import Callback, ProgressBar
 from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.data import Batches, Data, Rows, class_weights, is_batches
+from fastnn.training.find_lr import LearningRates
 from fastnn.training.history import History
 from fastnn.training.run import Run
 
@@ -171,27 +172,64 @@ class Trainer:
         last one on the native backend, else the last of the last call that succeeded. It can go on either way.
         RuntimeError where another thread is fitting the model. CheckpointError where there is none to resume from.
         """
-        if not self.model.fitting.acquire(blocking=False):
-            raise RuntimeError("model is being fitted by another thread, expected one fit at a time")
-        try:
-            limit = nullcontext() if self.threads is None else self.backend.limit_threads(self.threads)
-            with limit:
-                shuffled, made = _validate.flag("shuffle", shuffle), _callbacks(callbacks, verbose)
-                weights = sample_weight, class_weight
-                run = self._run(X, y, epochs, batch_size, validation, weights, shuffled, made, resume)
-                run.go()
-                return self.history
-        finally:
-            self.model.fitting.release()
+        with self._alone():
+            shuffled, made = _validate.flag("shuffle", shuffle), _callbacks(callbacks, verbose)
+            weights = sample_weight, class_weight
+            run = self._run(X, y, epochs, batch_size, validation, weights, shuffled, made, resume)
+            run.go()
+            return self.history
 
     def evaluate(self, X: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
         """The loss and the trainer's metrics over rows X with targets y: see `Sequential.evaluate`."""
         self.model.loss = self.loss
         return self.model.evaluate(X, y, sample_weight=sample_weight, metrics=self.metrics, backend=self.backend)
 
+    def find_lr(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        low: float = 1e-6,
+        high: float = 10.0,
+        steps: int = 200,
+        batch_size: int = 32,
+        sample_weight: Any = None,
+    ) -> LearningRates:
+        """The range test of Smith 2017: `steps` steps, their rates rising from `low` to `high` geometrically.
+
+        X (n, I), y and sample_weight as in `fit`; steps >= 2. On a copy of the model: it and the trainer stay as they
+        are, but that the model is built and its Normalize has learned from X. `LearningRates.suggestion` is a tenth
+        of the rate at which the loss was lowest, `.plot()` draws the losses.
+
+        >>> trainer = Trainer(fastnn.Sequential([nn.Dense(16, "tanh"), nn.Dense(1)]), "mse", seed=0)
+        >>> x = np.random.default_rng(0).normal(size=(500, 4))
+        >>> found = trainer.find_lr(x, x[:, 0] * x[:, 1])
+        >>> 1e-4 < found.suggestion < 1.0, len(trainer.history)
+        (True, 0)
+        """
+        low = _validate.number("low", low, low=0.0, open_low=True)
+        high = _validate.number("high", high, low=low, open_low=True)
+        steps = _validate.integer("steps", steps, low=2)
+        batch = _validate.integer("batch_size", batch_size)
+        data = self._data(X, y, sample_weight)
+        with self._alone():
+            self._prepare(X, data, data, None, adapt=True)
+            return find_lr.range_test(self, data, batch, np.geomspace(low, high, steps))
+
     def score(self, data: Data) -> dict[str, float]:
         """`evaluate` on rows that were checked already."""
         return self.model._score(data.x, data.y, data.weight, self.named, self.backend)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The one who may change the model, on `threads` threads. RuntimeError where another thread is that."""
+        if not self.model.fitting.acquire(blocking=False):
+            raise RuntimeError("model is being fitted by another thread, expected one fit at a time")
+        try:
+            with nullcontext() if self.threads is None else self.backend.limit_threads(self.threads):
+                yield
+        finally:
+            self.model.fitting.release()
 
     # Preparing --------------------------------------------------------------------------------------------
 
@@ -235,11 +273,11 @@ class Trainer:
         run.resumed = saved
         for callback in run.callbacks:
             callback.before_fit(run)
-        self._prepare(X, first, data, rows, adapt=saved is None)
         if saved is not None or any(isinstance(callback, Checkpoint) for callback in callbacks):
-            run.identity = checkpoint.identity(run)
+            run.identity = checkpoint.identity(run, self.model.plan_for(first.x.shape[1]))
         if saved is not None:
             saved.check(run)
+        self._prepare(X, first, data, rows, adapt=saved is None)
         return run
 
     def _data(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
@@ -247,7 +285,7 @@ class Trainer:
         model = self.model
         x = model.features(X, name=f"{prefix}X")
         rows, inputs = x.shape
-        outputs = model.plan.outputs if model.built else model.outputs_for(inputs)
+        outputs = model.plan_for(inputs).outputs
         target = _validate.targets(y, self.loss, rows, outputs, model.dtype, name=f"{prefix}y")
         weight = _validate.sample_weight(sample_weight, rows, model.dtype, name=f"{prefix}sample_weight")
         return Data(x, target, weight)
@@ -268,7 +306,7 @@ class Trainer:
 
     def _weighted(self, data: Data, class_weight: Any) -> Data:
         model = self.model
-        outputs = model.plan.outputs if model.built else model.outputs_for(data.x.shape[1])
+        outputs = model.plan_for(data.x.shape[1]).outputs
         return Data(data.x, data.y, class_weights(class_weight, data, outputs, model.dtype))
 
     def _check_batches(self, source: Batches) -> None:

@@ -1,0 +1,450 @@
+"""Checkpoints: what is resumed ends with the same bits; what does not belong together, or is damaged, is refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from common import AUTOMATIC, ENGINES
+
+import fastnn
+from fastnn import CheckpointError, CheckpointWarning, Sequential, Trainer, backends, nn, optim
+from fastnn.training import checkpoint
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(230, 6))
+Y = np.abs(X[:, :3]).argmax(axis=1)
+WEIGHT = rng.uniform(0.5, 2.0, 230)
+
+
+def trainer(optimizer="adam", seed: int | None = 3, **settings) -> Trainer:
+    layers = [nn.Normalize(), nn.Dense(16, "relu"), nn.BatchNorm(), nn.Dropout(0.2), nn.Dense(3)]
+    settings = dict(schedule=optim.Cosine(), metrics=["accuracy"], clip_norm=1.0, backend=AUTOMATIC) | settings
+    return Trainer(Sequential(layers), "cross_entropy", optimizer, seed=seed, **settings)
+
+
+def watchers() -> list[fastnn.Callback]:
+    """Callbacks with a state of their own."""
+    return [
+        fastnn.EarlyStopping(patience=6),
+        fastnn.ReduceLROnPlateau("loss", 0.5, patience=1, min_delta=0.05),
+        fastnn.EMA(0.9, every=3),
+    ]
+
+
+class Crash(fastnn.Callback):
+    """Ends the process, as far as a test can: after that many steps, within an epoch or at its end."""
+
+    order = 3
+    every = 1
+
+    def __init__(self, step: int) -> None:
+        self.last = step
+
+    def on_step(self, run: fastnn.training.run.Run) -> None:
+        if run.step == self.last:
+            raise KeyboardInterrupt
+
+
+def fit(made: Trainer, folder: Path | None = None, *, every=4, crash: int | None = None, **fit) -> Trainer:
+    callbacks = fit.pop("callbacks", None)
+    callbacks = watchers() if callbacks is None else callbacks
+    if folder is not None:
+        callbacks.append(fastnn.Checkpoint(folder, every=every))
+    if crash is not None:
+        callbacks.append(Crash(crash))
+    fit = dict(epochs=6, batch_size=16, validation=0.2, verbose=False) | fit
+    try:
+        made.fit(X, Y, callbacks=callbacks, **fit)
+    except KeyboardInterrupt:
+        assert crash is not None
+    return made
+
+
+def same(one: Trainer, other: Trainer) -> None:
+    """Every bit, of the model, the optimizer and the history but for the clock."""
+    for here, there in zip(one.model.state.buffers, other.model.state.buffers, strict=True):
+        np.testing.assert_array_equal(here, there)
+    assert one.model.state.step == other.model.state.step
+    assert one.history.keys() == other.history.keys()
+    for name, values in one.history.items():
+        if name != "seconds":
+            assert values == other.history[name], name
+
+
+# Going on ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("crash", [1, 6, 12, 13, 29, 71])
+def test_resumed_ends_with_the_same_bits(backend, crash, tmp_path):
+    """12 steps an epoch, a file every 4: what was done since the last one is done again."""
+    whole = fit(trainer(backend=backend), tmp_path / "whole")
+    fit(trainer(backend=backend), tmp_path / "a", crash=crash)
+    same(fit(trainer(backend=backend), tmp_path / "a", resume=True), whole)
+
+
+def test_checkpoints_change_no_bit(tmp_path):
+    same(fit(trainer(), tmp_path), fit(trainer()))
+
+
+@pytest.mark.parametrize("every", ["epoch", 1, 5, 1000])
+def test_crash_after_crash(every, tmp_path):
+    whole = fit(trainer())
+    for crash in (3, 14, 15, 40, 60):
+        fit(trainer(), tmp_path, every=every, crash=crash, resume=True)
+    same(fit(trainer(), tmp_path, every=every, resume=True), whole)
+
+
+@pytest.mark.parametrize("name", [*optim.OPTIMIZERS])
+def test_every_optimizer(name, tmp_path):
+    whole = fit(trainer(name))
+    fit(trainer(name), tmp_path, crash=30)
+    same(fit(trainer(name), tmp_path, resume=True), whole)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (None, 3)])
+def test_at_another_number_of_threads(before, after, tmp_path):
+    whole = fit(trainer(threads=before))
+    fit(trainer(threads=before), tmp_path, crash=31)
+    same(fit(trainer(threads=after), tmp_path, resume=True), whole)
+
+
+def test_with_weights_and_given_validation(tmp_path):
+    settings = dict(validation=(X[:50], Y[:50], WEIGHT[:50]), sample_weight=WEIGHT, class_weight="balanced")
+    whole = fit(trainer(), **settings)
+    fit(trainer(), tmp_path, crash=50, **settings)
+    same(fit(trainer(), tmp_path, resume=True, **settings), whole)
+
+
+def test_over_batches(tmp_path):
+    batches = [(X[start : start + 20], Y[start : start + 20]) for start in range(0, 230, 20)]
+
+    def fit_batches(folder: Path, crash: int | None = None, resume: bool | None = None) -> Trainer:
+        made = Trainer(Sequential([nn.Dense(5, "tanh"), nn.Dropout(0.1), nn.Dense(3)]), "cross_entropy", seed=0)
+        callbacks = [fastnn.Checkpoint(folder, every=5), *([] if crash is None else [Crash(crash)])]
+        try:
+            made.fit(batches, epochs=4, callbacks=callbacks, resume=resume, verbose=False)
+        except KeyboardInterrupt:
+            assert crash is not None
+        return made
+
+    whole = fit_batches(tmp_path / "a")
+    fit_batches(tmp_path / "b", crash=19)
+    same(fit_batches(tmp_path / "b", resume=True), whole)
+
+
+def test_the_seed_that_was_drawn_comes_back(tmp_path):
+    first = fit(trainer(seed=None), tmp_path, crash=20)
+    second = fit(trainer(seed=None), tmp_path, resume=True)
+    assert second.seed == first.seed
+    same(second, fit(trainer(seed=first.seed)))
+
+
+def test_resuming_what_has_ended_changes_nothing(tmp_path):
+    """Also where EarlyStopping ended it, and with the best parameters, which no file holds as the current ones."""
+    stopping = dict(epochs=60, callbacks=None)
+    whole = fit(trainer(optim.Adam(0.05)), tmp_path, every="epoch", **stopping)
+    assert len(whole.history) < 60
+    again = fit(trainer(optim.Adam(0.05)), tmp_path, every="epoch", resume=True, **stopping)
+    same(again, whole)
+
+
+def test_more_epochs(tmp_path):
+    constant = dict(schedule=None)
+    fit(trainer(**constant), tmp_path, every="epoch", epochs=3, callbacks=[])
+    longer = fit(trainer(**constant), tmp_path, every="epoch", epochs=7, callbacks=[], resume=True)
+    same(longer, fit(trainer(**constant), epochs=7, callbacks=[]))
+
+
+def test_from_a_file_and_from_a_folder_without_writing(tmp_path):
+    whole = fit(trainer())
+    fit(trainer(), tmp_path, crash=30)
+    files = sorted(tmp_path.glob("*.fastnn"))
+    same(fit(trainer(), resume=files[0]), whole)
+    same(fit(trainer(), resume=str(tmp_path)), whole)
+    assert sorted(tmp_path.glob("*.fastnn")) == files
+
+
+def test_a_timer_ends_a_fit_that_may_go_on(tmp_path):
+    first = fit(trainer(), tmp_path, every="epoch", callbacks=[*watchers(), fastnn.Timer(0.0)])
+    assert len(first.history) == 1
+    same(fit(trainer(), tmp_path, every="epoch", resume=True), fit(trainer()))
+
+
+def test_the_lines_of_a_csv_file(tmp_path):
+    """Those of epochs that are trained again are there once."""
+
+    def lines(path: Path) -> list[list[str]]:
+        return [line.split(",")[:2] for line in path.read_text().splitlines()]
+
+    fit(trainer(), callbacks=[fastnn.CSVLogger(tmp_path / "whole.csv")])
+    fit(trainer(), tmp_path / "a", every=20, crash=39, callbacks=[fastnn.CSVLogger(tmp_path / "a.csv")])
+    fit(trainer(), tmp_path / "a", every=20, callbacks=[fastnn.CSVLogger(tmp_path / "a.csv")], resume=True)
+    assert lines(tmp_path / "a.csv") == lines(tmp_path / "whole.csv")
+    assert len(lines(tmp_path / "a.csv")) == 7
+
+
+# Refused ---------------------------------------------------------------------------------------------------------
+
+ANOTHER = {
+    "X": lambda: Trainer.fit(trainer(), X + 1e-9, Y, **COMMON),
+    "y": lambda: Trainer.fit(trainer(), X, np.roll(Y, 1), **COMMON),
+    "sample_weight": lambda: Trainer.fit(trainer(), X, Y, sample_weight=WEIGHT, **COMMON),
+    "validation": lambda: Trainer.fit(trainer(), X, Y, **COMMON | {"validation": 0.3}),
+    "batch_size": lambda: Trainer.fit(trainer(), X, Y, **COMMON | {"batch_size": 8}),
+    "shuffle": lambda: Trainer.fit(trainer(), X, Y, **COMMON | {"shuffle": False}),
+    "seed": lambda: Trainer.fit(trainer(seed=4), X, Y, **COMMON),
+    "optimizer": lambda: Trainer.fit(trainer(optim.Adam(0.002)), X, Y, **COMMON),
+    "schedule": lambda: Trainer.fit(trainer(schedule=None), X, Y, **COMMON),
+    "clip_norm": lambda: Trainer.fit(trainer(clip_norm=2.0), X, Y, **COMMON),
+    "metrics": lambda: Trainer.fit(trainer(metrics=[]), X, Y, **COMMON),
+    "loss": lambda: Trainer.fit(
+        Trainer(trainer().model, nn.CrossEntropy(0.1), "adam", schedule=optim.Cosine(), seed=3), X, Y, **COMMON
+    ),
+    "layer 1": lambda: Trainer.fit(
+        _with([nn.Normalize(), nn.Dense(16, "tanh"), nn.BatchNorm(), nn.Dropout(0.2), nn.Dense(3)]), X, Y, **COMMON
+    ),
+    "callbacks": lambda: Trainer.fit(trainer(), X, Y, **COMMON | {"callbacks": []}),
+    "dtype": lambda: Trainer.fit(trainer(dtype="float64"), X, Y, **COMMON),
+}
+COMMON = dict(epochs=6, batch_size=16, validation=0.2, verbose=False)
+
+
+def _with(layers) -> Trainer:
+    return Trainer(
+        Sequential(layers), "cross_entropy", schedule=optim.Cosine(), metrics=["accuracy"], clip_norm=1.0, seed=3
+    )
+
+
+@pytest.mark.parametrize("name", ANOTHER)
+def test_what_was_saved_with_something_else(name, tmp_path, monkeypatch):
+    fit(trainer(), tmp_path, crash=30)
+    monkeypatch.setitem(COMMON, "resume", tmp_path)
+    monkeypatch.setitem(COMMON, "callbacks", watchers())
+    with pytest.raises(ValueError, match=rf"^{name} (is|has) .* was saved with"):
+        ANOTHER[name]()
+
+
+def test_other_rows_leave_the_model_unbuilt(tmp_path):
+    """Else it could not be fitted to the right ones afterwards."""
+    fit(trainer(), tmp_path, crash=30)
+    fresh = trainer()
+    with pytest.raises(ValueError, match=r"^inputs is 5, but 6 is what"):
+        fresh.fit(X[:, 1:], Y, resume=tmp_path, callbacks=watchers(), **COMMON)
+    same(fit(fresh, resume=tmp_path), fit(trainer()))
+
+
+def test_another_version(tmp_path, monkeypatch):
+    fit(trainer(), tmp_path, crash=30)
+    monkeypatch.setattr(checkpoint, "__version__", "99.0")
+    with pytest.raises(ValueError, match=r"has version .*, but this is fastnn 99\.0"):
+        fit(trainer(), tmp_path, resume=True)
+
+
+def test_another_backend_is_a_warning(tmp_path):
+    others = [name for name in backends.available() if name in ("numpy", "native")]
+    if len(others) < 2:
+        pytest.skip("there is one backend")
+    fit(trainer(backend="native"), tmp_path, crash=30)
+    with pytest.warns(CheckpointWarning, match="not bit by bit"):
+        fit(trainer(backend="numpy"), tmp_path, resume=True)
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    """A folder with another fit's files: an error before anything is touched; one's own second fit may go on."""
+    fit(trainer(), tmp_path, every="epoch")
+    fresh = trainer()
+    with pytest.raises(ValueError, match=r"has 3 checkpoints of another fit, the newest epoch-00000006.*resume=True"):
+        fit(fresh, tmp_path)
+    assert not fresh.model.built
+    saver, made = fastnn.Checkpoint(tmp_path / "own"), trainer(schedule=None)
+    for _ in range(2):
+        made.fit(X, Y, epochs=2, callbacks=[saver], verbose=False)
+    assert [path.name[:14] for path in checkpoint.checkpoints(tmp_path / "own")] == [
+        "epoch-00000002",
+        "epoch-00000003",
+        "epoch-00000004",
+    ]
+
+
+def test_two_fits_in_one_folder(tmp_path):
+    """The second one is refused while the first runs, in this process and in another."""
+    seen = []
+
+    class Second(fastnn.Callback):
+        def on_epoch_end(self, run):
+            if run.epoch == 1:
+                with pytest.raises(CheckpointError, match="in use by another fit") as error:
+                    fit(trainer(), tmp_path, resume=True)
+                seen.append(error)
+
+    fit(trainer(), tmp_path, callbacks=[Second()])
+    assert len(seen) == 1
+    fit(trainer(), tmp_path, callbacks=[], resume=True)  # the lock is gone with the fit
+
+
+@pytest.mark.parametrize(
+    ("resume", "error", "message"),
+    [
+        (True, ValueError, "resume is True, which needs a Checkpoint among the callbacks"),
+        ("nowhere", FileNotFoundError, "resume is 'nowhere', where there is no checkpoint"),
+        (3.5, TypeError, "resume is 3.5, expected True, a checkpoint or a directory"),
+    ],
+)
+def test_nothing_to_resume_from(resume, error, message):
+    with pytest.raises(error, match=message):
+        fit(trainer(), resume=resume)
+
+
+@pytest.mark.parametrize("settings", [dict(every=0), dict(every=1.5), dict(keep=0), dict(every="step")], ids=str)
+def test_settings(settings, tmp_path):
+    with pytest.raises((ValueError, TypeError), match=rf"^{next(iter(settings))} is .*, expected"):
+        fastnn.Checkpoint(tmp_path, **settings)
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="which is a file"):
+        fit(trainer(), tmp_path / "file")
+
+
+# Damage ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_newest_file_is_passed_over(tmp_path):
+    whole = fit(trainer())
+    fit(trainer(), tmp_path, crash=30)
+    *_, before, newest = checkpoint.checkpoints(tmp_path)
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    with pytest.warns(CheckpointWarning, match="passed over a checkpoint: .* is damaged"):
+        same(fit(trainer(), tmp_path, resume=True), whole)
+    assert before.name < newest.name
+
+
+def test_all_files_damaged(tmp_path):
+    fit(trainer(), tmp_path, crash=30)
+    for path in checkpoint.checkpoints(tmp_path):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(CheckpointWarning), pytest.raises(CheckpointError, match=r"all 3 checkpoints .* are damaged"):
+        fit(trainer(), tmp_path, resume=True)
+
+
+def test_what_keep_keeps(tmp_path):
+    fit(trainer(), tmp_path, every=4, callbacks=[])
+    assert len(checkpoint.checkpoints(tmp_path)) == 3
+    everything = fastnn.Checkpoint(tmp_path / "all", keep=None)
+    trainer().fit(X, Y, epochs=5, callbacks=[everything], verbose=False)
+    assert len(everything.saved) == len(checkpoint.checkpoints(tmp_path / "all")) == 5
+
+
+def test_an_error_of_the_disk_is_what_the_user_sees(tmp_path, monkeypatch):
+    """The files that were there are whole, no temporary is left, the lock is gone."""
+    saver, made = fastnn.Checkpoint(tmp_path), trainer(schedule=None)
+    made.fit(X, Y, epochs=2, callbacks=[saver], verbose=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            made.fit(X, Y, epochs=2, callbacks=[saver], verbose=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    made.fit(X, Y, epochs=1, callbacks=[saver], verbose=False)
+
+
+def test_large_arrays_are_digested_in_parts(monkeypatch):
+    whole = checkpoint.digest(X)
+    assert whole != checkpoint.digest(X.astype(np.float32)) != checkpoint.digest(X.T)
+    monkeypatch.setattr(checkpoint, "_WHOLE", X.nbytes // 4)
+    part = checkpoint.digest(X)
+    changed = X.copy()
+    changed[4, 0] += 1  # one of the rows at equal distances
+    assert part != whole and checkpoint.digest(changed) != part
+    assert checkpoint.digest(np.asfortranarray(X)) == part
+
+
+# Killed ----------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys, numpy as np, fastnn
+from fastnn import nn, optim
+folder, threads = sys.argv[1], int(sys.argv[2])
+rng = np.random.default_rng(0)
+X = rng.normal(size=(3000, 20))
+y = np.abs(X[:, :4]).argmax(axis=1)
+model = fastnn.Sequential([nn.Normalize(), nn.Dense(64, "relu"), nn.BatchNorm(), nn.Dropout(0.1), nn.Dense(4)])
+trainer = fastnn.Trainer(model, "cross_entropy", schedule=optim.Cosine(), seed=0, threads=threads)
+watchers = [fastnn.EarlyStopping(patience=5), fastnn.EMA(0.99), fastnn.ReduceLROnPlateau("loss", 0.5, 1, 0.02)]
+print("ready", flush=True)
+trainer.fit(X, y, epochs=12, batch_size=16, validation=0.2, resume=True, verbose=False,
+            callbacks=[*watchers, fastnn.Checkpoint(folder, every=50)])
+history = {name: values for name, values in trainer.history.items() if name != "seconds"}
+fastnn.files.write(sys.argv[3], {"history": history}, {"parameters": model.state.parameters,
+    "statistics": model.state.statistics, **{f"slot{i}": slot for i, slot in enumerate(model.state.slots)}})
+"""
+
+
+def _start(folder: Path, out: Path, threads: int) -> subprocess.Popen:
+    package = str(Path(fastnn.__file__).parents[1])
+    arguments = [sys.executable, "-c", "import fastnn.files\n" + SCRIPT, str(folder), str(threads), str(out)]
+    environment = os.environ | {"PYTHONPATH": package}
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def _killed_until_it_ends(folder: Path, dice: random.Random, longest: float) -> tuple[dict, dict, int]:
+    """Start, kill after a random time, start again, until a run comes to its end; how often it was killed."""
+    out, kills = folder / "out", 0
+    while True:
+        process = _start(folder, out, dice.choice([1, 2, 3]))
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            process.wait(timeout=dice.uniform(0, longest))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        process.stdout.close()
+        if process.returncode == 0:
+            return *fastnn.files.read(out), kills
+        assert process.returncode == -signal.SIGKILL
+
+
+def _killed(tmp_path: Path, kills: int) -> None:
+    """The bits of a training killed so often are those of one that was left alone."""
+    whole = _start(tmp_path / "whole", tmp_path / "out", 2)
+    start = time.perf_counter()
+    assert whole.wait() == 0
+    assert whole.stdout is not None
+    whole.stdout.close()
+    longest = min(1.0, time.perf_counter() - start)
+    header, arrays = fastnn.files.read(tmp_path / "out")
+    dice, done, trainings = random.Random(0), 0, 0
+    while done < kills:
+        trainings += 1
+        folder = tmp_path / str(trainings)
+        folder.mkdir()
+        again, parameters, killed = _killed_until_it_ends(folder, dice, longest)
+        done += killed
+        assert again == header
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(parameters[name], array, err_msg=name)
+    print(f"{done} kills in {trainings} trainings")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_and_resumed(kills, tmp_path):
+    _killed(tmp_path, kills)
