@@ -352,6 +352,18 @@ def test_parquet_gone_wrong(tmp_path, capsys):
     assert "a.parquet cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zip", "t.csv.bz2", "t.csv.xz"])
+def test_compressed(name, tmp_path, capsys):
+    frame = named(datasets.load_iris)
+    frame.to_csv(tmp_path / name, index=False)
+    assert table.train(tmp_path / name, "species", quick(epochs=1)).rows["training"] == 120
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 2])
+    assert cli.main(["train", str(tmp_path / name), "--target", "species", "--out", str(tmp_path / "m")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("fastnn: ") and error.count("\n") == 1 and name in error
+
+
 def test_predictions_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "t.csv").write_text(GOOD)
     (tmp_path / "bad.csv").write_text("a,b\n1,\nx,2\n")

@@ -298,6 +298,17 @@ def test_fastnns_own_settings_are_those_of_a_trainer():
     np.testing.assert_array_equal(bridge.from_torch(module).predict(rows), model.predict(rows))
 
 
+def test_a_data_loader_gives_the_batches():
+    x, y = torch.randn(64, 5), labels()
+    ours, theirs = network(torch.float32), network(torch.float32)
+    settings = {"loss": "cross_entropy", "optimizer": optim.SGD(0.1), "epochs": 2, "shuffle": False, "verbose": False}
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=16)
+    one = bridge.fit(ours, loader, **settings)
+    two = bridge.fit(theirs, x, y, batch_size=16, **settings)
+    assert one["loss"] == two["loss"]
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
 def test_written_back_in_place():
     module = network()
     module[2].train(False)  # a mode of its own

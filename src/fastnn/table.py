@@ -6,9 +6,12 @@ the task, the classes or the scaling of the target. With these `predict` needs n
 
 from __future__ import annotations
 
+import lzma
 import math
 import os
 import warnings
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,7 +68,7 @@ def read(path: str | os.PathLike[str], *, text: Sequence[str] = (), separator: s
             frame = _csv(pandas, name, text, chosen)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is not text in UTF-8 ({error.reason} at byte {error.start})") from None
-    except (ValueError, pandas.errors.ParserWarning) as error:
+    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, pandas.errors.ParserWarning) as error:
         raise ValueError(f"{name} cannot be read: {_line(error)}") from None
     _check_names(name, [str(column) for column in frame.columns])
     if len(frame) == 0:

@@ -50,16 +50,16 @@ class Sequential:
         self.dtype = _validate.float_dtype(dtype)
         if not self.layers:
             raise ValueError("layers is empty, expected at least one layer")
-        used: list[Layer] = []
+        used: set[int] = set()  # a file may have many layers: looked up, not gone through
         for position, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
             for part in layer.parts():
-                if part.index is not None or any(part is other for other in used):
+                if part.index is not None or id(part) in used:
                     raise ValueError(
                         f"layers[{position}] has {part!r}, which is in use already, expected a layer of its own"
                     )
-                used.append(part)
+                used.add(id(part))
             if isinstance(layer, Flatten) and position:
                 raise ValueError(f"layers[{position}] is Flatten(), expected it first: what follows has rows already")
             if isinstance(layer, Normalize) and any(
