@@ -1,5 +1,7 @@
 """fastnn trains and serves neural networks on the CPU, from Python, at the speed of the hardware."""
 
+from typing import TYPE_CHECKING, Any
+
 from fastnn import backends, nn, optim
 from fastnn._version import __version__
 from fastnn.backends import use_backend
@@ -33,6 +35,9 @@ from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.history import History
 from fastnn.training.trainer import Trainer
 
+if TYPE_CHECKING:
+    from fastnn.estimators import MLPClassifier, MLPRegressor
+
 __all__ = [
     "EMA",
     "METRICS",
@@ -47,6 +52,8 @@ __all__ = [
     "FallbackWarning",
     "History",
     "Lambda",
+    "MLPClassifier",
+    "MLPRegressor",
     "ModelFormatError",
     "NotFittedError",
     "PrecisionWarning",
@@ -66,3 +73,16 @@ __all__ = [
     "show_config",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators when they are named: they need scikit-learn, which takes a second to import."""
+    if name in ("MLPClassifier", "MLPRegressor"):
+        from fastnn import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
