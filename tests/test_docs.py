@@ -59,6 +59,7 @@ def test_there_are_examples():
 
 
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if path.exists()]
+NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.MULTILINE)  # a package beyond those of the tests: skipped without it
 BLOCK = re.compile(r"^```python[^\S\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -69,6 +70,8 @@ def test_documents(path, tmp_path, monkeypatch, capsys):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     text = path.read_text(encoding="utf-8")
+    for package in NEEDS.findall(text):
+        pytest.importorskip(package)
     names: dict[str, object] = {"__name__": "__main__"}
     with fastnn.use_backend(AUTOMATIC):
         for match in BLOCK.finditer(text):

@@ -536,7 +536,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         self, X: Any, y: Any, sample_weight: Any = None, *, eval_X: Any = None, eval_y: Any = None
     ) -> MLPClassifier:
         """Train on X (n, I) and y, rows weighted by sample_weight (n,); eval_X, eval_y: own validation rows."""
-        shape = np.shape(y) if isinstance(y, (list, tuple)) else getattr(y, "shape", ())
+        shape: tuple[int, ...] = np.shape(y) if isinstance(y, (list, tuple)) else getattr(y, "shape", ())
         if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multiclass-multioutput":
             return self._fit_each(X, np.asarray(y), sample_weight, (eval_X, eval_y))
         return self._fit(X, y, sample_weight, eval_set=(eval_X, eval_y))

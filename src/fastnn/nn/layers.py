@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ _HE_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", 
 class Layer:
     """Base of all layers. `index` is the layer's place in its model; its views appear when that is built."""
 
+    KEPT: ClassVar[tuple[str, ...]] = ()  # attributes that a fit sets, beside the tensors: a model file has them too
     index: int | None = None
 
     def __init__(self) -> None:
@@ -46,13 +47,21 @@ class Layer:
     def settings(self) -> str:
         """The layer's arguments as they are written, for its repr: those that say most, and what differs from the
         defaults. Nothing is rounded, and `eval` makes the same layer of it with the names of `fastnn.nn`."""
-        return ""
+        return self._written(**self.arguments())
 
     def _written(self, *first: str, **named: Any) -> str:
         """The arguments written in first, and those named here that differ from the default."""
         known = inspect.signature(type(self)).parameters
-        changed = (name for name, value in named.items() if name not in known or value != known[name].default)
+        changed = (name for name, value in named.items() if value != known[name].default)
         return ", ".join([*first, *(f"{name}={named[name]!r}" for name in changed)])
+
+    def arguments(self) -> dict[str, Any]:
+        """What to call the class with to get such a layer: the attributes that are called like the arguments.
+
+        >>> RReLU(0.1, 0.3).arguments()
+        {'lower': 0.1, 'upper': 0.3}
+        """
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def _tensor(
         self,
@@ -151,18 +160,15 @@ class Dense(Layer):
         return initializers.INITIALIZERS[family]
 
     def settings(self) -> str:
-        follow = [] if self.activation == activations.identity else [_expression(self.activation)]
-        known = next((name for name, init in initializers.INITIALIZERS.items() if init == self.init), self.init)
-        penalty = self.penalty
-        return self._written(
-            repr(self.units),
-            *follow,
-            init=known,
-            bias=self.bias_used,
-            l1=penalty.l1,
-            l2=penalty.l2,
-            decay=penalty.decay,
-        )
+        given = self.arguments()
+        activation, units = given.pop("activation"), given.pop("units")
+        follow = [] if activation == activations.identity else [_expression(activation)]
+        known = (name for name, init in initializers.INITIALIZERS.items() if init == self.init)
+        return self._written(repr(units), *follow, **given | {"init": next(known, self.init)})
+
+    def arguments(self) -> dict[str, Any]:
+        own = {"units": self.units, "activation": self.activation, "init": self.init, "bias": self.bias_used}
+        return own | {"l1": self.penalty.l1, "l2": self.penalty.l2, "decay": self.penalty.decay}
 
 
 class Activation(Layer):
@@ -231,9 +237,6 @@ class PReLU(Layer):
         slope = self._tensor("slope", (inputs,), lambda rng: self.init)
         return [Op("prelu", inputs, inputs, {"slope": slope})]
 
-    def settings(self) -> str:
-        return self._written(init=self.init)
-
 
 class RReLU(Layer):
     """a = z where z > 0, else slope z, the slope drawn for each value from U(lower, upper) in training and their
@@ -246,9 +249,6 @@ class RReLU(Layer):
 
     def ops(self, inputs: int) -> list[Op]:
         return [Op("rrelu", inputs, inputs, settings={"lower": self.lower, "upper": self.upper})]
-
-    def settings(self) -> str:
-        return self._written(lower=self.lower, upper=self.upper)
 
 
 class Dropout(Layer):
@@ -290,9 +290,6 @@ class _Norm(Layer):
             "beta": self._tensor("beta", (inputs,), lambda rng: 0.0),
         }
 
-    def settings(self) -> str:
-        return self._written(epsilon=self.epsilon)
-
 
 class BatchNorm(_Norm):
     """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var of each column.
@@ -323,9 +320,6 @@ class BatchNorm(_Norm):
         }
         settings = {"momentum": self.momentum, "epsilon": self.epsilon}
         return [Op("batch_norm", inputs, inputs, tensors, settings=settings)]
-
-    def settings(self) -> str:
-        return self._written(momentum=self.momentum, epsilon=self.epsilon)
 
 
 class LayerNorm(_Norm):
@@ -367,6 +361,8 @@ class Normalize(Layer):
     keeps its digits. |error| <= (u + 3e-16) |a|, u = 2^-24 in float32 and 2^-53 in float64, for the shift and scale as
     they stand.
     """
+
+    KEPT = ("adapted",)
 
     def __init__(self, mode: Literal["standard", "minmax"] = "standard", *, per_feature: bool = True) -> None:
         super().__init__()

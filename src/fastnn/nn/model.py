@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,16 +50,16 @@ class Sequential:
         self.dtype = _validate.float_dtype(dtype)
         if not self.layers:
             raise ValueError("layers is empty, expected at least one layer")
-        used: list[Layer] = []
+        used: set[int] = set()  # a file may have many layers: looked up, not gone through
         for position, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
             for part in layer.parts():
-                if part.index is not None or any(part is other for other in used):
+                if part.index is not None or id(part) in used:
                     raise ValueError(
                         f"layers[{position}] has {part!r}, which is in use already, expected a layer of its own"
                     )
-                used.append(part)
+                used.add(id(part))
             if isinstance(layer, Flatten) and position:
                 raise ValueError(f"layers[{position}] is Flatten(), expected it first: what follows has rows already")
             if isinstance(layer, Normalize) and any(
@@ -71,6 +72,7 @@ class Sequential:
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
         self.row_shape: tuple[int, ...] | None = None  # under Flatten, once rows of several dimensions were seen
+        self.metadata: dict[str, Any] = {}  # what its files say of it beside all this: the user's own
         self.fitting = FitLock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
@@ -276,6 +278,22 @@ class Sequential:
             raise NotFittedError("this model has no loss yet: fit it with a Trainer, or set model.loss")
         self.loss = losses.get(self.loss)
         return self.loss
+
+    # Keeping ----------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Put the model into a file, which `fastnn.load` reads: after a crash at any moment the old one or the new.
+
+        It has the layers with their settings, dtype, number of inputs, loss, feature names, and every parameter and
+        statistic; not the optimizer's state, without which a fit begins its moments anew (pickle and checkpoints have
+        it). `metadata`: a dict of what JSON holds, for the loaded model's `metadata`; None: this model's.
+
+        TypeError or ValueError, before anything is written, for what a file cannot hold: a layer, an initialiser or a
+        loss of your own, other metadata. OSError where the file cannot be written.
+        """
+        from fastnn.nn import serialize  # which makes Sequentials
+
+        serialize.save(self, path, metadata)
 
     # Describing -------------------------------------------------------------------------------------------
 
