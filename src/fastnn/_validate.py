@@ -112,6 +112,8 @@ def _array(name: str, value: Any) -> Array:
         return np.asarray(value)
     except (ValueError, RuntimeError, BufferError) as error:  # RuntimeError: a tensor that needs its gradient
         raise ValueError(f"{name} is not an array: {error}") from None
+    except TypeError as error:  # a tensor of bfloat16
+        raise TypeError(f"{name} is not an array: {error}") from None
 
 
 def _real(name: str, value: Any) -> Array:
@@ -202,11 +204,11 @@ def _sparse_features(X: Any, dtype: np.dtype, inputs: int | None, exact: bool, n
     if len(X.shape) != 2:
         raise ValueError(f"{name} has shape {X.shape}, expected two dimensions (rows, features)")
     _size(name, X.shape, inputs)
-    values = _real(name, X.data if hasattr(X, "data") and isinstance(X.data, np.ndarray) else X.tocoo().data)
+    rows = X.tocsr()  # the entries of one place added up
+    values = _real(name, rows.data)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError(f"Input {name} contains {'NaN' if np.isnan(values).any() else 'infinity'}")
     finite(name, values, dtype)
-    rows = X.tocsr()
     wanted = np.dtype(np.float32 if np.can_cast(rows.dtype, np.float32) else np.float64) if exact else dtype
     cast: Array = rows.astype(wanted)  # no array, but used like one: by rows
     return cast
@@ -251,7 +253,7 @@ def features(
 
 def feature_names(X: Any) -> list[str] | None:
     """The column names of a data frame whose names are all strings, else None."""
-    columns = getattr(X, "columns", None)
+    columns = getattr(X, "column_names", getattr(X, "columns", None))  # the former of pyarrow
     names = None if columns is None or callable(columns) else list(columns)
     return names if names and all(isinstance(name, str) for name in names) else None
 

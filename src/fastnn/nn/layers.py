@@ -407,12 +407,14 @@ class Normalize(Layer):
 
 
 def _slices(x: Any, rows: Array | None) -> Callable[[], Iterator[Array]]:
-    """Goes through x, or these rows of it, 4096 rows at a time: no copy of all of x is made."""
+    """Goes through x, or these rows of it, at most 4096 of them and 8 MB in float64 at a time: no copy of all of x is
+    made, and a sparse x is cut where a dense one is, to the same bits."""
     count = x.shape[0] if rows is None else len(rows)
+    step = min(4096, max(1, (1 << 20) // x.shape[1]))
 
     def slices() -> Iterator[Array]:
-        for start in range(0, count, 4096):
-            part = x[start : start + 4096] if rows is None else x[rows[start : start + 4096]]
+        for start in range(0, count, step):
+            part = x[start : start + step] if rows is None else x[rows[start : start + step]]
             yield part.toarray() if _validate.is_sparse(part) else part
 
     return slices

@@ -25,7 +25,7 @@ Array = np.ndarray
 Metric = str | Callable[[Array, Array], float]
 RESERVED = ("loss", "lr", "seconds")  # keys of a history
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
-_SPARSE_ROWS = 1024  # rows of a sparse matrix that are made dense at once
+_SPARSE_BYTES = 1 << 25  # of sparse rows made dense at once: 32 MB
 
 
 class Sequential:
@@ -268,8 +268,9 @@ class Sequential:
         if not _validate.is_sparse(x):
             chosen.predict(plan, self.state, x, out)
             return out
-        for start in range(0, rows, _SPARSE_ROWS):
-            part = slice(start, min(start + _SPARSE_ROWS, rows))
+        count = max(1, _SPARSE_BYTES // (8 * x.shape[1]))
+        for start in range(0, rows, count):
+            part = slice(start, min(start + count, rows))
             chosen.predict(plan, self.state, x[part].toarray(), out[part])
         return out
 

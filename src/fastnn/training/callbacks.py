@@ -335,7 +335,7 @@ class TerminateOnNaN(Callback):
         self.error = None
 
     def on_divergence(self, run: Run, error: DivergenceError) -> bool:
-        self.error = error
+        self.error = error.with_traceback(None)  # whose frames would keep the data
         return True
 
 
@@ -375,7 +375,8 @@ class CSVLogger(Callback):
     """Writes a line an epoch to `path`: the epoch, from 1, and what the history has, each line flushed to the file.
 
     A fit that is resumed goes on in the file: lines of epochs that are trained again are dropped. Any other begins it
-    anew, or goes on behind what is there with `append=True`. Quantities that appear after the first epoch are left out.
+    anew, or goes on behind what is there, in its columns, with `append=True`. Quantities that appear after the first
+    epoch are left out, those that are missing are nan.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
@@ -385,8 +386,18 @@ class CSVLogger(Callback):
         self._names: list[str] = []
 
     def on_fit_begin(self, run: Run) -> None:
-        self._names = []
+        self._names = self._there() if self.append else []
         self._file = open(self.path, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
+
+    def _there(self) -> list[str]:
+        """The columns of the file to go on with. ValueError where it is none of these."""
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            return []
+        with open(self.path, newline="", encoding="utf-8") as file:
+            header = next(csv.reader(file))
+        if header[:1] != ["epoch"]:
+            raise ValueError(f"{self.path} begins with {header}, expected the columns of a CSVLogger, epoch first")
+        return header[1:]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         kept = state["lines"]
@@ -406,13 +417,13 @@ class CSVLogger(Callback):
         writer = csv.writer(self._file)
         if not self._names:
             self._names = list(run.logs)
-            if self._file.tell() == 0:
-                writer.writerow(["epoch", *self._names])
+            writer.writerow(["epoch", *self._names])
         writer.writerow([run.epoch, *(run.logs.get(name, math.nan) for name in self._names)])
         self._file.flush()
 
     def on_fit_end(self, run: Run) -> None:
         self._file.close()
+        self._file = None  # what is closed cannot be copied either
 
 
 class TensorBoard(Callback):
@@ -435,7 +446,9 @@ class TensorBoard(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         if self._writer is None:  # not before it is known where a fit goes on: later entries are dropped
-            self._writer = self._make(str(self.log_dir), purge_step=run.epoch)
+            # Its file is named after the second, in which another fit may have begun: after the epoch as well.
+            suffix = f".epoch-{run.epoch:08}"
+            self._writer = self._make(str(self.log_dir), purge_step=run.epoch, filename_suffix=suffix)
         for name, value in run.logs.items():
             self._writer.add_scalar(name, value, run.epoch)
 
@@ -485,6 +498,7 @@ class ProgressBar(Callback):
 
     def on_fit_end(self, run: Run) -> None:
         self._bar.close()
+        self._bar = None
 
 
 class Lines(Callback):
@@ -503,7 +517,8 @@ _HOOKS = [name for name in vars(Callback) if name.startswith("on_") or name == "
 
 
 class Lambda(Callback):
-    """Hooks from functions: `Lambda(on_epoch_end=lambda run: print(run.logs))`. TypeError for what is no hook.
+    """Hooks from functions: `Lambda(on_epoch_end=lambda run: print(run.logs))`. TypeError for what is no hook,
+    ValueError for an `on_step` without `every`, which would never be called.
 
     >>> seen = []
     >>> trainer = fastnn.Trainer(fastnn.Sequential([nn.Dense(1)]), "mse", seed=0)
@@ -521,3 +536,5 @@ class Lambda(Callback):
             if not callable(hook):
                 raise TypeError(f"{name} is {hook!r}, expected a function")
             setattr(self, name, hook)
+        if "on_step" in hooks and every is None:
+            raise ValueError("every is None, expected after how many steps to call on_step")

@@ -65,7 +65,13 @@ class Data:
                 f"validation is {fraction:g}, expected one that holds out some of {len(self)} rows, not {held}"
             )
         order = _random.permutation(seed, _SPLIT, len(self))
-        return np.sort(order[held:]), self.part(np.sort(order[:held]))
+        left, out = np.sort(order[held:]), np.sort(order[:held])
+        for part, what in ((left, "to learn from"), (out, "held out")):
+            if self.weight is not None and not self.weight[part].any():
+                raise ValueError(
+                    f"sample_weight is all zero in the {len(part)} rows {what}, expected at least one weight > 0"
+                )
+        return left, self.part(out)
 
 
 class Rows:
@@ -110,7 +116,8 @@ class Batches:
     batch = 0  # each has rows of its own
 
     def __init__(self, batches: Iterable[Any], check: Callable[..., Data], epochs: int) -> None:
-        if iter(batches) is batches and epochs > 1:
+        self._rest: Iterator[Any] = iter(batches)  # also of the first epoch: who begins anew may start processes
+        if self._rest is batches and epochs > 1:
             raise ValueError(
                 f"X is a {type(batches).__name__}, which can be gone through once, expected an iterable that begins "
                 f"anew for each of {epochs} epochs: a list, or an object whose __iter__ makes an iterator"
@@ -121,15 +128,13 @@ class Batches:
         except TypeError:
             self.steps = None  # as many as come
         self._taken = 0
-        self._rest: Iterator[Any] = iter(())
         self._ahead: list[Any] = []
 
     def first(self) -> Data:
         """The first batch, looked at before the fit begins."""
-        self.begin(0)
         for batch in self._rest:
             self._ahead = [batch]
-            return self._checked(batch)
+            return self._checked(batch, "batch 0 of ")
         raise ValueError("X has no batches, expected at least one (X, y)")
 
     def begin(self, epoch: int) -> None:
@@ -148,13 +153,13 @@ class Batches:
                 return None
             self._taken += 1
             if self._taken > first:
-                data = self._checked(batch)
+                data = self._checked(batch, f"batch {self._taken - 1} of ")
                 return Piece(data.x, data.y, data.weight, np.arange(len(data)), len(data))
 
-    def _checked(self, batch: Any) -> Data:
+    def _checked(self, batch: Any, prefix: str) -> Data:
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             raise TypeError(f"X yields {type(batch).__name__}, expected batches (X, y) or (X, y, sample_weight)")
-        data = self.check(*batch, *[None] * (3 - len(batch)))
+        data = self.check(*batch, *[None] * (3 - len(batch)), prefix=prefix)
         return replace(data, x=data.x.toarray()) if data.sparse else data
 
 
@@ -167,33 +172,33 @@ def is_batches(X: Any) -> bool:
     return isinstance(X, Iterable) and not isinstance(X, (str, bytes, dict, set))
 
 
-def class_weights(class_weight: Any, data: Data, outputs: int, dtype: np.dtype) -> Array:
-    """The weight (n,) of each row: its class's, times its own.
+def class_weights(class_weight: Any, y: Array, weight: Array | None, outputs: int, dtype: np.dtype) -> Array:
+    """The weight (n,) of each row, whose targets are y: its class's, times its own.
 
     class_weight: "balanced" (n / (classes * rows of the class)), a dict {label: weight} where those left out have 1,
     or one weight a class. ValueError or TypeError where it is none of these, or the targets are no labels.
     """
-    labels = data.y if data.y.ndim == 1 else data.y[:, 0] if data.y.shape[1] == 1 else None
-    if labels is None or (data.y.ndim == 2 and not np.isin(labels, (0, 1)).all()):
+    labels = y if y.ndim == 1 else y[:, 0] if y.shape[1] == 1 else None
+    if labels is None or (y.ndim == 2 and not np.isin(labels, (0, 1)).all()):
         raise ValueError("class_weight needs class labels (rows,), but y has values")
     labels = labels.astype(np.int64)
     classes = max(outputs, 2)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight is {class_weight!r}, expected 'balanced', a dict or one weight a class")
-        own = np.ones(len(labels)) if data.weight is None else data.weight.astype(np.float64)
+        own = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
         counts = np.bincount(labels, weights=own, minlength=classes)
         present = np.count_nonzero(counts)
-        weights = np.where(counts > 0, counts.sum() / (present * np.maximum(counts, np.finfo(float).tiny)), 0.0)
+        weights = np.where(counts > 0, counts.sum() / (present * np.where(counts > 0, counts, 1.0)), 0.0)
     else:
         weights = np.ones(classes)
         items = class_weight.items() if isinstance(class_weight, dict) else _numbered(class_weight, classes)
-        for label, weight in items:
+        for label, value in items:
             index = _validate.integer("a label of class_weight", label, low=0)
             if index >= classes:
                 raise ValueError(f"class_weight has label {index}, expected labels 0 .. {classes - 1}")
-            weights[index] = _validate.number(f"class_weight[{index}]", weight, low=0.0)
-    product = weights[labels] if data.weight is None else weights[labels] * data.weight
+            weights[index] = _validate.number(f"class_weight[{index}]", value, low=0.0)
+    product = weights[labels] if weight is None else weights[labels] * weight
     checked = _validate.sample_weight(product, len(labels), dtype, name="class_weight")
     assert checked is not None
     return checked

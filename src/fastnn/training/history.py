@@ -91,17 +91,22 @@ class History:
         if axes is None:
             _, axes = pyplot.subplots()
         epochs = range(1, len(self) + 1)
-        marker = "o" if len(self) == 1 else None  # one epoch is a point, which a line does not show
+
+        def marker(name: str) -> str | None:
+            """One epoch, what others did not measure left out, is a point, which a line does not show."""
+            return "o" if sum(not math.isnan(value) for value in self[name]) == 1 else None
+
         for name in ("loss", "val_loss"):
             if name in self:
-                axes.plot(epochs, self[name], label=name, marker=marker)
+                axes.plot(epochs, self[name], label=name, marker=marker(name))
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss")
         metrics = [name for name in self.epochs if name not in ("loss", "val_loss", "lr", "seconds")]
         if metrics:
             other = axes.twinx()
             for name in metrics:
-                other.plot(epochs, self[name], "--", color=f"C{2 + metrics.index(name)}", label=name, marker=marker)
+                color = f"C{2 + metrics.index(name)}"
+                other.plot(epochs, self[name], "--", color=color, label=name, marker=marker(name))
             other.legend(loc="center right")
         axes.legend(loc="upper right")
         return axes

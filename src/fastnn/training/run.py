@@ -89,22 +89,28 @@ class Run:
 
     def go(self) -> None:
         """All epochs. Every callback whose `on_fit_begin` succeeded gets its `on_fit_end`, the last one first."""
-        with ExitStack() as ends:
-            try:
-                for callback in self.callbacks:
-                    callback.on_fit_begin(self)
-                    ends.callback(callback.on_fit_end, self)
-                if self.resumed is not None:
-                    self.resumed.restore(self)
-                while self.epoch < self.epochs and self.stopped is None:
-                    self._one_epoch()
-            except DivergenceError as error:
-                handled = [callback.on_divergence(self, error) for callback in self.callbacks]  # all are told
-                if not any(handled):
+        try:
+            with ExitStack() as ends:
+                try:
+                    self._epochs(ends)
+                except BaseException as error:
                     self.error = error
                     raise
-            except BaseException as error:
-                self.error = error
+        finally:
+            self.error = None  # its traceback has this frame: a circle that would keep the data until it is collected
+
+    def _epochs(self, ends: ExitStack) -> None:
+        try:
+            for callback in self.callbacks:
+                callback.on_fit_begin(self)
+                ends.callback(callback.on_fit_end, self)
+            if self.resumed is not None:
+                self.resumed.restore(self)
+            while self.epoch < self.epochs and self.stopped is None:
+                self._one_epoch()
+        except DivergenceError as error:
+            handled = [callback.on_divergence(self, error) for callback in self.callbacks]  # all are told
+            if not any(handled):
                 raise
 
     def _one_epoch(self) -> None:

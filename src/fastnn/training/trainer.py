@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -103,8 +103,6 @@ class Trainer:
         for name, value in (given | dict(clip_norm=clip_norm, clip_value=clip_value)).items():
             setattr(self, name, value)
         self.metrics = metrics
-        named_metrics(self.metrics, self.loss)
-        self._seed_drawn = seed is None
         if dtype is not None:
             model.set_dtype(dtype)
         self.model = model
@@ -112,7 +110,13 @@ class Trainer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         check = _CHECKS.get(name)
-        object.__setattr__(self, name, check(value) if check is not None else value)
+        checked = check(value) if check is not None else value
+        if name == "metrics":
+            checked = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+            named_metrics(checked, self.loss)
+        if name == "seed":
+            self._seed_drawn = value is None
+        object.__setattr__(self, name, checked)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"backend": self.backend.name}
@@ -155,8 +159,8 @@ class Trainer:
         X (n, I) real numbers (more dimensions under Flatten): an array, a DataFrame of pandas or polars, anything with
         `__array__` or DLPack, a memory-mapped array, a scipy.sparse matrix. y (n,) class labels 0 .. O-1 or values (n,
         O), as the loss takes them. Or, with y left out, X is an iterable of batches (X, y) or (X, y, sample_weight), a
-        step for each, gone through anew in every epoch; batch_size, shuffle and the weights below are then not looked
-        at.
+        step for each, gone through anew in every epoch; batch_size and shuffle are then not looked at, weights and a
+        fraction for validation refused.
 
         batch_size "full" is one step an epoch, 1 is stochastic descent; a last short batch is taken as it is.
         validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
@@ -183,8 +187,10 @@ class Trainer:
 
     def evaluate(self, X: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
         """The loss and the trainer's metrics over rows X with targets y: see `Sequential.evaluate`."""
-        self.model.loss = self.loss
-        return self.model.evaluate(X, y, sample_weight=sample_weight, metrics=self.metrics, backend=self.backend)
+        if self.model.built:
+            self.model.loss = self.loss
+        with nullcontext() if self.threads is None else self.backend.limit_threads(self.threads):
+            return self.model.evaluate(X, y, sample_weight=sample_weight, metrics=self.metrics, backend=self.backend)
 
     def find_lr(
         self,
@@ -249,11 +255,15 @@ class Trainer:
         """Everything checked, then the model prepared: a Run that is ready to go."""
         sample_weight, class_weight = weights
         epochs = _validate.integer("epochs", epochs)
+        named_metrics(self.metrics, self.loss)  # the loss may be another one by now
         saved = checkpoint.find(resume, callbacks)
         if saved is not None and self._seed_drawn:
-            self.seed = saved.seed
+            self.seed, self._seed_drawn = saved.seed, True
         source: Rows | Batches
         if y is None and is_batches(X):
+            if sample_weight is not None or class_weight is not None:
+                name = "class_weight" if sample_weight is None else "sample_weight"
+                raise ValueError(f"{name} is given, but X is batches, expected (X, y, sample_weight) from each of them")
             source, data, rows = Batches(X, self._data, epochs), None, None
             first = source.first()
             held_out = self._validation(validation, None, first.x.shape[1])
@@ -261,12 +271,12 @@ class Trainer:
         else:
             first = data = self._data(X, y, sample_weight)
             rows, held_out = None, None
-            if isinstance(validation, float):
+            if isinstance(validation, (float, np.floating)):
                 rows, held_out = data.split(_validate.number("validation", validation, 0.0, 1.0, True, True), self.seed)
             else:
                 held_out = self._validation(validation, X, data.x.shape[1])
             if class_weight is not None:
-                data = self._weighted(data, class_weight)
+                data = self._weighted(data, rows, class_weight)
             count = len(data) if rows is None else len(rows)
             batch = count if batch_size == "full" else min(_validate.integer("batch_size", batch_size), count)
             source = Rows(data, rows, batch, shuffle, self.seed, self.backend.kernels)
@@ -294,6 +304,8 @@ class Trainer:
     def _validation(self, validation: Any, X: Any, inputs: int) -> Data | None:
         if validation is None:
             return None
+        if isinstance(validation, (float, np.floating)):
+            raise ValueError(f"validation is {validation:g}, a fraction of rows, but X is batches, expected (X, y)")
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(
                 f"validation is {type(validation).__name__}, expected (X, y), (X, y, sample_weight) or a fraction"
@@ -309,10 +321,14 @@ class Trainer:
             raise ValueError(f"validation X has {held_out.x.shape[1]} features, but X has {inputs}")
         return held_out
 
-    def _weighted(self, data: Data, class_weight: Any) -> Data:
+    def _weighted(self, data: Data, rows: Array | None, class_weight: Any) -> Data:
+        """The data with weights by class, which depend on the rows to learn from alone."""
         model = self.model
         outputs = model.plan_for(data.x.shape[1]).outputs
-        return Data(data.x, data.y, class_weights(class_weight, data, outputs, model.dtype))
+        taken: Any = slice(None) if rows is None else rows
+        own, weight = None if data.weight is None else data.weight[taken], np.ones(len(data), model.dtype)
+        weight[taken] = class_weights(class_weight, data.y[taken], own, outputs, model.dtype)
+        return Data(data.x, data.y, weight)
 
     def _check_batches(self, source: Batches) -> None:
         if source.steps is None and not isinstance(self.schedule, Constant):
@@ -347,11 +363,15 @@ def _callbacks(callbacks: Any, verbose: bool | None) -> list[Callback]:
     """The user's callbacks, and what shows progress if it is asked for. TypeError or ValueError where they are none."""
     if isinstance(callbacks, Callback):
         raise TypeError("callbacks is a Callback, expected a list of them")
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks is {callbacks!r}, expected a list of objects of fastnn.Callback")
     made = list(callbacks)
     for callback in made:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks has {callback!r}, expected objects of fastnn.Callback")
+        if callback.every is not None:
+            _validate.integer(f"every of {type(callback).__name__}", callback.every)
     if len({id(callback) for callback in made}) < len(made):
         raise ValueError("callbacks has an object twice, expected one of each")
     shown = any(isinstance(callback, ProgressBar) for callback in made)
-    return made if shown else made + ProgressBar.wanted(verbose)
+    return made if shown else made + ProgressBar.wanted(None if verbose is None else _validate.flag("verbose", verbose))
