@@ -37,6 +37,10 @@ class FitLock:
             raise RuntimeError(f"model is being fitted by {which}, expected one fit at a time{why}")
         self._owner = threading.get_ident()
 
+    def locked(self) -> bool:
+        """Whether a thread holds it."""
+        return self._lock.locked()
+
     def release(self) -> None:
         self._owner = None
         self._lock.release()

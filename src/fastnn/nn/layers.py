@@ -422,8 +422,9 @@ def _slices(x: Any, rows: Array | None) -> Callable[[], Iterator[Array]]:
 
 def _bounds(slices: Callable[[], Iterator[Array]], axis: int | None) -> tuple[Array, Array]:
     """The least and the largest values, in float64."""
-    parts = [(part.min(axis=axis), part.max(axis=axis)) for part in slices()]
-    low, high = np.min([part[0] for part in parts], axis=0), np.max([part[1] for part in parts], axis=0)
+    low, high = np.inf, -np.inf
+    for part in slices():
+        low, high = np.minimum(low, part.min(axis=axis)), np.maximum(high, part.max(axis=axis))
     return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
 
 
