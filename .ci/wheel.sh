@@ -25,10 +25,11 @@ auditwheel show "$repaired"
 case $repaired in *-manylinux_2_*) basename "$repaired" ;; *) die "$repaired is not a manylinux wheel" ;; esac
 
 copy_tests "$work/elsewhere"
+cp -R "$ROOT/docs" "$ROOT/README.md" "$work/elsewhere" # whose examples run: here are all the packages they need
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q "$repaired[test,numba]" # numba too, which has no build for free-threaded Python and so is not in [test]
+"$work/venv/bin/pip" install -q "$repaired[test-all]"
 cd "$work/elsewhere"
 installed_outside "$work/venv/bin/python"
 FASTNN_EXPECT_NATIVE=1 "$work/venv/bin/python" -m pytest -q -m "not slow"
-# whole training runs on numba against numpy: here, because no other stage has numba
+# whole training runs on numba against numpy: here, because no other stage has numba and the other optional packages
 "$work/venv/bin/python" -m pytest -q tests/test_engine.py -m slow -k "numba and agree"

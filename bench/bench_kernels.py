@@ -59,7 +59,7 @@ class Data:
 
 
 relu, tanh = ACTIVATIONS["relu"], ACTIVATIONS["tanh"]
-adam = (RULES["adam"], (1e-3, 0.9, 0.999, 1.0, 1e-8), Adjustment())
+adam = (RULES["adam"], (1e-3, 0.9, 0.1, 0.999, 0.001, 1.0, 1e-8), Adjustment())
 
 # name -> (call(kernels, data), the output to check, tolerance(B, I, O) relative to the largest answer)
 CASES = {

@@ -48,7 +48,7 @@ SHAPES = [
 ]
 ROUNDS = 15
 ROUND_SECONDS = 0.01
-ADAM = (RULES["adam"], (1e-3, 0.9, 0.999, 1.0, 1e-8), Adjustment())
+ADAM = (RULES["adam"], (1e-3, 0.9, 0.1, 0.999, 0.001, 1.0, 1e-8), Adjustment())
 
 
 class Layer:

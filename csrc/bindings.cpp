@@ -6,6 +6,7 @@
 // read or write outside a buffer raises; that the numbers make sense was checked at the border, in Python.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <unistd.h>
 
 #include <new>
 #include <stdexcept>
@@ -194,16 +195,35 @@ class Args {
     Py_ssize_t count_;
 };
 
+// Takes the GIL back. In a daemon thread at the interpreter's end it does not come back: Python before 3.14 ends the
+// thread by pthread_exit, which glibc does by an exception, and that may not leave a destructor (std::terminate). The
+// thread then hangs until the process is gone, as Python 3.14 has it (CPython issue 87135).
+void take_gil(PyThreadState* state) noexcept {
+    try {
+        PyEval_RestoreThread(state);
+    } catch (...) {
+        for (;;) pause();
+    }
+}
+
 // Lets other Python threads run while a long kernel does.
 class Unlocked {
   public:
-    explicit Unlocked(double nanoseconds)
+    explicit Unlocked(double nanoseconds = __builtin_inf())
         : state_(nanoseconds > kReleaseGil ? PyEval_SaveThread() : nullptr) {}
     ~Unlocked() {
-        if (state_) PyEval_RestoreThread(state_);
+        if (state_) take_gil(state_);
     }
     Unlocked(const Unlocked&) = delete;
     Unlocked& operator=(const Unlocked&) = delete;
+
+    // Is there a Ctrl-C, or another signal whose handler raises? By the thread that made this, with the GIL for so long.
+    bool signalled() {
+        take_gil(state_);
+        const bool raised = PyErr_CheckSignals() != 0;
+        state_ = PyEval_SaveThread();
+        return raised;
+    }
 
   private:
     PyThreadState* state_;
@@ -770,8 +790,9 @@ class TrainerBinding {
         taken.data[0] = 0;
         bool interrupted = false;
         try {
-            py::gil_scoped_release released;
-            trainer_.run(state, slice, losses, taken.data, signalled, &interrupted);
+            Unlocked unlocked;
+            Watch watch{unlocked, interrupted};
+            trainer_.run(state, slice, losses, taken.data, signalled, &watch);
         } catch (const std::runtime_error&) {  // a handler forked: what it raised in the child comes first
             if (!interrupted) throw;
         }
@@ -780,11 +801,15 @@ class TrainerBinding {
     }
 
   private:
-    // Asked now and then by the calling thread: is there a Ctrl-C, or another signal whose handler raises?
-    static bool signalled(void* interrupted) {
-        py::gil_scoped_acquire acquired;
-        if (PyErr_CheckSignals() == 0) return false;
-        return *static_cast<bool*>(interrupted) = true;
+    struct Watch {
+        Unlocked& unlocked;
+        bool& interrupted;
+    };
+    // Asked now and then by the calling thread.
+    static bool signalled(void* context) {
+        const Watch& watch = *static_cast<Watch*>(context);
+        if (!watch.unlocked.signalled()) return false;
+        return watch.interrupted = true;
     }
     const Table<T>& table_;
     const size_t statistics_, scaling_;
@@ -813,7 +838,7 @@ class PredictorBinding {
         if (x.data == nullptr) return false;
         const size_t n = static_cast<size_t>(args.array(3, "x").dimensions[0]);
         const auto out = args.matrix<T>(4, "out", n, plan_.outputs, true);
-        py::gil_scoped_release released;
+        Unlocked unlocked;
         predictor_.run(parameters, statistics, x, out.rows, out.data);
         return true;
     }
@@ -987,7 +1012,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         [](int t, size_t rounds) {
             const auto& sets = fastnn::instruction_sets();
             if (t < 0 || t >= sets.count) throw py::value_error("t is no instruction set's position");
-            py::gil_scoped_release released;
+            Unlocked unlocked;
             float sink[2] = {0.999f, 0.001f};
             return sets.items[t].float_table->multiply_adds(rounds, sink);
         },

@@ -924,8 +924,8 @@ def test_evaluate_before_a_fit():
 
 def test_repr():
     trainer = fit(make(optimizer=optim.Adam(0.01)), epochs=3)
-    layers = "Dense(8, tanh), BatchNorm(epsilon=1e-05), Dropout(0.1), Dense(1, identity)"
-    assert repr(trainer) == f"Trainer(Sequential([{layers}], dtype=float32), mse, Adam(lr=0.01), 3 epochs)"
+    layers = "Dense(8, 'tanh'), BatchNorm(), Dropout(0.1), Dense(1)"
+    assert repr(trainer) == f"Trainer(Sequential([{layers}], dtype='float32'), mse, Adam(lr=0.01), 3 epochs)"
 
 
 # Metrics -------------------------------------------------------------------------------------------------------

@@ -40,6 +40,14 @@ def imported(path: Path) -> set[str]:
 
 
 IMPORTS = {name: imported(path) for name, path in MODULES.items()}
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/guide.md",
+    "docs/command_line.md",
+    "docs/torch.md",
+    "docs/performance.md",
+]
 FACADE = "fastnn"  # __init__.py: names for users, which nothing inside needs
 
 
@@ -140,7 +148,7 @@ def test_aliases_of_initialisers_are_those_of_the_guide():
 # Links -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/performance.md"])
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
     text = document(name)
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"\w+:", link)]
@@ -148,7 +156,7 @@ def test_links_lead_somewhere(name):
     assert not files
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/performance.md"])
+@pytest.mark.parametrize("name", PAGES)
 def test_files_named_in_code_style_are_there(name):
     """`tests/test_native.py` and the like."""
     paths = re.findall(r"`((?:src|csrc|tests|bench|docs|\.ci)/[\w./-]+)", document(name))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import pickle
 from functools import partial
 
 import numpy as np
 import pytest
-from common import BACKENDS, LAYERS, build, features, make_layer, parameters, stir
+from common import ARGUMENTS, BACKENDS, LAYERS, build, features, make_layer, parameters, stir
 
 from fastnn import NotFittedError, Sequential, Trainer, nn, optim
 from fastnn.nn import activations, initializers
@@ -61,6 +64,83 @@ def test_shapes_and_dtype(kind, dtype):
 def test_repr_names_the_layer(kind):
     assert repr(make_layer(kind)).startswith(f"{kind.__name__}(")
     assert repr(make_layer(kind)) in Sequential([make_layer(kind)]).build(4, seed=0).summary()
+
+
+OTHER = {  # every argument of every layer, away from its default
+    nn.Dense: {"units": 7, "activation": "elu", "init": "he_uniform", "bias": False, "l1": 1e-9, "l2": 0.1, "decay": 0},
+    nn.Activation: {"activation": "gelu"},
+    nn.Softmax: {},
+    nn.Maxout: {"pieces": 5},
+    nn.PReLU: {"init": 0.1 + 0.2},
+    nn.RReLU: {"lower": 0.1, "upper": 1 / 7},
+    nn.Dropout: {"rate": 0.9999999999},
+    nn.BatchNorm: {"momentum": 0.5, "epsilon": 1e-7},
+    nn.LayerNorm: {"epsilon": 1.23456789e-7},
+    nn.Flatten: {},
+    nn.Normalize: {"mode": "minmax", "per_feature": False},
+}
+
+
+def contents(layer):
+    """What a layer was made with, and its parts' likewise."""
+    return type(layer), {
+        key: contents(value) if isinstance(value, nn.Layer) else value for key, value in vars(layer).items()
+    }
+
+
+def remade(layer):
+    return eval(repr(layer), dict(vars(nn)))
+
+
+def test_every_argument_of_every_layer_is_tried():
+    assert {kind: set(inspect.signature(kind).parameters) for kind in LAYERS} == {k: set(v) for k, v in OTHER.items()}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_repr_makes_the_same_layer(kind):
+    """With the defaults, with one other argument, with all."""
+    required = dict(zip(inspect.signature(kind).parameters, ARGUMENTS.get(kind, ()), strict=False))
+    plain = kind(**required)
+    assert contents(remade(plain)) == contents(plain)
+    for name, value in OTHER[kind].items():
+        layer = kind(**required | {name: value})
+        assert contents(remade(layer)) == contents(layer) != contents(plain)
+        assert repr(layer) != repr(plain)
+    everything = kind(**OTHER[kind])
+    assert contents(remade(everything)) == contents(everything)
+
+
+@pytest.mark.parametrize("activation", [*nn.ACTIVATIONS.values(), *activations.ROW_ACTIVATIONS], ids=str)
+@pytest.mark.parametrize("kind", [nn.Dense, nn.Activation])
+def test_repr_makes_the_same_activation(kind, activation):
+    before = (4,) if kind is nn.Dense else ()
+    layer = kind(*before, activation)
+    assert contents(remade(layer)) == contents(layer)
+    if isinstance(activation, activations.Activation) and activation.alpha_range != (0.0, 0.0):
+        layer = kind(*before, activation.with_alpha(1 / 3))
+        assert contents(remade(layer)) == contents(layer)
+
+
+@pytest.mark.parametrize("init", [*nn.INITIALIZERS, 0.1 + 0.2, nn.Normal(1 / 3), nn.Uniform(2), nn.Orthogonal(0.5)])
+def test_repr_makes_the_same_initialiser(init):
+    layer = nn.Dense(4, init=init)
+    assert contents(remade(layer)) == contents(layer)
+
+
+def test_repr_of_numpy_numbers():
+    layers = [
+        nn.Dense(np.int64(3), l2=np.float32(0.5)),
+        nn.Dropout(np.float64(0.25)),
+        nn.BatchNorm(momentum=np.float32(0.5)),
+    ]
+    assert [*map(repr, layers)] == ["Dense(3, l2=0.5)", "Dropout(0.25)", "BatchNorm(momentum=0.5)"]
+
+
+def test_repr_of_a_model_makes_the_same_layers():
+    model = Sequential([nn.Normalize(), nn.Dense(4, "relu"), nn.Dropout(0.1), nn.Dense(2)], dtype="float64")
+    other = eval(repr(model), dict(vars(nn)) | {"Sequential": Sequential})
+    assert repr(other) == repr(model) and other.dtype == model.dtype
+    assert [*map(contents, other.layers)] == [*map(contents, model.layers)]
 
 
 @pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
@@ -206,12 +286,60 @@ def test_flatten_reads_rows_in_c_order():
     np.testing.assert_array_equal(flat.predict(np.asfortranarray(images)), flat.predict(images))
 
 
+LAST, FIRST = (4, 5, 3), (3, 4, 5)  # channels last and first: as many values
+SHAPES = r"X has rows of shape \(3, 4, 5\), but this model was built with rows of shape \(4, 5, 3\)"
+
+
+@pytest.mark.parametrize("copied", [lambda m: m, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+@pytest.mark.parametrize("known", ["built", "fitted", "built flat, fitted"])
+def test_flatten_keeps_the_shape_of_rows(known, copied):
+    model = Sequential([nn.Flatten(), nn.Dense(1)])
+    if known != "fitted":
+        model.build(LAST if known == "built" else 60, seed=0)
+    if known != "built":
+        Trainer(model, "mse", seed=0).fit(np.ones((2, *LAST)), [[0.0], [1.0]], epochs=1, verbose=False)
+    model = copied(model)
+    assert model.row_shape == LAST
+    model.loss = nn.LOSSES["mse"]
+    for rows in (np.ones((2, *FIRST)), np.ones((2, *FIRST)).tolist()):
+        for call in (model.predict, lambda x: model.evaluate(x, [[0.0], [1.0]])):
+            with pytest.raises(ValueError, match=f"^{SHAPES}"):
+                call(rows)
+        before = parameters(model)
+        with pytest.raises(ValueError, match=f"^{SHAPES}"):
+            Trainer(model, "mse", seed=0).fit(rows, [[0.0], [1.0]], verbose=False)
+        for name, kept in parameters(model).items():
+            np.testing.assert_array_equal(kept, before[name])
+    with pytest.raises(ValueError, match=r"^X has rows of shape \(4, 5, 2\), but .* \(4, 5, 3\)"):
+        model.predict(np.ones((2, 4, 5, 2)))
+    np.testing.assert_array_equal(model.predict(np.ones((2, *LAST))), model.predict(np.ones((2, 60))))
+    Trainer(model, "mse", seed=0).fit(np.ones((2, 60)), [[0.0], [1.0]], epochs=1, verbose=False)
+    assert model.row_shape == LAST
+
+
+def test_flatten_compares_validation_rows_with_the_others():
+    model = Sequential([nn.Flatten(), nn.Dense(1)])
+    y = [[0.0], [1.0]]
+    with pytest.raises(
+        ValueError, match=r"^validation X has rows of shape \(3, 4, 5\), but X has rows of shape \(4, 5"
+    ):
+        Trainer(model, "mse").fit(np.ones((2, *LAST)), y, validation=(np.ones((2, *FIRST)), y), verbose=False)
+    assert not model.built and model.row_shape is None
+
+
+def test_building_anew_forgets_the_shape_of_rows():
+    model = build(nn.Flatten(), nn.Dense(2), inputs=LAST)
+    assert model.build(60, seed=0).row_shape is None
+    np.testing.assert_array_equal(model.predict(np.ones((2, *FIRST))), model.predict(np.ones((2, 60))))
+    assert model.row_shape is None  # a prediction decides nothing
+
+
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
         ([nn.Dense(2), nn.Flatten()], r"layers\[1\] is Flatten\(\), expected it first"),
-        ([nn.Dense(2), nn.Normalize()], r"layers\[1\] is Normalize\(standard\), expected it directly on the data"),
-        ([nn.Normalize(), nn.Normalize()], r"layers\[1\] is Normalize\(standard\), expected it directly on the data"),
+        ([nn.Dense(2), nn.Normalize()], r"layers\[1\] is Normalize\('standard'\), expected it directly on the data"),
+        ([nn.Normalize(), nn.Normalize()], r"layers\[1\] is Normalize\('standard'\), expected it directly on the data"),
         ([], "layers is empty, expected at least one layer"),
     ],
 )

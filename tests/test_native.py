@@ -207,12 +207,39 @@ def test_the_thread_count_does_not_change_bits(isa, threads, shape):
         k.dense_backward_weights(x, dz, dw, db)
         k.loss(LOSSES["cross_entropy"], dz, y, weight, value, gradient)
         k.dropout(x, 0.3, Key(1, 2, 3), dropped)
-        k.update(RULES["adam"], (1e-3, 0.9, 0.999, 1.0, 1e-8), Adjustment(), updated, dw.ravel(), (m, v))
+        k.update(RULES["adam"], (1e-3, 0.9, 0.1, 0.999, 0.001, 1.0, 1e-8), Adjustment(), updated, dw.ravel(), (m, v))
         norm = np.array(k.squared_norm(dw.ravel()))
         results.append((a, dx, dw, db, value, gradient, dropped, updated, m, v, norm))
     for other in results[1:]:
         for got, want in zip(other, results[0], strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("call", ["fit", "model.predict", "kernel"])
+def test_a_daemon_thread_at_work_does_not_abort_the_exit(call):
+    """It cannot have the GIL back: before Python 3.14 that is an exception, which must not leave a destructor."""
+    code = f"""
+import threading, time, numpy as np
+from fastnn import Sequential, Trainer, nn
+from fastnn.backends import native
+X = np.ones((20_000, 256), np.float32)
+model = Sequential([nn.Dense(512, "relu"), nn.Dense(1)]).build(256, seed=0)
+trainer = Trainer(model, "mse", seed=0, backend="native")
+def fit(X):
+    trainer.fit(X, X[:, :1], epochs=10**6, batch_size=512, verbose=False)
+def kernel(X):
+    native.kernels().dense_forward(X[:512], model.layers[0].weight, model.layers[0].bias, nn.ACTIVATIONS["relu"], a, a)
+a = np.empty((512, 512), np.float32)
+model.predict(X, backend="native")  # what takes time once
+def work():
+    while True:
+        {call}(X)
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+"""
+    for _ in range(3):  # the thread may also be where Python ends it in silence
+        run = run_python(code)
+        assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -271,7 +298,7 @@ def test_misuse_raises(isa):
     with pytest.raises(ValueError, match="multiple"):
         k.maxout_forward(x, z, np.empty((4, 2), np.int32))
     with pytest.raises(ValueError, match="slots"):
-        k.update(RULES["adam"], (0.1,) * 5, Adjustment(), b.copy(), b, ())
+        k.update(RULES["adam"], (0.1,) * 7, Adjustment(), b.copy(), b, ())
     with pytest.raises(ValueError, match="coefficients"):
         k.update(RULES["sgd"], (0.1, 0.2), Adjustment(), b.copy(), b, ())
     with pytest.raises(TypeError, match="arguments"):

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
-from common import BACKENDS, build, gradient, parameters
+from common import BACKENDS, ENGINES, build, gradient, parameters
 
 import fastnn
 from fastnn import Sequential, Trainer, backends, nn, optim
@@ -134,6 +134,32 @@ def test_a_constant_feature_is_0(stored, dtype, backend):
     np.testing.assert_array_equal(model.predict(x, backend=backend), 0)
 
 
+@pytest.mark.parametrize("power", [-1010, -565, -520, -401, 401, 520, 1000])
+@pytest.mark.parametrize("per_feature", [True, False])
+@pytest.mark.parametrize("mode", ["standard", "minmax"])
+def test_a_feature_of_any_spread_is_normalised(mode, per_feature, power):
+    """Bit by bit as the same feature in other units: 2^-565 is 1e-170, whose square float64 does not have."""
+    x = np.random.default_rng(4).normal(size=(5000, 3)) + np.array([0, 3, -40])
+    plain, other = nn.Normalize(mode, per_feature=per_feature), nn.Normalize(mode, per_feature=per_feature)
+    want, model = (Sequential([layer], dtype=np.float64).build(3) for layer in (plain, other))
+    moved = np.ldexp(x, [power] * 3 if not per_feature else [power, 0, power])
+    plain.adapt(x)
+    other.adapt(moved)
+    for backend in ENGINES:
+        np.testing.assert_array_equal(model.predict(moved, backend=backend), want.predict(x, backend=backend))
+
+
+@pytest.mark.parametrize("mode", ["standard", "minmax"])
+def test_a_spread_below_the_normal_numbers_counts_as_constant(mode):
+    """1 / 2^-1074 is infinite."""
+    x = np.random.default_rng(4).integers(0, 5, (50, 3)) * 5e-324
+    layer = nn.Normalize(mode)
+    Sequential([layer], dtype=np.float64).build(3)
+    layer.adapt(x)
+    np.testing.assert_array_equal(layer.scale, 1)
+    assert np.isfinite(layer.shift).all()
+
+
 # Where X lies ----------------------------------------------------------------------------------------------
 
 
@@ -215,7 +241,7 @@ def test_a_copy_has_all_digits(duplicate):
 def test_summary_counts_no_parameter_of_it():
     model = Sequential([nn.Normalize(), nn.Dense(2)]).build(INPUTS, seed=0)
     assert model.plan.parameter_count == 12
-    assert "0  Normalize(standard)         5           0" in model.summary()
+    assert "0  Normalize('standard')       5           0" in model.summary()
 
 
 def test_it_stands_on_the_data():

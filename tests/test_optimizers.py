@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from common import VECTORISED, hyper_parameters
+from common import BACKENDS, VECTORISED, hyper_parameters
 
 from fastnn import Sequential, Trainer, nn, optim
 from fastnn.optim import OPTIMIZERS
@@ -179,6 +179,37 @@ def test_follows_its_paper_with_other_settings(backend, name):
     path = trajectory(optimizer, SLOPES, START, backend)
     for j in range(3):
         np.testing.assert_allclose(path[:, j], formula(SLOPES[:, j], START[j]), rtol=1e-9)
+
+
+SLOW = {  # with factors whose 1 - beta would lose digits
+    "slow adadelta": optim.AdaDelta(rho=0.999),
+    "slow rmsprop": optim.RMSprop(rho=0.999),
+    "amsgrad": optim.Adam(amsgrad=True),
+}
+UNIT = 2.0**-24  # half a unit in the last place of a float32 in [1, 2)
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *SLOW])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_step_in_float32_is_off_by_its_roundings_alone(backend, name):
+    """The first step from w = 0: no sum of it cancels, so each rounding counts once, as often as its operand does.
+
+    At most 20, in AdaDelta's u: sqrt(v + epsilon) has 3.5, half of those of v (rest g g: 3 and a sum), so the step
+    has 8, u = rest step step twice that and 4 of its own. 1 - 0.999 taken in float32 would be off by 220.
+    """
+    optimizer = SLOW[name] if name in SLOW else OPTIMIZERS[name]()
+    g = np.array([0.75, -0.015625, 3.0])
+    model = Sequential([nn.Dense(1, bias=False)], dtype=np.float32).build(3, seed=0)
+    w = model.layers[0].weight
+    w[...] = 0.0
+    trainer = Trainer(model, "half_mse", optimizer, seed=0, backend=backend)
+    trainer.fit(g[None], [[-1.0]], epochs=1, batch_size=1, verbose=False)  # (x w - y) x = x, exactly
+    (coefficients,) = optimizer.coefficient_table(np.array([optimizer.lr]), first=1)
+    delta, slots = optimizer.rule.formula(g, tuple(np.zeros(3) for _ in optimizer.rule.slots), coefficients)
+    np.testing.assert_allclose(w[:, 0], -delta, rtol=20 * UNIT)
+    assert len(model.state.slots) == len(slots)
+    for got, want in zip(model.state.slots, slots, strict=True):
+        np.testing.assert_allclose(np.ravel(got)[:3], want, rtol=20 * UNIT)
 
 
 def test_amsgrad_differs_from_adam_after_a_large_gradient():

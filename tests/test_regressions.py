@@ -2,12 +2,13 @@
 
 import copy
 import gzip
+import os
 import pickle
 import threading
 
 import numpy as np
 import pytest
-from common import ENGINES
+from common import ENGINES, run_python
 
 import fastnn
 from fastnn import DivergenceError, Sequential, Trainer, backends, cli, datasets, nn, optim
@@ -88,6 +89,83 @@ def test_one_fit_at_a_time():
     thread.join()
     assert errors == ["model is being fitted by another thread, expected one fit at a time"]
     trainer.fit(X, Y, epochs=1)
+
+
+def test_a_metric_cannot_fit_its_own_model():
+    trainer = fitted()
+
+    def greedy(y, prediction):
+        trainer.fit(X, Y, epochs=1)
+        return 0.0
+
+    message = "model is being fitted by this thread already, expected one fit at a time: a metric, say, cannot fit it"
+    with pytest.raises(RuntimeError, match=f"^{message}$"):
+        Trainer(trainer.model, "cross_entropy", metrics=[greedy], seed=0).fit(X, Y, epochs=1)
+    trainer.fit(X, Y, epochs=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_may_fit_what_a_thread_of_its_parent_was_fitting():
+    """There the thread is gone; the one that forked within its own fit is not, and finishes it."""
+    run = run_python("""
+    import os, threading, numpy as np
+    from fastnn import Sequential, Trainer, nn
+    X, Y = np.eye(4, dtype=np.float32), [0, 1, 0, 1]
+    model = Sequential([nn.Dense(2)])
+    inside, go_on = threading.Event(), threading.Event()
+
+    def fit(*metrics):
+        Trainer(model, "cross_entropy", metrics=metrics, seed=0).fit(X, Y, epochs=1, verbose=False)
+
+    def message():
+        try:
+            fit()
+        except RuntimeError as error:
+            return str(error)
+
+    def in_child(work):
+        child = os.fork()
+        if child == 0:
+            try:
+                work()
+            except BaseException as error:
+                print(error, flush=True)
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+
+    def slow(y, prediction):
+        inside.set()
+        go_on.wait(60)
+        return 0.0
+
+    def twice():
+        fit()
+        thread = threading.Thread(target=fit)
+        thread.start()
+        thread.join()
+
+    thread = threading.Thread(target=fit, args=(slow,))
+    thread.start()
+    inside.wait(60)
+    in_child(twice)
+    assert "another thread" in message(), message()
+    go_on.set()
+    thread.join()
+    fit()
+
+    forked = []
+    def forks(y, prediction):
+        forked.append(os.fork())
+        assert "this thread already" in message(), message()
+        return 0.0
+    fit(forks)  # both go on
+    fit()
+    if forked[0] == 0:
+        os._exit(0)
+    assert os.waitpid(forked[0], 0)[1] == 0
+    """)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_an_activation_nobody_knows_is_refused_at_once():

@@ -72,7 +72,7 @@ def adadelta():
         dx = -math.sqrt(Ex + eps) / math.sqrt(Eg + eps) * g
         Ex = rho * Ex + (1 - rho) * dx**2
         w += LR * dx
-        yield w, (LR, rho, eps)
+        yield w, (LR, rho, 1 - rho, eps)
 
 
 def rmsprop():
@@ -81,14 +81,14 @@ def rmsprop():
     for g in GRADIENTS:
         v = 0.9 * v + 0.1 * g**2
         w -= LR * g / (math.sqrt(v) + EPS)
-        yield w, (LR, 0.9, EPS)
+        yield w, (LR, 0.9, 0.1, EPS)
 
 
 B1, B2 = 0.9, 0.999
 
 
 def _adam_coefficients(t):
-    return LR / (1 - B1**t), B1, B2, 1 / math.sqrt(1 - B2**t), EPS
+    return LR / (1 - B1**t), B1, 1 - B1, B2, 1 - B2, 1 / math.sqrt(1 - B2**t), EPS
 
 
 def adam():
@@ -130,7 +130,7 @@ def nadam():
         m_bar = (1 - mu(t)) * g_hat + mu(t + 1) * m_hat
         w -= LR * m_bar / (math.sqrt(v_hat) + EPS)
         lr_m, lr_g = LR * mu(t + 1) / (1 - product * mu(t + 1)), LR * (1 - mu(t)) / (1 - product)
-        yield w, (lr_m, lr_g, B1, B2, 1 / math.sqrt(1 - B2**t), EPS)
+        yield w, (lr_m, lr_g, *_adam_coefficients(t)[1:])
 
 
 PUBLISHED = [
@@ -220,7 +220,7 @@ def test_steps_descend(rule):
     w, slots = np.array([START]), tuple(np.zeros(1) for _ in rule.slots)
     coefficients = dict(zip(rule.coefficients, (0.0,) * len(rule.coefficients), strict=True))
     for key in coefficients:
-        decays = key.startswith(("beta", "rho"))
+        decays = key.startswith(("beta", "rho", "1 - "))
         coefficients[key] = (
             0.5 if decays else 1e-2 if key == "epsilon" else 1.0 if key.startswith(("1 /", "gain")) else 0.05
         )

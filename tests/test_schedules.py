@@ -151,6 +151,16 @@ def test_not_a_number_names_the_setting(kind, field):
         kind(**REQUIRED.get(kind, {}) | {field: "1"})
 
 
+@pytest.mark.parametrize(("kind", "field"), FIELDS)
+def test_none_is_no_number_but_no_restart(kind, field):
+    settings = REQUIRED.get(kind, {}) | {field: None}
+    if (kind, field) == (optim.Cosine, "restart"):
+        assert kind(**settings) == optim.Cosine()
+    else:
+        with pytest.raises(TypeError, match=rf"^{field} is None, expected a finite number"):
+            kind(**settings)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_unknown_unit_of_time(kind):
     with pytest.raises(ValueError, match="per is 'batch', expected 'epoch' or 'step'"):

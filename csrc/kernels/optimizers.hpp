@@ -52,10 +52,10 @@ struct adagrad {
 };
 
 struct adadelta {
-    static constexpr int slots = 2, coefficients = 3;
+    static constexpr int slots = 2, coefficients = 4;
     V lr, rho, rest, epsilon;
     explicit adadelta(const double* c)
-        : lr(number(c[0])), rho(number(c[1])), rest(number(1.0 - c[1])), epsilon(number(c[2])) {}
+        : lr(number(c[0])), rho(number(c[1])), rest(number(c[2])), epsilon(number(c[3])) {}
     FASTNN_INLINE V operator()(V g, V* s) const {
         s[0] = rho * s[0] + rest * g * g;
         const V step = sqrt(s[1] + epsilon) / sqrt(s[0] + epsilon) * g;
@@ -65,10 +65,10 @@ struct adadelta {
 };
 
 struct rmsprop {
-    static constexpr int slots = 1, coefficients = 3;
+    static constexpr int slots = 1, coefficients = 4;
     V lr, rho, rest, epsilon;
     explicit rmsprop(const double* c)
-        : lr(number(c[0])), rho(number(c[1])), rest(number(1.0 - c[1])), epsilon(number(c[2])) {}
+        : lr(number(c[0])), rho(number(c[1])), rest(number(c[2])), epsilon(number(c[3])) {}
     FASTNN_INLINE V operator()(V g, V* s) const {
         s[0] = rho * s[0] + rest * g * g;
         return lr * g / (sqrt(s[0]) + epsilon);
@@ -81,11 +81,11 @@ struct Moments {
     V beta1, rest1, beta2, rest2, root, epsilon;
     explicit Moments(const double* c)
         : beta1(number(c[0])),
-          rest1(number(1.0 - c[0])),
-          beta2(number(c[1])),
-          rest2(number(1.0 - c[1])),
-          root(number(c[2])),
-          epsilon(number(c[3])) {}
+          rest1(number(c[1])),
+          beta2(number(c[2])),
+          rest2(number(c[3])),
+          root(number(c[4])),
+          epsilon(number(c[5])) {}
     FASTNN_INLINE void average(V g, V* s) const {
         s[0] = beta1 * s[0] + rest1 * g;
         s[1] = beta2 * s[1] + rest2 * g * g;
@@ -94,7 +94,7 @@ struct Moments {
 };
 
 struct adam {
-    static constexpr int slots = 2, coefficients = 5;
+    static constexpr int slots = 2, coefficients = 7;
     V lr;
     Moments moments;
     explicit adam(const double* c) : lr(number(c[0])), moments(c + 1) {}
@@ -115,7 +115,7 @@ struct amsgrad : adam {
 };
 
 struct nadam {
-    static constexpr int slots = 2, coefficients = 6;
+    static constexpr int slots = 2, coefficients = 8;
     V lr_m, lr_g;
     Moments moments;
     explicit nadam(const double* c) : lr_m(number(c[0])), lr_g(number(c[1])), moments(c + 2) {}

@@ -210,30 +210,29 @@ const std::map<std::string, std::function<Ref(Ref, Slots&, const Coefficients&)>
      [](Ref g, Slots& s, const Coefficients& c) { return c[0] * adaptive(g, s[0] += g * g, 1, c[1]); }},
     {"adadelta",
      [](Ref g, Slots& s, const Coefficients& c) {
-         s[0] = c[1] * s[0] + (1 - c[1]) * g * g;
-         const Ref d = std::sqrt(s[1] + c[2]) / std::sqrt(s[0] + c[2]) * g;
-         s[1] = c[1] * s[1] + (1 - c[1]) * d * d;
+         s[0] = c[1] * s[0] + c[2] * g * g;
+         const Ref d = std::sqrt(s[1] + c[3]) / std::sqrt(s[0] + c[3]) * g;
+         s[1] = c[1] * s[1] + c[2] * d * d;
          return c[0] * d;
      }},
     {"rmsprop",
      [](Ref g, Slots& s, const Coefficients& c) {
-         return c[0] * adaptive(g, s[0] = c[1] * s[0] + (1 - c[1]) * g * g, 1, c[2]);
+         return c[0] * adaptive(g, s[0] = c[1] * s[0] + c[2] * g * g, 1, c[3]);
      }},
     {"adam",
      [](Ref g, Slots& s, const Coefficients& c) {
-         s[0] = c[1] * s[0] + (1 - c[1]) * g, s[1] = c[2] * s[1] + (1 - c[2]) * g * g;
-         return c[0] * adaptive(s[0], s[1], c[3], c[4]);
+         s[0] = c[1] * s[0] + c[2] * g, s[1] = c[3] * s[1] + c[4] * g * g;
+         return c[0] * adaptive(s[0], s[1], c[5], c[6]);
      }},
     {"amsgrad",
      [](Ref g, Slots& s, const Coefficients& c) {
-         s[0] = c[1] * s[0] + (1 - c[1]) * g, s[1] = c[2] * s[1] + (1 - c[2]) * g * g,
-         s[2] = std::fmax(s[2], s[1]);
-         return c[0] * adaptive(s[0], s[2], c[3], c[4]);
+         s[0] = c[1] * s[0] + c[2] * g, s[1] = c[3] * s[1] + c[4] * g * g, s[2] = std::fmax(s[2], s[1]);
+         return c[0] * adaptive(s[0], s[2], c[5], c[6]);
      }},
     {"nadam",
      [](Ref g, Slots& s, const Coefficients& c) {
-         s[0] = c[2] * s[0] + (1 - c[2]) * g, s[1] = c[3] * s[1] + (1 - c[3]) * g * g;
-         return adaptive(c[0] * s[0] + c[1] * g, s[1], c[4], c[5]);
+         s[0] = c[2] * s[0] + c[3] * g, s[1] = c[4] * s[1] + c[5] * g * g;
+         return adaptive(c[0] * s[0] + c[1] * g, s[1], c[6], c[7]);
      }},
 };
 

@@ -18,6 +18,7 @@ from fastnn.errors import (
 )
 from fastnn.gradient_check import gradient_check
 from fastnn.nn.model import METRICS, Sequential
+from fastnn.nn.serialize import load
 from fastnn.training.callbacks import (
     EMA,
     Callback,
@@ -68,6 +69,7 @@ __all__ = [
     "__version__",
     "backends",
     "gradient_check",
+    "load",
     "nn",
     "optim",
     "show_config",

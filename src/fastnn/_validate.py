@@ -220,6 +220,7 @@ def features(
     inputs: int | None = None,
     *,
     flatten: bool = False,
+    shape: tuple[int, ...] | None = None,
     exact: bool = False,
     first: bool = False,
     name: str = "X",
@@ -227,9 +228,9 @@ def features(
     """X as (rows, inputs): TypeError or ValueError where it is not that, has NaN, or overflows dtype.
 
     `inputs` is the number of features the model was built with, None before that; `flatten` accepts more
-    dimensions and reads each row in C order. `exact`: the model reads all digits of X before it rounds anything to
-    dtype; otherwise PrecisionWarning, if this is the `first` X, where rounding loses too many. A scipy.sparse X comes
-    back as one by rows (CSR), its values in such a dtype.
+    dimensions and reads each row in C order, `shape` of them where the model knows it. `exact`: the model reads all
+    digits of X before it rounds anything to dtype; otherwise PrecisionWarning, if this is the `first` X, where rounding
+    loses too many. A scipy.sparse X comes back as one by rows (CSR), its values in such a dtype.
     """
     if is_sparse(X):
         return _sparse_features(X, dtype, inputs, exact, name)
@@ -239,6 +240,7 @@ def features(
         hint = f": {name}.reshape(-1, 1) if it has one feature, {name}.reshape(1, -1) if it is one row"
         raise ValueError(f"{name} has shape {array.shape}, expected {expected}{hint if array.ndim == 1 else ''}")
     if len(array) > 0:
+        same_row_shape(array, shape, name=name)
         array = array.reshape(len(array), -1)
     _size(name, array.shape, inputs)
     finite(name, array, dtype)
@@ -267,6 +269,25 @@ def same_names(X: Any, fitted: list[str] | None, *, name: str = "X") -> None:
         raise ValueError(
             f"{name} has column {got!r} at position {wrong}, but this model was fitted with {expected!r} there"
         )
+
+
+def row_shape(X: Any) -> tuple[int, ...] | None:
+    """The shape of a row of X, which was checked; None where a row has one dimension: it may be one that was flattened.
+
+    >>> row_shape(np.zeros((2, 28, 28))), row_shape(np.zeros((2, 784)))
+    ((28, 28), None)
+    """
+    shape: tuple[int, ...] = np.shape(X[0]) if isinstance(X, (list, tuple)) else np.shape(X)[1:]
+    return shape if len(shape) > 1 else None
+
+
+def same_row_shape(
+    X: Any, expected: tuple[int, ...] | None, *, name: str = "X", other: str = "this model was built with rows of shape"
+) -> None:
+    """ValueError where the rows of X have another shape than expected: as many values in another order."""
+    shape = row_shape(X)
+    if expected is not None and shape is not None and shape != expected:
+        raise ValueError(f"{name} has rows of shape {shape}, but {other} {expected}")
 
 
 def same_length(name: str, array: Array, rows: int, other: str = "X") -> None:

@@ -141,6 +141,15 @@ class Plan:
         buffers = dict(zip(BUFFERS, (parameters, statistics, scaling), strict=True))
         return {tensor.name: buffers[tensor.buffer][tensor.slice].reshape(tensor.shape) for tensor in self.tensors}
 
+    def with_penalties(self, penalties: Mapping[str, Penalty]) -> Plan:
+        """The same plan, where the tensors that are named have other penalties."""
+
+        def changed(tensor: Tensor) -> Tensor:
+            return replace(tensor, penalty=penalties.get(tensor.name, tensor.penalty))
+
+        ops = (replace(op, tensors={role: changed(tensor) for role, tensor in op.tensors.items()}) for op in self.ops)
+        return replace(self, ops=tuple(ops), tensors=tuple(map(changed, self.tensors)))
+
     def segments(self) -> list[tuple[slice, Penalty]]:
         """The parameter buffer cut where the penalty changes: what one optimizer call may update at once."""
         cut: list[tuple[slice, Penalty]] = []

@@ -25,7 +25,6 @@ from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
     check_classification_targets,
     type_of_target,
-    unique_labels,
 )
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -537,7 +536,8 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         self, X: Any, y: Any, sample_weight: Any = None, *, eval_X: Any = None, eval_y: Any = None
     ) -> MLPClassifier:
         """Train on X (n, I) and y, rows weighted by sample_weight (n,); eval_X, eval_y: own validation rows."""
-        if type_of_target(y, input_name="y") == "multiclass-multioutput":
+        shape: tuple[int, ...] = np.shape(y) if isinstance(y, (list, tuple)) else getattr(y, "shape", ())
+        if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multiclass-multioutput":
             return self._fit_each(X, np.asarray(y), sample_weight, (eval_X, eval_y))
         return self._fit(X, y, sample_weight, eval_set=(eval_X, eval_y))
 
@@ -578,20 +578,22 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         return "softmax" if self._kind == "multiclass" else "logistic"
 
     def _encode(self, y: Array, first: bool, incremental: bool) -> Array:
-        check_classification_targets(y)
-        kind = type_of_target(y)
+        kind = type_of_target(y, input_name="y")  # half a millisecond: asked once
+        if kind not in ("binary", "multiclass", "multilabel-indicator"):
+            check_classification_targets(y)  # raises
+        several = kind == "multilabel-indicator"
+        found = np.arange(y.shape[1]) if several else np.unique(y)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self.classes_ = np.arange(y.shape[1]) if kind == "multilabel-indicator" else unique_labels(y)
+            self.classes_ = found
         if first:
-            two = len(self.classes_) <= 2 and self.loss != "hinge"
-            several = kind == "multilabel-indicator"
             if several and self.loss == "hinge":
                 raise ValueError("loss is 'hinge', expected 'log_loss' for several labels")
+            two = len(self.classes_) <= 2 and self.loss != "hinge"
             self._kind = "multilabel" if several else "binary" if two else "multiclass"
-        elif (kind == "multilabel-indicator") != (self._kind == "multilabel"):
+        elif several != (self._kind == "multilabel"):
             raise ValueError(f"y is {kind}, but this classifier was fitted with {self._kind} targets")
-        elif self._kind != "multilabel":
-            self._same_classes(unique_labels(y))
+        if not several and found is not self.classes_:
+            self._same_classes(found)
         return self._transform(y)
 
     def _same_classes(self, classes: Array) -> None:
@@ -610,10 +612,11 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         """Of several classes the number (n,); of two 0 or 1 (n, 1); labels as they are (n, L)."""
         if self._kind == "multilabel":
             return np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float32)
-        unknown = np.setdiff1d(y, self.classes_)
+        found, places = np.unique(y, return_inverse=True)
+        unknown = np.setdiff1d(found, self.classes_, assume_unique=True)
         if len(unknown):
             raise ValueError(f"y contains previously unseen labels: {unknown}")
-        numbers = np.searchsorted(self.classes_, y)
+        numbers = np.searchsorted(self.classes_, found)[places.reshape(-1)]
         return numbers if self._kind == "multiclass" else numbers.astype(np.float32).reshape(-1, 1)
 
     def _outputs(self, encoded: Array) -> int:

@@ -63,7 +63,7 @@ class Activation:
         return _restore, (self.name, self.alpha)  # formulas are found again by name
 
     def __str__(self) -> str:
-        return self.name if self.alpha_range == (0.0, 0.0) else f"{self.name}({self.alpha:g})"
+        return self.name if self.alpha_range == (0.0, 0.0) else f"{self.name}({self.alpha!r})"
 
 
 def _sigmoid(z, alpha):

@@ -81,6 +81,12 @@ class VarianceScaling(Initializer):
     fan: Literal["in", "average"]
     uniform: bool
 
+    def __post_init__(self) -> None:
+        _validate.number("scale", self.scale, low=0.0)
+        if self.fan not in ("in", "average"):
+            raise ValueError(f"fan is {self.fan!r}, expected 'in' or 'average'")
+        _validate.flag("uniform", self.uniform)
+
     def draw(self, rng: np.random.Generator, shape: tuple[int, int], fan_in: int, fan_out: int) -> Array:
         std = math.sqrt(self.scale / (fan_in if self.fan == "in" else 0.5 * (fan_in + fan_out)))
         if self.uniform:  # U(-limit, limit) has variance limit^2 / 3

@@ -7,8 +7,9 @@ model.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _HE_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", 
 class Layer:
     """Base of all layers. `index` is the layer's place in its model; its views appear when that is built."""
 
+    KEPT: ClassVar[tuple[str, ...]] = ()  # attributes that a fit sets, beside the tensors: a model file has them too
     index: int | None = None
 
     def __init__(self) -> None:
@@ -43,8 +45,23 @@ class Layer:
         return [self, follow] if isinstance(follow, Layer) else [self]
 
     def settings(self) -> str:
-        """What `summary()` says of the layer beside its shape."""
-        return ""
+        """The layer's arguments as they are written, for its repr: those that say most, and what differs from the
+        defaults. Nothing is rounded, and `eval` makes the same layer of it with the names of `fastnn.nn`."""
+        return self._written(**self.arguments())
+
+    def _written(self, *first: str, **named: Any) -> str:
+        """The arguments written in first, and those named here that differ from the default."""
+        known = inspect.signature(type(self)).parameters
+        changed = (name for name, value in named.items() if value != known[name].default)
+        return ", ".join([*first, *(f"{name}={named[name]!r}" for name in changed)])
+
+    def arguments(self) -> dict[str, Any]:
+        """What to call the class with to get such a layer: the attributes that are called like the arguments.
+
+        >>> RReLU(0.1, 0.3).arguments()
+        {'lower': 0.1, 'upper': 0.3}
+        """
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def _tensor(
         self,
@@ -79,7 +96,7 @@ class Dense(Layer):
     ValueError or TypeError where an argument is out of range.
 
     >>> Dense(10, activation="relu", init="he_normal")
-    Dense(10, relu)
+    Dense(10, 'relu', init='he_normal')
     """
 
     def __init__(
@@ -98,10 +115,10 @@ class Dense(Layer):
         self.activation: activations.Activation | Layer = _resolve(activation)
         self.init = None if init is None else initializers.get(init)
         self.bias_used = _validate.flag("bias", bias)
-        for name, value in (("l1", l1), ("l2", l2), ("decay", decay)):
-            if value is not None:
-                _validate.number(name, value, low=0.0)
-        self.penalty = Penalty(l1, l2, decay)
+        given = (("l1", l1), ("l2", l2), ("decay", decay))
+        self.penalty = Penalty(
+            *(None if value is None else _validate.number(name, value, low=0.0) for name, value in given)
+        )
 
     @property
     def weight(self) -> Array:
@@ -143,14 +160,22 @@ class Dense(Layer):
         return initializers.INITIALIZERS[family]
 
     def settings(self) -> str:
-        return f"{self.units}, {self.activation}" + ("" if self.bias_used else ", bias=False")
+        given = self.arguments()
+        activation, units = given.pop("activation"), given.pop("units")
+        follow = [] if activation == activations.identity else [_expression(activation)]
+        known = (name for name, init in initializers.INITIALIZERS.items() if init == self.init)
+        return self._written(repr(units), *follow, **given | {"init": next(known, self.init)})
+
+    def arguments(self) -> dict[str, Any]:
+        own = {"units": self.units, "activation": self.activation, "init": self.init, "bias": self.bias_used}
+        return own | {"l1": self.penalty.l1, "l2": self.penalty.l2, "decay": self.penalty.decay}
 
 
 class Activation(Layer):
     """An activation as a layer of its own: fused into the Dense before it where that has none.
 
     >>> Activation("tanh")
-    Activation(tanh)
+    Activation('tanh')
     """
 
     def __init__(self, activation: str | activations.Activation | Layer) -> None:
@@ -164,7 +189,7 @@ class Activation(Layer):
         return [Op("activation", inputs, inputs, activation=self.activation)]
 
     def settings(self) -> str:
-        return str(self.activation)
+        return _expression(self.activation)
 
 
 class Softmax(Layer):
@@ -212,9 +237,6 @@ class PReLU(Layer):
         slope = self._tensor("slope", (inputs,), lambda rng: self.init)
         return [Op("prelu", inputs, inputs, {"slope": slope})]
 
-    def settings(self) -> str:
-        return f"init={self.init:g}"
-
 
 class RReLU(Layer):
     """a = z where z > 0, else slope z, the slope drawn for each value from U(lower, upper) in training and their
@@ -227,9 +249,6 @@ class RReLU(Layer):
 
     def ops(self, inputs: int) -> list[Op]:
         return [Op("rrelu", inputs, inputs, settings={"lower": self.lower, "upper": self.upper})]
-
-    def settings(self) -> str:
-        return f"{self.lower:g}, {self.upper:g}"
 
 
 class Dropout(Layer):
@@ -247,7 +266,7 @@ class Dropout(Layer):
         return [Op("dropout", inputs, inputs, settings={"rate": self.rate})] if self.rate else []
 
     def settings(self) -> str:
-        return f"{self.rate:g}"
+        return repr(self.rate)
 
 
 class _Norm(Layer):
@@ -270,9 +289,6 @@ class _Norm(Layer):
             "gamma": self._tensor("gamma", (inputs,), lambda rng: 1.0),
             "beta": self._tensor("beta", (inputs,), lambda rng: 0.0),
         }
-
-    def settings(self) -> str:
-        return f"epsilon={self.epsilon:g}"
 
 
 class BatchNorm(_Norm):
@@ -317,7 +333,19 @@ class LayerNorm(_Norm):
 
 
 class Flatten(Layer):
-    """Rows of any shape (B, d1, d2, ...) read in C order as (B, d1 d2 ...). Only as the first layer."""
+    """Rows of any shape (B, d1, d2, ...) read in C order as (B, d1 d2 ...). Only as the first layer.
+
+    The model keeps the shape (d1, d2, ...) it was built with or first fitted on, and refuses rows of another shape with
+    as many values, such as channels first instead of last: ValueError. Rows that were flattened before, (B, d1 d2 ...),
+    stay welcome.
+
+    >>> model = fastnn.Sequential([nn.Flatten(), nn.Dense(2)]).build((28, 28), seed=0)
+    >>> model.predict(np.zeros((5, 28, 28))).shape, model.predict(np.zeros((5, 784))).shape
+    ((5, 2), (5, 2))
+    >>> model.predict(np.zeros((5, 14, 56)))
+    Traceback (most recent call last):
+    ValueError: X has rows of shape (14, 56), but this model was built with rows of shape (28, 28)
+    """
 
     def ops(self, inputs: int) -> list[Op]:
         return []
@@ -327,11 +355,14 @@ class Normalize(Layer):
     """a = (x - shift) scale, learned from the data at the first fit and saved with the model.
 
     `mode`: "standard" gives mean 0 and standard deviation 1, "minmax" the range 0 to 1. `per_feature=False` takes one
-    shift and scale for all features (pixels of one image). A constant feature has scale 1. Only directly on the data:
-    it is computed in float64 as each batch is gathered, and rounded once to the model's dtype, so that a time stamp
+    shift and scale for all features (pixels of one image). A constant feature has scale 1, and so has one that spreads
+    less than 2.2e-308, float64's smallest normal number, or than float64 rounds its mean. Only directly on the data: it
+    is computed in float64 as each batch is gathered, and rounded once to the model's dtype, so that a time stamp
     keeps its digits. |error| <= (u + 3e-16) |a|, u = 2^-24 in float32 and 2^-53 in float64, for the shift and scale as
     they stand.
     """
+
+    KEPT = ("adapted",)
 
     def __init__(self, mode: Literal["standard", "minmax"] = "standard", *, per_feature: bool = True) -> None:
         super().__init__()
@@ -363,17 +394,16 @@ class Normalize(Layer):
         slices = _slices(x, rows)
         axis = 0 if self.per_feature else None
         if self.mode == "minmax":
-            parts = [(part.min(axis=axis), part.max(axis=axis)) for part in slices()]
-            low, high = np.min([part[0] for part in parts], axis=0), np.max([part[1] for part in parts], axis=0)
-            shift, spread = low.astype(np.float64), high.astype(np.float64) - low
+            low, high = _bounds(slices, axis)
+            shift, spread = low, high - low
         else:
             shift, spread = _moments(slices, axis)
         self.shift[...] = shift
-        self.scale[...] = 1.0 / np.where(spread > 0, spread, 1.0)
+        self.scale[...] = 1.0 / np.where(spread >= np.finfo(np.float64).tiny, spread, 1.0)
         self.adapted = True
 
     def settings(self) -> str:
-        return self.mode + ("" if self.per_feature else ", per_feature=False")
+        return self._written(repr(self.mode), per_feature=self.per_feature)
 
 
 def _slices(x: Any, rows: Array | None) -> Callable[[], Iterator[Array]]:
@@ -390,28 +420,57 @@ def _slices(x: Any, rows: Array | None) -> Callable[[], Iterator[Array]]:
     return slices
 
 
+def _bounds(slices: Callable[[], Iterator[Array]], axis: int | None) -> tuple[Array, Array]:
+    """The least and the largest values, in float64."""
+    low, high = np.inf, -np.inf
+    for part in slices():
+        low, high = np.minimum(low, part.min(axis=axis)), np.maximum(high, part.max(axis=axis))
+    return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+
+
 def _moments(slices: Callable[[], Iterator[Array]], axis: int | None) -> tuple[Array, Array]:
-    """Mean and standard deviation in float64, in two passes.
+    """Mean and standard deviation in float64, in two passes after one for the bounds.
 
     Both are taken of x minus its first value: a constant column is then exactly 0, whatever its sum rounds to.
-    Each slice is made contiguous, so that the memory layout of x does not change the order of the sums.
+    Each slice is made contiguous, so that the memory layout of x does not change the order of the sums. A feature whose
+    squares could leave float64's range is counted in a power of two near its spread.
     """
+    low, high = _bounds(slices, axis)
+    exponent = _spread_exponent(low, high)
+    unit = np.ldexp(1.0, -exponent) if exponent.any() else None
     first = next(slices())[0].astype(np.float64)
     pivot = first if axis == 0 else first[0]
     count = sum(len(part) if axis == 0 else part.size for part in slices())
 
     def centred() -> Iterator[Array]:
         for part in slices():
-            yield np.ascontiguousarray(part, dtype=np.float64) - pivot
+            rows = np.ascontiguousarray(part, dtype=np.float64)
+            yield rows - pivot if unit is None else rows * unit - pivot * unit
 
     mean = sum(part.sum(axis=axis) for part in centred()) / count
     std = np.sqrt(sum(((part - mean) ** 2).sum(axis=axis) for part in centred()) / count)
+    mean, std = np.ldexp(mean, exponent), np.ldexp(std, exponent)
     noise = np.finfo(np.float64).eps * np.abs(pivot + mean)  # 0.1 + 0.2 beside 0.3: rounding, not information
     return pivot + mean, np.where(std > 4 * noise, std, 0.0)
 
 
+def _spread_exponent(low: Array, high: Array) -> Array:
+    """0 where the features spread between 2^-400 and 2^400, and sums of squares are safe; else e, for 2^e near it."""
+    exponent = np.frexp(0.5 * high - 0.5 * low)[1]  # halves: their difference is finite
+    return np.where(np.abs(exponent) < 400, 0, np.maximum(exponent, -1021))
+
+
 _ROW_LAYERS: dict[str, Callable[[], Layer]] = {"softmax": Softmax, "maxout": Maxout, "prelu": PReLU, "rrelu": RReLU}
 assert tuple(_ROW_LAYERS) == activations.ROW_ACTIVATIONS
+
+
+def _expression(activation: activations.Activation | Layer) -> str:
+    """What stands for it in a layer's arguments."""
+    if isinstance(activation, Layer):
+        return repr(activation)
+    if activation == activations.ACTIVATIONS.get(activation.name, activation):
+        return repr(activation.name)
+    return f"ACTIVATIONS[{activation.name!r}].with_alpha({activation.alpha!r})"
 
 
 def _resolve(activation: Any) -> activations.Activation | Layer:

@@ -49,6 +49,19 @@ class Loss:
         scale = z.dtype.type(1.0 / z.shape[1])
         return value(z, y, self.parameter).sum(axis=1) * scale, gradient(z, y, self.parameter) * scale
 
+    def with_parameter(self, parameter: float) -> Loss:
+        """The same loss with another parameter. ValueError or TypeError where that is out of range.
+
+        >>> LOSSES["huber"].with_parameter(2.0) == Huber(delta=2.0)
+        True
+        """
+        make = _WITH_PARAMETER.get(self.name)
+        if make is not None:
+            return make(parameter)
+        if parameter != self.parameter:
+            raise ValueError(f"parameter of {self.name} is {parameter!r}, expected {self.parameter:g}: it has none")
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.name, self.parameter)  # formulas are found again by name
 
@@ -193,3 +206,10 @@ def BinaryCrossEntropy(label_smoothing: float = 0.0) -> Loss:
 
 def _smoothing(value: float) -> float:
     return _validate.number("label_smoothing", value, low=0.0, high=1.0, open_high=True)
+
+
+_WITH_PARAMETER: dict[str, Callable[[float], Loss]] = {
+    "huber": Huber,
+    "cross_entropy": CrossEntropy,
+    "binary_cross_entropy": BinaryCrossEntropy,
+}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fastnn import _validate, backends
+from fastnn._lock import FitLock
 from fastnn.backends import reference
 from fastnn.backends.contract import Backend
 from fastnn.engine import PREDICT_ROWS
@@ -50,16 +51,16 @@ class Sequential:
         self.dtype = _validate.float_dtype(dtype)
         if not self.layers:
             raise ValueError("layers is empty, expected at least one layer")
-        used: list[Layer] = []
+        used: set[int] = set()  # a file may have many layers: looked up, not gone through
         for position, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
             for part in layer.parts():
-                if part.index is not None or any(part is other for other in used):
+                if part.index is not None or id(part) in used:
                     raise ValueError(
                         f"layers[{position}] has {part!r}, which is in use already, expected a layer of its own"
                     )
-                used.append(part)
+                used.add(id(part))
             if isinstance(layer, Flatten) and position:
                 raise ValueError(f"layers[{position}] is Flatten(), expected it first: what follows has rows already")
             if isinstance(layer, Normalize) and any(
@@ -71,7 +72,9 @@ class Sequential:
                 part.index = position
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
-        self.fitting = threading.Lock()  # held by the one Trainer that may change the model
+        self.row_shape: tuple[int, ...] | None = None  # under Flatten, once rows of several dimensions were seen
+        self.metadata: dict[str, Any] = {}  # what its files say of it beside all this: the user's own
+        self.fitting = FitLock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
         self._spans: list[tuple[int, int]] = []  # values into and out of each layer
@@ -80,6 +83,7 @@ class Sequential:
 
     def build(self, inputs: int | tuple[int, ...], *, seed: int | None = None) -> Sequential:
         """Lay out the parameters for rows of `inputs` values (or of that shape, under Flatten) and draw them."""
+        shape = inputs if isinstance(inputs, tuple) and len(inputs) > 1 else None
         if isinstance(inputs, tuple):
             inputs = int(np.prod([_validate.integer("inputs", size) for size in inputs]))
         width = _validate.integer("inputs", inputs)
@@ -87,7 +91,7 @@ class Sequential:
         state = State(plan)
         state.initialize(_validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
-        self.feature_names = None
+        self.feature_names, self.row_shape = None, shape
         for layer in self.layers:
             if isinstance(layer, Normalize):
                 layer.adapted = False
@@ -159,7 +163,7 @@ class Sequential:
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         built = kept.pop("buffers")
-        self.__dict__.update(kept, fitting=threading.Lock())
+        self.__dict__.update(kept, fitting=FitLock())
         self._state = None
         if built is not None:
             self._plan, self._spans = self._lower(built[0])
@@ -175,6 +179,7 @@ class Sequential:
             self.dtype,
             self._plan.inputs if self._plan is not None else None,
             flatten=isinstance(self.layers[0], Flatten),
+            shape=self.row_shape,
             exact=any(isinstance(layer, Normalize) for layer in self.layers),
             first=self.loss is None,  # no fit before this one
             name=name,
@@ -278,6 +283,22 @@ class Sequential:
         self.loss = losses.get(self.loss)
         return self.loss
 
+    # Keeping ----------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Put the model into a file, which `fastnn.load` reads: after a crash at any moment the old one or the new.
+
+        It has the layers with their settings, dtype, number of inputs, loss, feature names, and every parameter and
+        statistic; not the optimizer's state, without which a fit begins its moments anew (pickle and checkpoints have
+        it). `metadata`: a dict of what JSON holds, for the loaded model's `metadata`; None: this model's.
+
+        TypeError or ValueError, before anything is written, for what a file cannot hold: a layer, an initialiser or a
+        loss of your own, other metadata. OSError where the file cannot be written.
+        """
+        from fastnn.nn import serialize  # which makes Sequentials
+
+        serialize.save(self, path, metadata)
+
     # Describing -------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
@@ -285,8 +306,8 @@ class Sequential:
 
         >>> print(Sequential([nn.Dense(4, activation="relu"), nn.Dense(2)]).build(3, seed=0).summary())
         layer                     output  parameters
-        0  Dense(4, relu)              4          16
-        1  Dense(2, identity)          2          10
+        0  Dense(4, 'relu')            4          16
+        1  Dense(2)                    2          10
         total                                     26
         """
         counts = [0] * len(self.layers)
@@ -301,7 +322,7 @@ class Sequential:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"Sequential([{', '.join(map(repr, self.layers))}], dtype={self.dtype})"
+        return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
 
 
 def _not_built() -> NotFittedError:

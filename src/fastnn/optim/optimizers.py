@@ -1,11 +1,7 @@
 """How a network learns: optimizers as declarations. The update formulas themselves are in `rules.py`.
 
-An optimizer holds its hyper-parameters and turns them into the coefficients of one step. Every optimizer
-takes three penalties, which apply to the weights of layers that do not set their own (biases, slopes and
-normalisation parameters are never penalised):
-
-    l1, l2:  g <- g + l1 sign(w) + l2 w     (coupled: they pass through the optimizer's averages)
-    decay:   w <- w - lr decay w            (decoupled: Loshchilov & Hutter 2019)
+An optimizer holds its hyper-parameters and turns them into the coefficients of one step. What happens around the rule,
+clipping and penalties, is the same for all: see `Optimizer`.
 """
 
 from __future__ import annotations
@@ -46,7 +42,14 @@ def _penalty(default: float = 0.0) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Penalties:
-    """l1, l2 and decoupled decay, each >= 0: defaults for the weights of layers that set none."""
+    """l1, l2 and decay, each >= 0: what every optimizer takes, for the weights of layers that set none of their own.
+
+        l1, l2:  g <- g + l1 sign(w) + l2 w     coupled: they pass through the optimizer's averages
+        decay:   w <- w - lr decay w            decoupled, beside the optimizer's step: Loshchilov & Hutter 2019
+
+    lr is the step's, schedule included. Biases, slopes and normalisation parameters are never penalised, and neither
+    the loss that is reported nor `evaluate` has the penalties in it.
+    """
 
     l1: float = _penalty()
     l2: float = _penalty()
@@ -57,7 +60,20 @@ class Penalties:
 class Optimizer(Penalties):
     """Base of all optimizers: a learning rate `lr` >= 0, a rule, and the rule's coefficients at step t.
 
-    ValueError names a hyper-parameter that is out of range.
+    A step clips first, so that the penalties are never clipped, and takes from g, the gradient of the batch's loss:
+
+        g <- g min(1, clip_norm / |g|)          |g| of all parameters together: Trainer(clip_norm=)
+        g <- min(max(g, -clip_value), clip_value)                               Trainer(clip_value=)
+        g <- g + l1 sign(w) + l2 w                                              see `Penalties`
+        w <- w - lr decay w - (the rule's step for g)
+
+    ValueError or TypeError names a hyper-parameter that is out of range or no number.
+
+    >>> model = fastnn.Sequential([nn.Dense(1, init=1.0, bias=False)]).build(1, seed=0)
+    >>> trainer = fastnn.Trainer(model, "half_mse", SGD(1.0, l2=0.5, decay=0.25), clip_value=2.0)
+    >>> history = trainer.fit([[1.0]], [[-9.0]], epochs=1, verbose=False)  # g = 10 -> 2 -> 2 + 0.5
+    >>> model.layers[0].weight.item()  # 1 - 0.25 - 2.5
+    -1.75
     """
 
     name: ClassVar[str]
@@ -170,7 +186,7 @@ class AdaDelta(Optimizer):
     epsilon: float = _hyper(1e-6, 0.0, math.inf, open_low=True)
 
     def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
-        return (lr, self.rho, self.epsilon)
+        return (lr, self.rho, 1.0 - self.rho, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -183,7 +199,7 @@ class RMSprop(Optimizer):
     epsilon: float = _hyper(1e-8, 0.0, math.inf, open_low=True)
 
     def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
-        return (lr, self.rho, self.epsilon)
+        return (lr, self.rho, 1.0 - self.rho, self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -210,12 +226,13 @@ class Adam(Optimizer):
 
     def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
         root = 1.0 / np.sqrt(_correction(self.beta2, t))
-        return (lr / _correction(self.beta1, t), self.beta1, self.beta2, root, self.epsilon)
+        beta1, beta2 = self.beta1, self.beta2
+        return (lr / _correction(beta1, t), beta1, 1.0 - beta1, beta2, 1.0 - beta2, root, self.epsilon)
 
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay, 0.01 unless a layer sets its own: Loshchilov & Hutter 2019."""
+    """Adam whose decay (see `Penalties`) is 0.01 unless a layer sets its own: Loshchilov & Hutter 2019."""
 
     decay: float = field(default=0.01, kw_only=True, metadata={"low": 0.0, "high": math.inf, "open_high": True})
 
@@ -270,7 +287,9 @@ class NAdam(Optimizer):
             lr * ahead / (1.0 - product * ahead),
             lr * (1.0 - mu) / (1.0 - product),
             self.beta1,
+            1.0 - self.beta1,
             self.beta2,
+            1.0 - self.beta2,
             root,
             self.epsilon,
         )

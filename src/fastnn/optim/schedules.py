@@ -36,9 +36,9 @@ class Schedule:
         if self.per not in ("epoch", "step"):
             raise ValueError(f"per is {self.per!r}, expected 'epoch' or 'step'")
         for item in dataclasses.fields(self):
-            if item.metadata and getattr(self, item.name) is not None:
-                checked = _validate.number(item.name, getattr(self, item.name), **item.metadata)
-                object.__setattr__(self, item.name, checked)
+            value = getattr(self, item.name)
+            if item.metadata and not (value is None and item.default is None):
+                object.__setattr__(self, item.name, _validate.number(item.name, value, **item.metadata))
 
     def factor(self, t: float, total: float) -> float:
         """What the learning rate is multiplied with at time t of a run as long as total."""

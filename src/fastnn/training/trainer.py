@@ -54,8 +54,9 @@ class Trainer:
     `fastnn.METRICS` or functions of (y, prediction), measured each epoch on the validation data, else on the training
     data. seed: of the initial weights, shuffles and random layers; None draws one (`trainer.seed`). backend: who
     computes; "auto" is the fastest there is. clip_norm: bound on the gradient's global norm; clip_value: bound on each
-    of its entries. threads: the most that the native backend uses, None for all there are; their number changes no bit
-    of the result. dtype: of a model that is not built yet, float32 or float64; None: its own.
+    of its entries, after that (`optim.Optimizer` has the order). threads: the most that the native backend uses, None
+    for all there are; their number changes no bit of the result. dtype: of a model that is not built yet, float32 or
+    float64; None: its own.
 
     All but the model and the dtype are attributes, checked as they are set: `trainer.optimizer = optim.Adam(1e-4)`
     between two fits goes on with a lower rate, the moments kept.
@@ -69,7 +70,7 @@ class Trainer:
     >>> history["loss"][-1] < 0.01
     True
     >>> trainer
-    Trainer(Sequential([Dense(8, tanh), Dense(1, identity)], dtype=float32), mse, Adam(lr=0.01), 200 epochs)
+    Trainer(Sequential([Dense(8, 'tanh'), Dense(1)], dtype='float32'), mse, Adam(lr=0.01), 200 epochs)
     """
 
     loss: Loss
@@ -174,7 +175,8 @@ class Trainer:
         loss or a parameter becomes NaN or infinite: the model then has its parameters from before that epoch, and its
         optimizer starts anew. After KeyboardInterrupt and any other error it is as a completed step left it: the
         last one on the native backend, else the last of the last call that succeeded. It can go on either way.
-        RuntimeError where another thread is fitting the model. CheckpointError where there is none to resume from.
+        RuntimeError where another thread is fitting the model, or this one is: in a metric, say. CheckpointError where
+        there is none to resume from.
         """
         with self._alone():
             shuffled, made = _validate.flag("shuffle", shuffle), _callbacks(callbacks, verbose)
@@ -228,9 +230,8 @@ class Trainer:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """The one who may change the model, on `threads` threads. RuntimeError where another thread is that."""
-        if not self.model.fitting.acquire(blocking=False):
-            raise RuntimeError("model is being fitted by another thread, expected one fit at a time")
+        """The one who may change the model, on `threads` threads. RuntimeError where a thread is that already."""
+        self.model.fitting.acquire()
         try:
             with nullcontext() if self.threads is None else self.backend.limit_threads(self.threads):
                 yield
@@ -312,6 +313,10 @@ class Trainer:
         weight = validation[2] if len(validation) == 3 else None
         _validate.same_names(validation[0], _validate.feature_names(X), name="validation X")
         held_out = self._data(validation[0], validation[1], weight, "validation ")
+        if X is not None:
+            _validate.same_row_shape(
+                validation[0], _validate.row_shape(X), name="validation X", other="X has rows of shape"
+            )
         if held_out.x.shape[1] != inputs:
             raise ValueError(f"validation X has {held_out.x.shape[1]} features, but X has {inputs}")
         return held_out
@@ -350,6 +355,8 @@ class Trainer:
         model.loss = self.loss
         if model.feature_names is None and data is not None:
             model.feature_names = _validate.feature_names(X)
+        if model.row_shape is None and data is not None:
+            model.row_shape = _validate.row_shape(X)
 
 
 def _callbacks(callbacks: Any, verbose: bool | None) -> list[Callback]:

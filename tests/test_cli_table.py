@@ -1,0 +1,441 @@
+"""`fastnn train` and `fastnn predict` as a user runs them, on scikit-learn's tables and on tables gone wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from common import run_python
+
+import fastnn
+from fastnn import cli, files, table
+
+pandas = pytest.importorskip("pandas")
+datasets = pytest.importorskip("sklearn.datasets")
+PNG = b"\x89PNG\r\n\x1a\n"
+KINDS = ["csv", "parquet"]
+
+
+def write(frame, path) -> str:
+    if path.suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    table.write(frame, path)
+    return str(path)
+
+
+def named(load, target: str = "species"):
+    """A data set with its classes as text."""
+    data = load(as_frame=True)
+    frame = data.frame.copy()
+    frame[target] = [str(data.target_names[label]) for label in frame.pop("target")]
+    return frame
+
+
+def run(*arguments: object) -> None:
+    assert cli.main([str(argument) for argument in arguments]) == 0
+
+
+def quick(**options) -> table.Settings:
+    return table.Settings(**{"hidden": (16,), "epochs": 60, "verbose": False, "backend": "auto", **options})
+
+
+# From a file to predictions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_classes_of_text(kind, tmp_path, capsys):
+    frame = named(datasets.load_wine).sample(frac=1, random_state=0)
+    data, model = write(frame, tmp_path / f"wine.{kind}"), tmp_path / "wine.fastnn"
+    run("train", data, "--target", "species", "--out", model, "--test", 0.25, "--quiet", "--no-plot", "--hidden", 32)
+    said = capsys.readouterr().out
+    assert "classification into 3 classes of 'species' by 13 features" in said
+    assert "rows: 36 for validation, 44 for test, 98 for training" in said
+    out = tmp_path / f"answers.{kind}"
+    run("predict", model, data, "--out", out, "--proba")
+    assert "not looked at: species" in capsys.readouterr().err
+    answers = table.read(out)
+    assert list(answers) == ["species", *(f"probability of class_{i}" for i in range(3))]
+    assert (answers["species"].to_numpy() == frame["species"].to_numpy()).mean() > 0.95
+    p = answers.iloc[:, 1:].to_numpy()
+    np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
+    assert [f"class_{i}" for i in p.argmax(axis=1)] == answers["species"].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_are_scaled_and_scaled_back(kind, tmp_path, capsys):
+    """Targets around 25000 with a deviation of 770: an unscaled net would still be far away after these epochs."""
+    frame = datasets.load_diabetes(as_frame=True, scaled=False).frame
+    frame["target"] = 25_000 + 10 * frame["target"]
+    data, model = write(frame, tmp_path / f"diabetes.{kind}"), tmp_path / "m"
+    run("train", data, "--target", "target", "--out", model, "--quiet", "--no-plot", "--hidden", "16", "--seed", 1)
+    said = capsys.readouterr().out
+    assert "regression of 'target' by 10 features (a guess" in said and "r2 0." in said
+    run("predict", model, data)
+    captured = capsys.readouterr()
+    predicted = np.array([float(line) for line in captured.out.split()[1:]])
+    assert captured.out.split()[0] == "target"
+    truth = frame["target"].to_numpy()
+    assert 1 - ((predicted - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum() > 0.4
+    about = fastnn.load(model).metadata["table"]
+    assert about["mean"] == pytest.approx(truth.mean(), rel=0.01) and about["scale"] == pytest.approx(
+        truth.std(), rel=0.1
+    )
+
+
+def test_csv_and_parquet_give_the_same_model(tmp_path):
+    pytest.importorskip("pyarrow")
+    frame = named(datasets.load_breast_cancer)
+    models = [table.train(write(frame, tmp_path / f"a.{kind}"), "species", quick(epochs=5)).model for kind in KINDS]
+    assert models[0].state.parameters.tobytes() == models[1].state.parameters.tobytes()
+    assert models[0].metadata == models[1].metadata
+
+
+def test_same_seed_same_file(tmp_path):
+    data = write(named(datasets.load_iris), tmp_path / "iris.csv")
+    for name in ("a", "b"):
+        run("train", data, "--target", "species", "--out", tmp_path / name, "--quiet", "--no-plot", "--epochs", 3)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    run(
+        "train",
+        data,
+        "--target",
+        "species",
+        "--out",
+        tmp_path / "c",
+        "--quiet",
+        "--no-plot",
+        "--epochs",
+        3,
+        "--seed",
+        1,
+    )
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_columns_are_found_by_their_names(tmp_path, capsys):
+    """In any order, with others between them; a missing one is an error that names it."""
+    frame = named(datasets.load_iris)
+    data, model = write(frame, tmp_path / "iris.csv"), tmp_path / "m"
+    run("train", data, "--target", "species", "--out", model, "--quiet", "--no-plot", "--epochs", 20)
+    capsys.readouterr()
+    run("predict", model, data)
+    expected = capsys.readouterr().out
+    assert expected.startswith("species\n") and expected.count("\n") == 151
+    mixed = frame[list(frame)[::-1]].assign(note="text", empty=np.nan)
+    run("predict", model, write(mixed, tmp_path / "mixed.csv"))
+    captured = capsys.readouterr()
+    assert captured.out == expected
+    assert captured.err == "fastnn: not looked at: species, note, empty\n"
+    less = write(frame.drop(columns=["petal width (cm)", "sepal width (cm)"]), tmp_path / "less.csv")
+    assert cli.main(["predict", str(model), less]) == 1
+    assert "less.csv has no column 'sepal width (cm)', 'petal width (cm)', which" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_curves(asked, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    data = write(named(datasets.load_iris), tmp_path / "iris.csv")
+    picture = tmp_path / ("asked.png" if asked else "m.png")
+    options = ["--plot", picture] if asked else []
+    run("train", data, "--target", "species", "--out", tmp_path / "m", "--quiet", "--epochs", 3, *options)
+    assert picture.read_bytes().startswith(PNG) and str(picture) in capsys.readouterr().out
+
+
+def test_without_matplotlib_no_curves_unless_asked(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    data = write(named(datasets.load_iris), tmp_path / "iris.csv")
+    arguments = ["train", data, "--target", "species", "--out", str(tmp_path / "m"), "--quiet", "--epochs", "1"]
+    assert cli.main(arguments) == 0 and sorted(os.listdir(tmp_path)) == ["iris.csv", "m"]
+    assert cli.main([*arguments, "--plot", str(tmp_path / "p.png")]) == 1
+    assert "extra [plot]" in capsys.readouterr().err
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path):
+    data = write(datasets.load_diabetes(as_frame=True).frame, tmp_path / "a.csv")
+    result = table.train(data, "target", quick(epochs=300, patience=5, hidden=(64, 64), lr=0.01))
+    losses = result.history["val_loss"]
+    assert result.stopped and len(losses) == result.best_epoch + 5 and min(losses) == losses[result.best_epoch - 1]
+    frame = table.read(data)
+    parts = table.split(len(frame), {"validation": 0.2}, 0)
+    held = frame.iloc[parts["validation"]]
+    about = result.description
+    truth = (held["target"].to_numpy() - about.mean) / about.scale
+    measured = result.model.evaluate(held[about.features], truth)["loss"]
+    assert measured == pytest.approx(min(losses), rel=1e-5)
+
+
+# Tasks and targets -----------------------------------------------------------------------------------------
+
+TARGETS = {
+    "text": (["a", "b", "a"] * 20, "classification", ["a", "b"]),
+    "text with None": (["None", "b", "None"] * 20, "classification", ["None", "b"]),
+    "0 and 1": ([0, 1] * 30, "classification", [0, 1]),
+    "-1 and 1 as floats": ([-1.0, 1.0] * 30, "classification", [-1, 1]),
+    "few whole numbers": ([3, 7, 5] * 20, "classification", [3, 5, 7]),
+    "truth": ([True, False] * 30, "classification", [False, True]),
+    "two halves": ([0.5, 1.5] * 30, "classification", [0.5, 1.5]),
+    "fractions": (list(np.linspace(0, 1, 60)), "regression", None),
+    "few fractions": ([0.1, 0.2, 0.4] * 20, "regression", None),
+    "many whole numbers": (list(range(60)), "regression", None),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("values", "task", "classes"), TARGETS.values(), ids=TARGETS)
+def test_the_task_is_guessed(values, task, classes, kind, tmp_path):
+    frame = pandas.DataFrame({"x": np.arange(len(values)), "y": values})
+    path = write(frame, tmp_path / f"a.{kind}")
+    aim = table.target(table.read(path, text=("y",))["y"], "y")
+    if kind == "csv" and values[0] is True:  # text, as it is written
+        values, classes = [str(value) for value in values], ["False", "True"]
+    assert (aim.task, aim.classes, aim.guessed) == (task, classes, True)
+    assert aim.values.tolist() == values if classes is None else [classes[label] for label in aim.values] == values
+
+
+def test_the_task_can_be_set(tmp_path, capsys):
+    frame = pandas.DataFrame({"x": np.arange(60.0), "y": [1, 2, 3] * 20})
+    data = write(frame, tmp_path / "a.csv")
+    arguments = ["train", data, "--target", "y", "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 2]
+    run(*arguments, "--task", "regression")
+    assert "regression of 'y' by 1 features\n" in capsys.readouterr().out
+    run(*arguments, "--task", "classification")
+    assert "classification into 3 classes" in capsys.readouterr().out
+
+
+def test_whole_numbers_come_back_as_such(tmp_path, capsys):
+    frame = pandas.DataFrame({"x": [0.0, 1.0] * 40, "y": [4, 9] * 40})
+    data = write(frame, tmp_path / "a.csv")
+    run("train", data, "--target", "y", "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 80)
+    capsys.readouterr()
+    run("predict", tmp_path / "m", data)
+    assert capsys.readouterr().out.split()[:3] == ["y", "4", "9"]
+
+
+# Splitting -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 5, 97, 1000])
+def test_splits_are_whole_disjoint_and_of_their_size(count):
+    parts = table.split(count, {"validation": 0.3} | ({"test": 0.2} if count > 4 else {}), seed=3)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(count))
+    assert abs(len(parts["validation"]) - 0.3 * count) <= 0.5
+    assert all((np.diff(rows) > 0).all() for rows in parts.values())
+
+
+def test_classes_are_divided_alike():
+    labels = np.repeat([0, 1, 2], [500, 95, 5])
+    for seed in range(5):
+        parts = table.split(600, {"validation": 0.2, "test": 0.2}, seed, labels)
+        for rows, share in ((parts["validation"], 0.2), (parts["test"], 0.2), (parts["training"], 0.6)):
+            assert (np.abs(np.bincount(labels[rows], minlength=3) - share * np.bincount(labels)) <= 1.5).all()
+    drawn = {tuple(table.split(600, {"validation": 0.2}, seed, labels)["validation"]) for seed in range(5)}
+    assert len(drawn) == 5
+
+
+# Tables gone wrong -----------------------------------------------------------------------------------------
+
+GOOD = "a,b,y\n" + "".join(f"{i},{i * i},{'uv'[i % 2]}\n" for i in range(10))
+ROW = "1,2,u\n"
+WRONG = {
+    "empty": ("", "t.csv cannot be read: it is empty"),
+    "names only": ("a,b,y\n", "t.csv has no rows"),
+    "one row": ("a,b,y\n1,2,u\n", "t.csv has 1 row"),
+    "two rows": ("a,b,y\n1,2,u\n3,4,v\n", "2 different values in 2 rows"),
+    "target unknown": (GOOD.replace("y", "z", 1), "t.csv has no column 'y', expected one of: 'a', 'b', 'z'"),
+    "names twice": (GOOD.replace("b", "a", 1), "t.csv has several columns of the name 'a'"),
+    "no name": (GOOD.replace("a", "", 1), "column 1 has no name"),
+    "target alone": ("y\nu\nv\nu\nv\n", "no column beside the target 'y'"),
+    "missing values": (
+        GOOD + ",1,u\n,NA,v\n1,,u\n",
+        "t.csv has missing values in 'a' (2 of 13 rows), 'b' (2 of 13 rows): fill or encode them, or leave columns out",
+    ),
+    "text": (GOOD + "x,1,u\n?,1,u\n", "what is no number in 'a' (2 of 12 rows, such as 'x')"),
+    "both": (
+        GOOD + ",x,u\n",
+        "missing values in 'a' (1 of 11 rows); what is no number in 'b' (1 of 11 rows, such as 'x')",
+    ),
+    "infinity": (GOOD + "inf,-inf,u\n", "infinity in 'a' (1 of 11 rows), 'b' (1 of 11 rows)"),
+    "target missing": (GOOD + "1,2,\n1,2,NA\n", "the target 'y' is missing in 2 of 12 rows"),
+    "target constant": ("a,y\n" + "1,u\n" * 9, "the target 'y' is 'u' in all 9 rows"),
+    "target constant number": ("a,y\n" + "1,2\n" * 9, "the target 'y' is 2 in all 9 rows"),
+    "target infinite": ("a,y\n1,inf\n" + "1,2.5\n" * 9, "the target 'y' is infinite in 1 of 10 rows"),
+    "target all different": ("a,y\n" + "".join(f"1,u{i}\n" for i in range(9)), "9 different values in 9 rows"),
+    "target huge": ("a,y\n" + "".join(f"1,{i}e200\n" for i in range(90)), "numbers that are too large"),
+    "longer rows": (GOOD + "1,2,u,4\n", "t.csv cannot be read: "),
+    "all rows longer": ("a,y\n" + "1,2,3\n" * 9, "t.csv cannot be read: "),
+    "a value that float32 has not": (GOOD + "1e300,2,u\n", "too large for float32"),
+    "not text": ("a,y\n\xff,1\n".encode("latin-1"), "t.csv is not text in UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), WRONG.values(), ids=WRONG)
+def test_errors_are_one_line(content, message, tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    arguments = ["train", str(path), "--target", "y", "--out", str(tmp_path / "m"), "--quiet"]
+    assert cli.main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("fastnn: ") and captured.err.count("\n") == 1
+    assert message in captured.err
+    assert os.listdir(tmp_path) == ["t.csv"]
+
+
+OPTIONS = {
+    "validation": (["--validation", "0"], "validation is 0.0"),
+    "nothing left": (["--validation", "0.5", "--test", "0.5"], "leave none for training"),
+    "too little": (["--validation", "0.01"], "validation 0.01 of 10 rows leave none for validation"),
+    "test": (["--test", "-0.1"], "test is -0.1"),
+    "epochs": (["--epochs", "0"], "epochs is 0"),
+    "batch size": (["--batch-size", "0"], "batch_size is 0"),
+    "rate": (["--lr", "-1"], "lr is -1"),
+    "patience": (["--patience", "0"], "patience is 0"),
+    "seed": (["--seed", "-1"], "seed is -1"),
+    "ignored": (["--ignore", "a,c"], "no column 'c'"),
+    "all ignored": (["--ignore", "a", "--ignore", "b"], "no column beside the target"),
+    "regression of text": (["--task", "regression"], "has text such as 'u'"),
+    "out": (["--out", "nowhere/m"], "--out is 'nowhere/m'"),
+    "out is the table": (["--out", "t.csv"], "--out is 't.csv', which is read"),
+    "plot": (["--plot", "curves.pdf"], "--plot is 'curves.pdf'"),
+    "diverging": (["--lr", "1e30"], "learning rate 1e+30"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), OPTIONS.values(), ids=OPTIONS)
+def test_options_that_are_wrong(options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text(GOOD)
+    assert cli.main(["train", "t.csv", "--target", "y", "--quiet", *options]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert (tmp_path / "t.csv").read_text() == GOOD and os.listdir(tmp_path) == ["t.csv"]
+
+
+@pytest.mark.parametrize("hidden", ["0", "8,-1", "many", ""])
+def test_hidden_layers_that_are_none(hidden, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["train", "t.csv", "--target", "y", "--hidden", hidden])
+    assert caught.value.code == 2 and "is not like 128,64" in capsys.readouterr().err
+
+
+def test_no_hidden_layer_and_other_separators(tmp_path, capsys):
+    for name, separator, options in (("a.csv", ";", ["--separator", ";"]), ("a.tsv", "\t", [])):
+        (tmp_path / name).write_text("\ufeff" + GOOD.replace(",", separator), encoding="utf-8")
+        run("train", tmp_path / name, "--target", "y", "--hidden", "none", "--out", tmp_path / "m", "--quiet", *options)
+        assert "1  Dense(2)" in capsys.readouterr().out
+        run("predict", tmp_path / "m", tmp_path / name, *options)
+        capsys.readouterr()
+
+
+def test_parquet_gone_wrong(tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    times = pandas.to_datetime(["2020-01-01"] * 9)
+    frame = pandas.DataFrame(
+        {
+            "when": times,
+            "who": pandas.Categorical(["u", "v", "u"] * 3),
+            "count": pandas.array([1, None, 3] * 3, dtype="Int64"),
+            "on": [True, False, True] * 3,
+            "y": ["a", "b", "a"] * 3,
+        }
+    )
+    path = tmp_path / "a.parquet"
+    frame.to_parquet(path)
+    assert cli.main(["train", str(path), "--target", "y", "--out", str(tmp_path / "m")]) == 1
+    error = capsys.readouterr().err
+    assert "missing values in 'count' (3 of 9 rows); what is no number in 'when' (9 of 9 rows, such as '2020" in error
+    assert "'who' (9 of 9 rows, such as 'u')" in error and "'on'" not in error
+    path.write_bytes(b"PAR1" + b"x" * 40)
+    assert cli.main(["train", str(path), "--target", "y", "--out", str(tmp_path / "m")]) == 1
+    assert "a.parquet cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zip", "t.csv.bz2", "t.csv.xz"])
+def test_compressed(name, tmp_path, capsys):
+    frame = named(datasets.load_iris)
+    frame.to_csv(tmp_path / name, index=False)
+    assert table.train(tmp_path / name, "species", quick(epochs=1)).rows["training"] == 120
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 2])
+    assert cli.main(["train", str(tmp_path / name), "--target", "species", "--out", str(tmp_path / "m")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("fastnn: ") and error.count("\n") == 1 and name in error
+
+
+def test_predictions_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(GOOD)
+    (tmp_path / "bad.csv").write_text("a,b\n1,\nx,2\n")
+    (tmp_path / "n.csv").write_text("a,b,y\n" + "".join(f"{i},1,{i}.5\n" for i in range(9)))
+    model, other = str(tmp_path / "m"), tmp_path / "other"
+    run("train", tmp_path / "t.csv", "--target", "y", "--out", model, "--quiet", "--no-plot", "--epochs", 1)
+    run("train", tmp_path / "n.csv", "--target", "y", "--out", tmp_path / "n", "--quiet", "--no-plot", "--epochs", 1)
+    fastnn.Sequential([fastnn.nn.Dense(1)]).build(2).save(other)
+    capsys.readouterr()
+    for arguments, message in (
+        (
+            [model, "bad.csv"],
+            "missing values in 'b' (1 of 2 rows); what is no number in 'a' (1 of 2 rows, such as 'x')",
+        ),
+        ([model, "none.csv"], "none.csv is not there"),
+        (["none", "t.csv"], "No such file"),
+        ([str(other), "t.csv"], "no description of a table, expected one that `fastnn train` made"),
+        ([str(tmp_path / "n"), "t.csv", "--proba"], "expected one of classes for --proba"),
+        ([model, "t.csv", "--out", model], "which is read"),
+        ([str(tmp_path / "t.csv"), "t.csv"], "not a file of fastnn"),
+    ):
+        assert cli.main(["predict", arguments[0], str(tmp_path / arguments[1]), *arguments[2:]]) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("features", ["a"], "features or a target that are not the model's"),
+        ("classes", ["u"], "task or classes that are not the model's"),
+        ("classes", None, "task or classes that are not the model's"),
+        ("task", "regression", "task or classes"),
+        ("scale", 0.0, "scale is 0.0"),
+        ("other", 1, "unexpected keyword argument 'other'"),
+    ],
+)
+def test_descriptions_that_do_not_fit_the_model(key, value, message, tmp_path):
+    (tmp_path / "t.csv").write_text(GOOD)
+    model = table.train(tmp_path / "t.csv", "y", quick(epochs=1)).model
+    model.save(tmp_path / "m")
+    header, arrays = files.read(tmp_path / "m")
+    header["metadata"]["table"][key] = value
+    files.write(tmp_path / "m", header, arrays)
+    with pytest.raises(fastnn.ModelFormatError, match=message):
+        table.predict(fastnn.load(tmp_path / "m"), tmp_path / "t.csv")
+
+
+def test_without_pandas_the_error_names_the_extra(tmp_path):
+    (tmp_path / "t.csv").write_text(GOOD)
+    result = run_python(f"""
+        import sys
+        sys.modules["pandas"] = None
+        from fastnn import cli
+        sys.exit(cli.main(["train", {str(tmp_path / "t.csv")!r}, "--target", "y", "--out", {str(tmp_path / "m")!r}]))
+    """)
+    assert result.returncode == 1
+    assert "reading a table needs pandas: install this package with the extra [table]" in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_pipe_that_closes_is_no_error(tmp_path):
+    """`fastnn predict ... | head -1`, with more to say than a pipe holds."""
+    (tmp_path / "t.csv").write_text(GOOD)
+    (tmp_path / "long.csv").write_text("a,b\n" + "1,2\n" * 200_000)
+    run("train", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 1)
+    result = run_python(f"""
+        import subprocess, sys
+        command = [sys.executable, "-m", "fastnn", "predict", {str(tmp_path / "m")!r}, {str(tmp_path / "long.csv")!r}]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.readline()
+        process.stdout.close()
+        print(process.wait(), process.stderr.read().decode())
+    """)
+    assert result.stdout.strip() == "141", result.stdout + result.stderr
