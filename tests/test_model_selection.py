@@ -242,7 +242,7 @@ def test_workers_learn_the_same_bits(workers, threads):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 @pytest.mark.parametrize("workers", ["loky", "threading"])
 def test_searches_of_scikit_learn(workers):
     """Scores of every fold and setting, to the bit, serial or not."""
