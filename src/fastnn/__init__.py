@@ -1,5 +1,8 @@
 """fastnn trains and serves neural networks on the CPU, from Python, at the speed of the hardware."""
 
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
 from fastnn import backends, nn, optim
 from fastnn._version import __version__
 from fastnn.backends import use_backend
@@ -31,6 +34,9 @@ from fastnn.training.callbacks import (
 from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.history import History
 from fastnn.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from fastnn.estimators import MLPClassifier, MLPRegressor
 
 __all__ = [
     "EMA",
@@ -64,3 +70,19 @@ __all__ = [
     "show_config",
     "use_backend",
 ]
+
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # scikit-learn, which they need, is imported when one is asked for
+if find_spec("sklearn") is not None:
+    __all__ += ["MLPClassifier", "MLPRegressor"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ESTIMATORS:
+        from fastnn import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ESTIMATORS})
