@@ -95,13 +95,36 @@ def test_the_files_of_the_house_are_there():
 LAYERS = [kind.__name__ for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
 LAYERS.remove("Layer")
 OPTIMIZERS = sorted({kind.__name__ for kind in optim.OPTIMIZERS.values()})
+CALLBACKS = [
+    name for name, thing in vars(fastnn).items() if inspect.isclass(thing) and issubclass(thing, fastnn.Callback)
+]
 SCHEDULES = [kind.__name__ for kind in optim.Schedule.__subclasses__()]
 
 
 @pytest.mark.parametrize(
     "names",
-    [LAYERS, [*nn.ACTIVATIONS], [*nn.LOSSES], [*nn.INITIALIZERS], OPTIMIZERS, SCHEDULES, [*backends.BACKENDS]],
-    ids=["layers", "activations", "losses", "initialisers", "optimizers", "schedules", "backends"],
+    [
+        LAYERS,
+        [*nn.ACTIVATIONS],
+        [*nn.LOSSES],
+        [*nn.INITIALIZERS],
+        OPTIMIZERS,
+        SCHEDULES,
+        [*backends.BACKENDS],
+        CALLBACKS,
+        [*fastnn.METRICS],
+    ],
+    ids=[
+        "layers",
+        "activations",
+        "losses",
+        "initialisers",
+        "optimizers",
+        "schedules",
+        "backends",
+        "callbacks",
+        "metrics",
+    ],
 )
 def test_the_guide_names_them_all(names):
     guide = document("docs/guide.md")

@@ -27,9 +27,11 @@ class Piece(NamedTuple):
 
     def step_weights(self) -> Array:
         """What the loss of each step counts for in the epoch's: its rows, or the sum of their weights."""
-        starts = np.arange(0, len(self.order), self.batch)
         if self.weight is None:
-            return np.minimum(self.batch, len(self.order) - starts).astype(np.float64)
+            counts = np.full(-(-len(self.order) // self.batch), float(self.batch))
+            counts[-1] = len(self.order) - (len(counts) - 1) * self.batch
+            return counts
+        starts = np.arange(0, len(self.order), self.batch)
         return np.add.reduceat(self.weight[self.order].astype(np.float64), starts)
 
 

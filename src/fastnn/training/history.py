@@ -29,14 +29,18 @@ class History:
     def append(self, logs: dict[str, float]) -> None:
         """One more epoch."""
         length = len(self)
-        for name in dict.fromkeys([*self.epochs, *logs]):
-            self.epochs.setdefault(name, [math.nan] * length).append(logs.get(name, math.nan))
+        for name, value in logs.items():
+            if name not in self.epochs:
+                self.epochs[name] = [math.nan] * length
+            self.epochs[name].append(value)
+        if len(self.epochs) > len(logs):
+            for name in self.epochs.keys() - logs.keys():
+                self.epochs[name].append(math.nan)
 
     def amend(self, logs: dict[str, float]) -> None:
         """Set quantities of the last epoch."""
-        length = len(self)
         for name, value in logs.items():
-            self.epochs.setdefault(name, [math.nan] * length)[-1] = value
+            self.epochs.setdefault(name, [math.nan] * len(self))[-1] = value
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in self.epochs:
@@ -58,7 +62,7 @@ class History:
         return name in self.epochs
 
     def __len__(self) -> int:
-        return max((len(values) for values in self.epochs.values()), default=0)
+        return len(next(iter(self.epochs.values()), ()))
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.epochs.items())

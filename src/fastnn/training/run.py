@@ -115,7 +115,7 @@ class Run:
             for callback in self.callbacks:
                 callback.on_epoch_begin(self)
         self._train()
-        losses, weights = np.concatenate(self.losses), np.concatenate(self.weights)
+        losses, weights = _joined(self.losses), _joined(self.weights)
         # In one sum: added up call by call, whose lengths vary, its last bits would.
         self.logs = {"loss": float(losses @ weights / weights.sum()), "lr": self.rate, "seconds": self.seconds}
         for callback in self.callbacks:
@@ -123,6 +123,8 @@ class Run:
         self.logs |= self._measure()
         self.history.append(self.logs)
         self.epoch, self.done, self.seconds, self.losses, self.weights = self.epoch + 1, 0, 0.0, [], []
+        if not self.callbacks:
+            return
         for callback in self.callbacks:
             callback.on_epoch_end(self)
         self.history.amend(self.logs)
@@ -135,7 +137,7 @@ class Run:
         while (piece := self.source.take(self.done, self.done + self._next())) is not None:
             count = -(-len(piece.order) // piece.batch)
             last = self.done + count
-            lr = scheduled[np.minimum(np.arange(self.done, last), len(scheduled) - 1)] * self.lr_scale
+            lr = self._slice_of(scheduled, last)
             losses, spent = self._slice(piece, lr)
             if count >= self._pace.steps or spent > SLICE_SECONDS:  # the rest of an epoch says little
                 self._pace.adjust(count, spent)
@@ -153,6 +155,13 @@ class Run:
         steps = self.steps or 1
         factors = self.schedule.factors(self.epoch * steps, (self.epoch + 1) * steps, steps, self.epochs)
         return np.asarray(self.recipe.optimizer.lr * factors)
+
+    def _slice_of(self, scheduled: Array, last: int) -> Array:
+        """The rates of steps done .. last - 1."""
+        if last > len(scheduled):  # more batches than there were
+            scheduled = np.append(scheduled, np.full(last - len(scheduled), scheduled[-1]))
+        lr = scheduled[self.done : last]
+        return lr if self.lr_scale == 1.0 else lr * self.lr_scale
 
     def _next(self) -> int:
         """Steps of the next call: what SLICE_SECONDS hold, up to where a callback wants to be called."""
@@ -194,6 +203,10 @@ class Run:
             return {}
         scores = trainer.score(self.source.data)
         return {name: value for name, value in scores.items() if name != "loss"}
+
+
+def _joined(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _raise_if_diverged(losses: Array, lr: Array, state: State, first: int, kept: int, atomic: bool) -> None:
