@@ -82,7 +82,7 @@ class Held:
     y: Any
 
 
-class BaseMLP(BaseEstimator):  # type: ignore[misc]
+class BaseMLP(BaseEstimator):
     """Parameters, fitted attributes and the fit of both estimators."""
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
@@ -288,9 +288,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_: list[float] = []
         self._no_improvement_count = 0
         self.best_loss_ = None if self.early_stopping else np.inf
-        self.validation_scores_ = [] if self.early_stopping else None
-        self.best_validation_score_ = -np.inf if self.early_stopping else None
-        self._best = Snapshot(slots=False).take(self._model.state) if self.early_stopping else None
+        self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+        self.best_validation_score_: float | None = -np.inf if self.early_stopping else None
+        self._best: Snapshot | None = Snapshot(slots=False).take(self._model.state) if self.early_stopping else None
 
     def _dtype(self, rows: int, incremental: bool) -> np.dtype:
         """float32, but where rounding would show: L-BFGS and descent over one small batch have no noise to hide it."""
@@ -382,7 +382,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
                     "converged yet."
                 )
                 warnings.warn(message, ConvergenceWarning, stacklevel=_callers())
-        if self.early_stopping and self.restore_best:
+        if self._best is not None and self.early_stopping and self.restore_best:
             self._best.put_back(self._model.state)
 
     def _callbacks(self, rules: Rules) -> list[Callback]:
@@ -399,7 +399,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if self.batch_size > count:
             message = "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
             warnings.warn(message, stacklevel=_callers())
-        return min(self.batch_size, count)
+        return min(int(self.batch_size), count)
 
     def _set_trainer(self, weight: float, random: np.random.RandomState) -> Trainer:
         """The Trainer with this fit's settings. weight: of a batch, which scikit-learn divides alpha by."""
@@ -410,7 +410,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         trainer.schedule = self.schedule
         trainer.clip_norm = None if self.clip_norm is None else self.clip_norm / outputs
         trainer.threads = self.threads
-        trainer.backend = "auto"
+        trainer.backend = backends.resolve()
         if len(trainer.history) == 0:
             trainer.seed = int(random.randint(np.iinfo(np.int32).max))
         return trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
-from fastnn.estimators.base import KEPT, BaseMLP, Real
+from fastnn.estimators.base import KEPT, BaseMLP
 from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels
 from fastnn.nn.losses import Loss
 
 Array = np.ndarray
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
+class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multi-layer perceptron for classes: a drop-in for `sklearn.neural_network.MLPClassifier`.
 
     Everything of scikit-learn's parameters means what it means there, and has its default. Beyond them:
@@ -142,7 +143,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self.dtype = dtype
         self.threads = threads
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: Any,
@@ -160,8 +161,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self._fit(X, y, sample_weight, (eval_X, eval_y, eval_sample_weight), incremental=False)
         return self
 
-    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @available_if(lambda self: self._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """One epoch over these rows, going on from where the model is.
 
@@ -195,12 +196,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """The classes of rows X (n, I): (n,), or (n, k) as y was."""
         return self._answer(self._logits(X))
 
-    @available_if(lambda self: self._check_probabilities())  # type: ignore[untyped-decorator]
+    @available_if(lambda self: self._check_probabilities())
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (n, K) in float64, the classes as in `classes_`; a list of them where that is one."""
-        return self._labels.probabilities(self._logits(X), self._trainer.loss)
+        z = self._logits(X)
+        return self._labels.probabilities(z, self._trainer.loss)
 
-    @available_if(lambda self: self._check_probabilities())  # type: ignore[untyped-decorator]
+    @available_if(lambda self: self._check_probabilities())
     def predict_log_proba(self, X: Any) -> Any:
         """The logarithms of `predict_proba`."""
         p = self.predict_proba(X)

@@ -91,7 +91,8 @@ class Labels:
         columns = np.asarray(y).T if self.kind == SEVERAL else [np.asarray(y)]
         numbers = [np.searchsorted(known, column) for known, column in zip(self.columns, columns, strict=True)]
         if loss.link != "sigmoid":
-            return numbers[0].astype(np.int64)
+            chosen: Array = numbers[0].astype(np.int64)
+            return chosen
         hot = [_one_hot(column, _units(known), dtype) for column, known in zip(numbers, self.columns, strict=True)]
         return np.concatenate(hot, axis=1)
 
@@ -109,9 +110,9 @@ class Labels:
         """(n, K) in float64, whose rows sum to 1 but for ANY; a list of them for SEVERAL."""
         z = z.astype(np.float64)
         if loss.link == "softmax":
-            return softmax(z, axis=1)
+            return _softmax(z)
         if self.kind == ANY:
-            return expit(z)
+            return np.clip(expit(z), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))  # no label is certain
         shares = [_shares(part) for part in self._parts(z)]
         return shares if self.kind == SEVERAL else shares[0]
 
@@ -138,8 +139,14 @@ def _one_hot(numbers: Array, units: int, dtype: np.dtype) -> Array:
 def _largest(z: Array, classes: int) -> Array:
     """The number of the class of each row."""
     if z.shape[1] > 1:
-        return z.argmax(axis=1)
+        largest: Array = z.argmax(axis=1)
+        return largest
     return (z[:, 0] > 0).astype(np.intp) if classes > 1 else np.zeros(len(z), np.intp)
+
+
+def _softmax(z: Array) -> Array:
+    shares: Array = softmax(z, axis=1)
+    return shares
 
 
 def _shares(z: Array) -> Array:
@@ -148,4 +155,4 @@ def _shares(z: Array) -> Array:
         p = expit(z)
         return np.concatenate([1.0 - p, p], axis=1)
     logs = -np.logaddexp(0.0, -z)  # of the sigmoids: their sum may underflow
-    return softmax(logs, axis=1)
+    return _softmax(logs)

@@ -60,8 +60,9 @@ class Objective:
         model, backend, done, loss = self.model, self.trainer.backend, 0, 0.0
         while (piece := self.rows.take(done, done + self.rows.most)) is not None:
             shares = piece.step_weights() / self.total
-            x, y, weight, order, batch = piece
-            losses = backend.train_steps(model.plan, model.state, self.recipe, x, y, weight, order, batch, shares)
+            losses = backend.train_steps(
+                model.plan, model.state, self.recipe, piece.x, piece.y, piece.weight, piece.order, piece.batch, shares
+            )
             loss += float(losses @ shares)
             done += len(shares)
         return loss

@@ -155,10 +155,9 @@ def change_rate(optimizer: Optimizer, model: Sequential, old: float, new: float)
 
 def optimizer_for(params: dict[str, Any], l2: float, outputs: int) -> Optimizer:
     """The optimizer of an estimator with these parameters. l2: on the weights, for gradients of a mean of outputs."""
-    own, rate = params["optimizer"], params["learning_rate_init"]
-    if isinstance(own, str):
-        own = optimizers.OPTIMIZERS[own](lr=rate)
-    if own is not None:
+    given, rate = params["optimizer"], params["learning_rate_init"]
+    if given is not None:
+        own: Optimizer = optimizers.OPTIMIZERS[given](lr=rate) if isinstance(given, str) else given
         return dataclasses.replace(own, l2=own.l2 + l2) if l2 else own
     if params["solver"] == "adam":
         betas = {"beta1": params["beta_1"], "beta2": params["beta_2"]}

@@ -22,7 +22,7 @@ SKLEARN_LOSSES = {"squared_error": "half_mse", "absolute_error": "mae"}
 LOSS_NAMES = (*SKLEARN_LOSSES, *(name for name, loss in LOSSES.items() if loss.pointwise is not None))
 
 
-class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
+class MLPRegressor(RegressorMixin, BaseMLP):
     """Multi-layer perceptron for values: a drop-in for `sklearn.neural_network.MLPRegressor`.
 
     Everything of scikit-learn's parameters means what it means there, and has its default. Beyond them:
@@ -133,7 +133,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self.dtype = dtype
         self.threads = threads
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: Any,
@@ -151,8 +151,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self._fit(X, y, sample_weight, (eval_X, eval_y, eval_sample_weight), incremental=False)
         return self
 
-    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @available_if(lambda self: self._check_solver())
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """One epoch over these rows, going on from where the model is."""
         self._fit(X, y, sample_weight, (None, None, None), incremental=True)
