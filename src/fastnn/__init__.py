@@ -1,5 +1,6 @@
 """fastnn trains and serves neural networks on the CPU, from Python, at the speed of the hardware."""
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastnn import backends, nn, optim
@@ -52,8 +53,6 @@ __all__ = [
     "FallbackWarning",
     "History",
     "Lambda",
-    "MLPClassifier",
-    "MLPRegressor",
     "ModelFormatError",
     "NotFittedError",
     "PrecisionWarning",
@@ -74,15 +73,18 @@ __all__ = [
     "use_backend",
 ]
 
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # scikit-learn, which they need, is imported when one is asked for
+if find_spec("sklearn") is not None:
+    __all__ += ["MLPClassifier", "MLPRegressor"]
+
 
 def __getattr__(name: str) -> Any:
-    """The estimators when they are named: they need scikit-learn, which takes a second to import."""
-    if name in ("MLPClassifier", "MLPRegressor"):
+    if name in _ESTIMATORS:
         from fastnn import estimators
 
         return getattr(estimators, name)
-    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_ESTIMATORS})
