@@ -1,6 +1,6 @@
 """fastnn trains and serves neural networks on the CPU, from Python, at the speed of the hardware."""
 
-from importlib.util import find_spec
+from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastnn import backends, nn, optim
@@ -74,8 +74,11 @@ __all__ = [
 ]
 
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # scikit-learn, which they need, is imported when one is asked for
-if find_spec("sklearn") is not None:
-    __all__ += ["MLPClassifier", "MLPRegressor"]
+try:
+    if _find_spec("sklearn") is not None:
+        __all__ += ["MLPClassifier", "MLPRegressor"]
+except ImportError:  # of a finder that hides it
+    pass
 
 
 def __getattr__(name: str) -> Any:
@@ -87,4 +90,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ESTIMATORS})
+    return sorted({*globals(), *__all__})
