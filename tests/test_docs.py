@@ -59,7 +59,7 @@ def test_there_are_examples():
 
 
 DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))) if path.exists()]
-NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.MULTILINE)  # a package beyond those of the tests: skipped without it
+NEEDS = re.compile(r"^<!-- needs: ([\w, ]+) -->$", re.MULTILINE)  # packages beyond the tests': skipped without them
 BLOCK = re.compile(r"^```python[^\S\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -70,8 +70,9 @@ def test_documents(path, tmp_path, monkeypatch, capsys):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     text = path.read_text(encoding="utf-8")
-    for package in NEEDS.findall(text):
-        pytest.importorskip(package)
+    for packages in NEEDS.findall(text):
+        for package in packages.split(","):
+            pytest.importorskip(package.strip())
     names: dict[str, object] = {"__name__": "__main__"}
     with fastnn.use_backend(AUTOMATIC):
         for match in BLOCK.finditer(text):

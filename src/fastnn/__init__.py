@@ -34,6 +34,7 @@ from fastnn.training.callbacks import (
 )
 from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.history import History
+from fastnn.training.pruning import OptunaPruning
 from fastnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ __all__ = [
     "Lambda",
     "ModelFormatError",
     "NotFittedError",
+    "OptunaPruning",
     "PrecisionWarning",
     "ProgressBar",
     "ReduceLROnPlateau",
@@ -82,6 +84,7 @@ except ImportError:  # of a finder that hides it
 
 
 def __getattr__(name: str) -> Any:
+    """The estimators when they are named: scikit-learn takes a second to import."""
     if name in _ESTIMATORS:
         from fastnn import estimators
 

@@ -15,6 +15,7 @@ from fastnn import _validate, backends
 from fastnn._lock import FitLock
 from fastnn.backends import reference
 from fastnn.backends.contract import Backend
+from fastnn.engine import PREDICT_ROWS
 from fastnn.errors import NotFittedError
 from fastnn.nn import activations, losses
 from fastnn.nn.layers import Flatten, Layer, Normalize
@@ -269,6 +270,8 @@ class Sequential:
             chosen.predict(plan, self.state, x, out)
             return out
         count = max(1, _SPARSE_BYTES // (8 * x.shape[1]))
+        if count > PREDICT_ROWS:  # cut where NumPy's engine cuts a dense x, whose last bits depend on that
+            count -= count % PREDICT_ROWS
         for start in range(0, rows, count):
             part = slice(start, min(start + count, rows))
             chosen.predict(plan, self.state, x[part].toarray(), out[part])

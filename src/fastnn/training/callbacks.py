@@ -95,7 +95,7 @@ class _Monitor(Callback):
         self.patience = _validate.integer("patience", patience)
         self.min_delta = _validate.number("min_delta", min_delta, low=0.0)
         self.mode = mode
-        self.sign = 1.0 if mode == "max" or (mode == "auto" and _is_score(monitor)) else -1.0
+        self.sign = 1.0 if mode == "max" or (mode == "auto" and is_score(monitor)) else -1.0
         self.forget()
 
     def forget(self) -> None:
@@ -129,7 +129,8 @@ class _Monitor(Callback):
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
 
 
-def _is_score(monitor: str) -> bool:
+def is_score(monitor: str) -> bool:
+    """Whether that quantity is better when it is larger, by its name."""
     name = monitor.removeprefix("val_")
     return name in _LARGER_IS_BETTER or name.rpartition("_")[2] in _LARGER_IS_BETTER
 
