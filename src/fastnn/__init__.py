@@ -1,5 +1,6 @@
 """fastnn trains and serves neural networks on the CPU, from Python, at the speed of the hardware."""
 
+from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastnn import backends, nn, optim
@@ -33,11 +34,11 @@ from fastnn.training.callbacks import (
 )
 from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.history import History
+from fastnn.training.pruning import OptunaPruning
 from fastnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from fastnn.estimators import MLPClassifier, MLPRegressor
-    from fastnn.training.pruning import OptunaPruning
 
 __all__ = [
     "EMA",
@@ -53,8 +54,6 @@ __all__ = [
     "FallbackWarning",
     "History",
     "Lambda",
-    "MLPClassifier",
-    "MLPRegressor",
     "ModelFormatError",
     "NotFittedError",
     "OptunaPruning",
@@ -76,18 +75,21 @@ __all__ = [
     "use_backend",
 ]
 
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # scikit-learn, which they need, is imported when one is asked for
+try:
+    if _find_spec("sklearn") is not None:
+        __all__ += ["MLPClassifier", "MLPRegressor"]
+except ImportError:  # of a finder that hides it
+    pass
+
 
 def __getattr__(name: str) -> Any:
-    """What needs an optional package, when it is named: scikit-learn takes a second to import."""
-    if name in ("MLPClassifier", "MLPRegressor"):
+    """The estimators when they are named: scikit-learn takes a second to import."""
+    if name in _ESTIMATORS:
         from fastnn import estimators
 
         return getattr(estimators, name)
-    if name == "OptunaPruning":
-        from fastnn.training import pruning
-
-        return pruning.OptunaPruning
-    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -159,24 +159,33 @@ def _place(part: Array, start: int) -> str:
     return f"row {start + row}" + (f", column {column}" if columns > 1 else "")
 
 
-def _warn_if_rounded_away(name: str, array: Array, dtype: np.dtype) -> None:
-    """PrecisionWarning where rounding to dtype costs over a thousandth of a feature's spread, which is taken from rows
-    at equal distances. Features that differ by the rounding of float64 alone count as constant."""
+def rounded_away(name: str, array: Array, dtype: np.dtype) -> str | None:
+    """What rounding to dtype costs, in words, where that is over a thousandth of a feature's spread, which is taken
+    from rows at equal distances. Features that differ by the rounding of float64 alone count as constant."""
     if np.can_cast(array.dtype, dtype):
-        return
+        return None
     with np.errstate(over="ignore", invalid="ignore"):  # a longdouble's squares
         sample = array[:: -(-len(array) // _SAMPLE)].astype(np.float64)
         centred = sample - sample[0]  # exactly 0 for a constant feature
         center, spread = np.abs(sample[0] + centred.mean(axis=0)), centred.std(axis=0)
     lost = (np.finfo(dtype).eps * center > 1e-3 * spread) & (spread > 4 * np.finfo(np.float64).eps * center)
-    if lost.any():
-        worst = int(lost.argmax())
-        message = (
-            f"feature {worst} of {name} spreads {spread[worst]:.3g} around {center[worst]:.6g}, which {dtype} rounds "
-            f"away: begin the model with nn.Normalize(), which scales {name} before it is rounded, or take "
+    if not lost.any():
+        return None
+    worst = int(lost.argmax())
+    return (
+        f"feature {worst} of {name} spreads {spread[worst]:.3g} around {center[worst]:.6g}, which {dtype} rounds away"
+    )
+
+
+def _warn_if_rounded_away(name: str, array: Array, dtype: np.dtype) -> None:
+    """PrecisionWarning where `rounded_away` finds something."""
+    found = rounded_away(name, array, dtype)
+    if found is not None:
+        advice = (
+            f"begin the model with nn.Normalize(), which scales {name} before it is rounded, or take "
             f"Sequential(layers, dtype='float64')"
         )
-        warnings.warn(message, PrecisionWarning, stacklevel=7)  # who called Trainer.fit
+        warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=7)  # who called Trainer.fit
 
 
 def _gatherable(array: Array, dtype: np.dtype) -> Array:

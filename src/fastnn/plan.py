@@ -230,7 +230,7 @@ class Snapshot:
         elif state.rule != self.rule:
             state.step, state.rule, state.slots = self.step, self.rule, self._slots
         else:
-            state.slots, state.rule, state.step = (), None, 0
+            state.forget_optimizer()
         for buffer, copy in zip(state.buffers, self.buffers, strict=self.slots):  # the slots come last
             buffer[...] = copy
 
@@ -261,6 +261,10 @@ class State:
         """Draw every tensor anew: tensor i from its own stream (seed, i), so layers do not shift each other."""
         for index, tensor in enumerate(self.plan.tensors):
             self.views[tensor.name][...] = tensor.initial(_random.generator(seed, index))
+        self.forget_optimizer()
+
+    def forget_optimizer(self) -> None:
+        """No slots, no step taken: the next optimizer begins anew."""
         self.slots, self.rule, self.step = (), None, 0
 
     def prepare_slots(self, rule: Rule) -> None:

@@ -1,12 +1,13 @@
-"""scikit-learn's MLPClassifier and MLPRegressor on fastnn: the same parameters, attributes and rules, and more."""
+"""scikit-learn's estimators on fastnn's engine: MLPClassifier, MLPRegressor. Needs the extra [sklearn]."""
 
 from fastnn.errors import missing_extra
 
 try:
     import sklearn  # noqa: F401
 except ImportError as error:
-    raise missing_extra("scikit-learn", "an estimator", "sklearn") from error
+    raise missing_extra("scikit-learn", "an estimator (MLPClassifier, MLPRegressor)", "sklearn") from error
 
-from fastnn.estimators.mlp import MLPClassifier, MLPRegressor
+from fastnn.estimators.classifier import MLPClassifier
+from fastnn.estimators.regressor import MLPRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

@@ -77,7 +77,7 @@ def _running_mean(loss: Array) -> Array:
 def range_test(trainer: Trainer, data: Data, batch: int, rates: Array) -> LearningRates:
     """Take a step with each of the rates on a copy of the trainer's built model, the optimizer beginning anew."""
     model = copy.deepcopy(trainer.model)
-    model.state.slots, model.state.rule, model.state.step = (), None, 0
+    model.state.forget_optimizer()
     rows = min(batch, len(data))
     epochs = -(-len(rates) * rows // len(data))
     order = np.concatenate([_random.permutation(trainer.seed, epoch, len(data)) for epoch in range(epochs)])

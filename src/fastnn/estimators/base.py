@@ -1,0 +1,518 @@
+"""What MLPClassifier and MLPRegressor share: checks, one fit by Trainer or L-BFGS, predictions. No gradients."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring, get_scorer_names
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastnn import _validate, backends
+from fastnn.errors import DivergenceError, PrecisionWarning
+from fastnn.estimators import lbfgs
+from fastnn.estimators.network import Layout, dense_layers, optimizer_for
+from fastnn.estimators.rules import Rules, Terms
+from fastnn.nn.activations import ACTIVATIONS, ROW_ACTIVATIONS, Activation
+from fastnn.nn.layers import Maxout, PReLU, RReLU, Softmax
+from fastnn.nn.losses import Loss
+from fastnn.nn.model import Sequential
+from fastnn.optim.optimizers import OPTIMIZERS, Optimizer
+from fastnn.optim.schedules import SCHEDULES, Schedule
+from fastnn.plan import Snapshot
+from fastnn.training.callbacks import EMA, Callback, ProgressBar
+from fastnn.training.data import Data
+from fastnn.training.run import Run
+from fastnn.training.trainer import Trainer
+
+Array = np.ndarray
+STOCHASTIC = ("sgd", "adam")
+AUTO_BATCH = 200  # scikit-learn's batch_size="auto"
+KEPT = (np.float64, np.float32, np.uint8)  # dtypes of X that rows are gathered from as they are
+ONLY_STOCHASTIC = ("dropout", "batch_norm", "optimizer", "schedule", "clip_norm", "ema", "callbacks")
+
+
+class Views(list[Array]):
+    """Live views of a model's parameters: setting an entry writes into the model."""
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        for view, new in zip(self[index], value, strict=True) if isinstance(index, slice) else [(self[index], value)]:
+            view[...] = new
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, ([view.copy() for view in self],)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that were checked: X (n, I), perhaps sparse, targets as the loss takes them, weights (n,) or none."""
+
+    x: Any
+    y: Array
+    weight: Array | None
+
+    def part(self, rows: Array) -> Rows:
+        return Rows(self.x[rows], self.y[rows], None if self.weight is None else self.weight[rows])
+
+    def validation(self) -> tuple[Any, ...]:
+        """As `Trainer.fit` takes it."""
+        return (self.x, self.y) if self.weight is None else (self.x, self.y, self.weight)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Validation rows, and for a scorer the y they come from."""
+
+    rows: Rows
+    x: Any
+    y: Any
+
+
+class BaseMLP(BaseEstimator):
+    """Parameters, fitted attributes and the fit of both estimators."""
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [
+            StrOptions({"logistic", *ACTIVATIONS, *ROW_ACTIVATIONS}),
+            Activation,
+            Maxout,
+            PReLU,
+            RReLU,
+            Softmax,
+            list,
+            tuple,
+        ],
+        "solver": [StrOptions({"lbfgs", *STOCHASTIC})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose", StrOptions({"progress"})],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        # beyond scikit-learn's
+        "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+        "batch_norm": ["boolean"],
+        "optimizer": [None, StrOptions(set(OPTIMIZERS)), Optimizer],
+        "schedule": [None, StrOptions(set(SCHEDULES)), Schedule],
+        "clip_norm": [None, Interval(Real, 0, None, closed="neither")],
+        "ema": [None, Interval(Real, 0, 1, closed="neither")],
+        "scoring": [None, StrOptions({"loss", *get_scorer_names()}), callable],
+        "restore_best": ["boolean"],
+        "callbacks": [None, list, tuple],
+        "dtype": [StrOptions({"auto", "float32", "float64"})],
+        "threads": [None, Interval(Integral, 1, None, closed="left")],
+    }
+
+    solver: str
+    loss: Any
+    _metric: str  # of the Trainer, what early stopping judges by where no scoring is asked for
+
+    # Fitted attributes ------------------------------------------------------------------------------------
+
+    @property
+    def _model(self) -> Sequential:
+        trainer: Trainer = self._trainer
+        return trainer.model
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """The weights (I, O) of each layer: live views, in the network's dtype."""
+        return Views(layer.weight for layer in self._dense("coefs_"))
+
+    @coefs_.setter
+    def coefs_(self, values: Any) -> None:
+        self.coefs_[:] = values
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """The biases (O,) of each layer: live views, in the network's dtype."""
+        return Views(layer.bias for layer in self._dense("intercepts_"))
+
+    @intercepts_.setter
+    def intercepts_(self, values: Any) -> None:
+        self.intercepts_[:] = values
+
+    def _dense(self, name: str) -> list[Any]:
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return list(dense_layers(self._model))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_trainer")
+
+    @property
+    def _speaks(self) -> bool:
+        return self.verbose != "progress" and (self.verbose is True or self.verbose >= 1)
+
+    # What the two differ in -------------------------------------------------------------------------------
+
+    def _learn_targets(self, y: Any, incremental: bool) -> None:
+        """Note what y has (classes), or check that it has what it had."""
+        raise NotImplementedError
+
+    def _resolved_loss(self) -> tuple[Loss, int]:
+        """The Trainer's loss, and the outputs it takes for the y that was learned."""
+        raise NotImplementedError
+
+    def _targets(self, y: Any) -> Array:
+        """y as the Trainer takes it."""
+        raise NotImplementedError
+
+    def _check_y(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        raise NotImplementedError
+
+    def _answer(self, z: Array) -> Any:
+        """What `predict` returns for these logits."""
+        raise NotImplementedError
+
+    def _weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        """The weight of each row; None: 1."""
+        return sample_weight
+
+    def _terms(self, y: Array, weight: Array | None) -> tuple[float, float]:
+        """Of the loss as scikit-learn reports it: see `Terms`."""
+        raise NotImplementedError
+
+    _stratified: bool = False  # whether the validation rows are drawn class by class
+
+    # Fitting ----------------------------------------------------------------------------------------------
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool) -> Any:
+        layout = self._layout()
+        self._check_solver_takes(validation)
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        anew = not self.__sklearn_is_fitted__() or not (self.warm_start or incremental)
+        X, y = self._check_y(X, y, anew)
+        self._learn_targets(y, incremental)
+        loss, outputs = self._resolved_loss()
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        weight = self._weights(y, sample_weight, incremental)
+        random = check_random_state(self.random_state)
+        if anew:
+            self._begin(layout, loss, outputs, X, random, incremental)
+        elif layout != self._fitted_layout or loss != self._trainer.loss:
+            raise ValueError(
+                "the network's layers or loss are not those of the previous fit, expected the same parameters "
+                "(hidden_layer_sizes, activation, dropout, batch_norm, loss) where a fit goes on with it"
+            )
+        if not incremental:
+            self._forget_optimizer()
+        if self.solver in STOCHASTIC and not hasattr(self, "loss_curve_"):
+            self._begin_curves()
+        rows = Rows(_by_rows(X), self._targets(y), weight)
+        if self.solver == "lbfgs":
+            self._fit_lbfgs(rows)
+        else:
+            self._fit_stochastic(rows, y, validation, random, incremental)
+        if not self._model.state.finite():
+            raise _not_finite()
+        return self
+
+    def _layout(self) -> Layout:
+        sizes = self.hidden_layer_sizes
+        hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if np.any(np.array(hidden) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        return Layout.of([int(units) for units in hidden], self.activation, self.dropout, self.batch_norm)
+
+    def _check_solver_takes(self, validation: tuple[Any, Any, Any]) -> None:
+        """ValueError for what lbfgs, which has no steps and no epochs, cannot do."""
+        if (validation[0] is None) != (validation[1] is None):
+            raise ValueError("eval_X and eval_y: one is None, expected both or neither")
+        if self.solver in STOCHASTIC:
+            return
+        given = [name for name in ONLY_STOCHASTIC if np.any(getattr(self, name) not in (None, False, 0.0, [], ()))]
+        if validation[0] is not None:
+            given.append("eval_X")
+        if given:
+            raise ValueError(f"solver is 'lbfgs', which takes no {', '.join(given)}: expected 'adam' or 'sgd' for that")
+
+    def _begin(
+        self, layout: Layout, loss: Loss, outputs: int, X: Any, random: np.random.RandomState, incremental: bool
+    ) -> None:
+        """A new network with its first weights."""
+        dtype = self._dtype(X.shape[0], incremental)
+        _warn_if_rounded_away(X, dtype)
+        model = layout.build(X.shape[1], outputs, dtype)
+        layout.draw(model, random)
+        model.loss = loss
+        trainer = Trainer(model, loss, seed=0)
+        self._trainer, self._fitted_layout = trainer, layout
+        self.n_iter_ = self.t_ = 0
+        self.n_outputs_, self.n_layers_ = outputs, len(layout.hidden) + 2
+        self.out_activation_ = {"softmax": "softmax", "sigmoid": "logistic", "exponential": "exp", None: "identity"}[
+            loss.link
+        ]
+        self._rate = self.learning_rate_init
+        for name in (
+            "loss_curve_",
+            "validation_loss_curve_",
+            "best_loss_",
+            "validation_scores_",
+            "best_validation_score_",
+        ):
+            self.__dict__.pop(name, None)
+
+    def _begin_curves(self) -> None:
+        self.loss_curve_: list[float] = []
+        self._no_improvement_count = 0
+        self.best_loss_ = None if self.early_stopping else np.inf
+        self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+        self.best_validation_score_: float | None = -np.inf if self.early_stopping else None
+        self._best: Snapshot | None = Snapshot(slots=False).take(self._model.state) if self.early_stopping else None
+
+    def _dtype(self, rows: int, incremental: bool) -> np.dtype:
+        """float32, but where rounding would show: L-BFGS and descent over one small batch have no noise to hide it."""
+        if self.dtype != "auto":
+            return np.dtype(self.dtype)
+        whole = rows <= AUTO_BATCH and not incremental and (self.batch_size == "auto" or self.batch_size >= rows)
+        return np.dtype(np.float64 if self.solver == "lbfgs" or whole else np.float32)
+
+    def _forget_optimizer(self) -> None:
+        self._model.state.forget_optimizer()
+        self._rate = self.learning_rate_init
+
+    def _fit_lbfgs(self, rows: Rows) -> None:
+        trainer, dtype = self._trainer, self._model.dtype
+        x = self._model.features(rows.x)
+        y = _validate.targets(rows.y, trainer.loss, x.shape[0], self.n_outputs_, dtype)
+        weight = _validate.sample_weight(rows.weight, x.shape[0], dtype)
+        report, constant = self._terms(y, weight)
+        outputs = self._summed(trainer.loss)
+        objective = lbfgs.Objective(trainer, Data(x, y, weight), self.alpha, outputs)
+        with self._limited():
+            result = lbfgs.fit(
+                objective, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol, verbose=self._speaks
+            )
+        if result.status != 0:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+            for warning in caught:
+                warnings.warn(warning.message, stacklevel=_callers())
+        else:
+            self.n_iter_ = min(result.nit, self.max_iter)
+        penalty = objective.penalty()
+        self.loss_ = report * (float(result.fun) - penalty) / outputs + constant + penalty
+
+    def _summed(self, loss: Loss) -> int:
+        """Outputs whose gradients scikit-learn adds up where the loss takes their mean."""
+        return self.n_outputs_ if loss.pointwise is not None else 1
+
+    def _fit_stochastic(
+        self, rows: Rows, y: Any, validation: tuple[Any, Any, Any], random: np.random.RandomState, incremental: bool
+    ) -> None:
+        held: Held | None = None
+        if validation[0] is not None:
+            held = self._given(*validation)
+        elif self.early_stopping:
+            rows, held = self._split(rows, y, random)
+        count = rows.x.shape[0]
+        batch = self._batch(count)
+        mean_weight = 1.0 if rows.weight is None else float(np.mean(rows.weight))
+        report, constant = self._terms(rows.y, rows.weight)
+        terms = Terms(report, constant, self.alpha, count, batch, rows.weight is not None, mean_weight)
+
+        trainer = self._set_trainer(batch * mean_weight, random)
+        score = self._score_of(held) if held is not None else None
+        if held is not None:
+            self.validation_scores_ = self.validation_scores_ or []
+            self.validation_loss_curve_ = getattr(self, "validation_loss_curve_", [])
+            if self.best_validation_score_ is None:
+                self.best_validation_score_ = -np.inf
+        if not self.early_stopping and self.best_loss_ is None:  # a warm start whose first fit stopped early
+            self.best_loss_ = np.inf
+        if self.early_stopping and self._best is None:  # a warm start whose first fit had none
+            self._best = Snapshot(slots=False).take(self._model.state)
+        trainer.metrics = [self._metric] if held is not None and self._judged_by_trainer else []
+        rules = Rules(self, terms, score, self._best, stop=self.early_stopping)
+        self.n_iter_ = 0
+        try:
+            trainer.fit(
+                rows.x,
+                rows.y,
+                epochs=1 if incremental else self.max_iter,
+                batch_size=batch,
+                validation=None if held is None else held.rows.validation(),
+                sample_weight=rows.weight,
+                shuffle=self.shuffle,
+                callbacks=self._callbacks(rules),
+                verbose=False,
+            )
+        except DivergenceError as error:
+            raise _not_finite() from error
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=_callers())
+        else:
+            if not incremental and rules.stopped is None:
+                message = (
+                    f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+                    "converged yet."
+                )
+                warnings.warn(message, ConvergenceWarning, stacklevel=_callers())
+        if self._best is not None and self.early_stopping and self.restore_best:
+            self._best.put_back(self._model.state)
+
+    def _callbacks(self, rules: Rules) -> list[Callback]:
+        made: list[Callback] = [rules, *(self.callbacks or ())]
+        if self.ema is not None:
+            made.append(EMA(self.ema))
+        if self.verbose == "progress":
+            made += ProgressBar.wanted(True)
+        return made
+
+    def _batch(self, count: int) -> int:
+        if self.batch_size == "auto":
+            return min(AUTO_BATCH, count)
+        if self.batch_size > count:
+            message = "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
+            warnings.warn(message, stacklevel=_callers())
+        return min(int(self.batch_size), count)
+
+    def _set_trainer(self, weight: float, random: np.random.RandomState) -> Trainer:
+        """The Trainer with this fit's settings. weight: of a batch, which scikit-learn divides alpha by."""
+        trainer: Trainer = self._trainer
+        outputs = self._summed(trainer.loss) if self.optimizer is None else 1
+        l2 = self.alpha / (weight * outputs) if weight > 0 else 0.0
+        trainer.optimizer = optimizer_for(self.get_params(deep=False), l2, outputs)
+        trainer.schedule = self.schedule
+        trainer.clip_norm = None if self.clip_norm is None else self.clip_norm / outputs
+        trainer.threads = self.threads
+        trainer.backend = backends.resolve()
+        if len(trainer.history) == 0:
+            trainer.seed = int(random.randint(np.iinfo(np.int32).max))
+        return trainer
+
+    # Validation -------------------------------------------------------------------------------------------
+
+    def _split(self, rows: Rows, y: Any, random: np.random.RandomState) -> tuple[Rows, Held]:
+        """The rows to learn from, and those held out: scikit-learn's for the same random state."""
+        numbers = np.arange(rows.x.shape[0])
+        strata = rows.y.reshape(len(numbers), -1) if self._stratified else None
+        chosen, others = train_test_split(
+            numbers, random_state=random, test_size=self.validation_fraction, stratify=strata
+        )
+        if len(others) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        held = rows.part(others)
+        return rows.part(chosen), Held(held, held.x, y[others])
+
+    def _given(self, X: Any, y: Any, sample_weight: Any) -> Held:
+        """The validation rows that `fit` was given."""
+        x, values = self._check_y(X, y, False)
+        self._check_known(values)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, x)
+        rows = Rows(_by_rows(x), self._targets(values), sample_weight)
+        return Held(rows, rows.x, values)
+
+    def _check_known(self, y: Any) -> None:
+        """ValueError where the validation's y has what the training's has not."""
+
+    @property
+    def _judged_by_trainer(self) -> bool:
+        """Whether the Trainer's own metric is scikit-learn's score."""
+        return self.scoring is None
+
+    def _score_of(self, held: Held) -> Callable[[Run], float]:
+        """What an epoch is judged by, larger being better."""
+        if self.scoring == "loss":
+            return lambda run: -run.logs["val_loss"]
+        if self._judged_by_trainer:
+            name = f"val_{self._metric}"
+            return lambda run: run.logs[name]
+        view = copy.copy(self)  # it shares the network; without names, for the rows are an array
+        view.__dict__.pop("feature_names_in_", None)
+        scorer = check_scoring(view, self.scoring)
+        more = {} if held.rows.weight is None else {"sample_weight": held.rows.weight}
+        return lambda run: float(scorer(view, held.x, held.y, **more))
+
+    # Predicting -------------------------------------------------------------------------------------------
+
+    def _logits(self, X: Any) -> Array:
+        """The last layer's output (n, O) for rows of X, before the loss's softmax, sigmoid or exponential."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=KEPT, reset=False)
+        with self._limited():
+            return self._model.predict(X)
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """On no more than `threads` threads."""
+        if self.threads is None:
+            yield
+        else:
+            with backends.resolve().limit_threads(self.threads):
+                yield
+
+    def _check_solver(self) -> bool:
+        if self.solver not in STOCHASTIC:
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
+            )
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _by_rows(X: Any) -> Any:
+    return X.tocsr() if sparse.issparse(X) else X
+
+
+def _not_finite() -> ValueError:
+    return ValueError(
+        "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+        "preprocessed."
+    )
+
+
+def _warn_if_rounded_away(X: Any, dtype: np.dtype) -> None:
+    found = None if sparse.issparse(X) else _validate.rounded_away("X", X, dtype)
+    if found is not None:
+        advice = "scale it, as with sklearn.preprocessing.StandardScaler, or take dtype='float64'"
+        warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=_callers())
+
+
+def _callers() -> int:
+    """The stacklevel, for who calls this, of the first frame outside of this package and scikit-learn."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("fastnn", "sklearn"):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,158 @@
+"""Labels: classes to the targets a loss takes, logits back to classes and probabilities. Trains nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.special import expit, softmax
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.multiclass import type_of_target, unique_labels
+
+from fastnn.nn import losses
+from fastnn.nn.losses import LOSSES, Loss
+
+Array = np.ndarray
+ONE_OF_TWO, ONE, ANY, SEVERAL = "binary", "multiclass", "multilabel-indicator", "multiclass-multioutput"
+LOSS_NAMES = ("log_loss", "cross_entropy", "binary_cross_entropy", "hinge")
+
+
+class Labels:
+    """What the classes of a classifier are, learned from a y.
+
+    kind: one of two classes, one of several, any of several (multi-label), or one of several in each of several columns
+    (SEVERAL: multi-class multi-output). classes: (K,) the classes, their numbers for ANY; for SEVERAL a list, one array
+    a column.
+
+    ValueError, scikit-learn's own, where y has no classes.
+    """
+
+    def __init__(self, y: Any) -> None:
+        self.kind: str = type_of_target(y, input_name="y")
+        self.sparse = sparse.issparse(y)
+        self.classes: Any
+        if self.kind == SEVERAL:
+            self.classes = [np.unique(column) for column in np.asarray(y).T]
+        else:
+            binarizer = LabelBinarizer().fit(y)  # for its checks and messages
+            self.kind, self.classes = binarizer.y_type_, binarizer.classes_
+
+    @property
+    def columns(self) -> list[Array]:
+        """The classes of each column of y; one column but for SEVERAL."""
+        return self.classes if self.kind == SEVERAL else [self.classes]
+
+    def loss(self, wanted: str | Loss, smoothing: float) -> Loss:
+        """The loss for these classes. ValueError where it is one for others, or for values."""
+        name = wanted.name if isinstance(wanted, Loss) else wanted
+        if name == "log_loss":
+            name = "cross_entropy" if self.kind == ONE else "binary_cross_entropy"
+        if name not in LOSS_NAMES:
+            raise ValueError(f"loss is {name}, expected a loss of classes: {', '.join(LOSS_NAMES)}")
+        if name in ("cross_entropy", "hinge") and self.kind not in (ONE_OF_TWO, ONE):
+            raise ValueError(f"loss is {name}, but y is {self.kind}: expected log_loss or binary_cross_entropy")
+        if smoothing == 0.0:
+            return wanted if isinstance(wanted, Loss) else LOSSES[name]
+        if name == "hinge" or (isinstance(wanted, Loss) and wanted.parameter > 0):
+            why = "hinge has none" if name == "hinge" else f"the loss has its own, {wanted.parameter:g}"  # type: ignore[union-attr]
+            raise ValueError(f"label_smoothing is {smoothing:g}, but {why}")
+        make = losses.CrossEntropy if name == "cross_entropy" else losses.BinaryCrossEntropy
+        return make(smoothing)
+
+    def outputs(self, loss: Loss) -> int:
+        """How many the network needs."""
+        if self.kind == ONE_OF_TWO:
+            return 1 if loss.link == "sigmoid" else 2
+        if self.kind == SEVERAL:
+            return sum(map(_units, self.classes))
+        return len(self.classes)
+
+    # y -> targets -----------------------------------------------------------------------------------------
+
+    def unknown(self, y: Any) -> bool:
+        """Whether y has classes that are not among these."""
+        if self.kind == SEVERAL:
+            columns = np.asarray(y).T
+            if len(columns) != len(self.classes):
+                raise ValueError(f"y has {len(columns)} columns, but this model was fitted with {len(self.classes)}")
+            return any(not np.isin(column, known).all() for column, known in zip(columns, self.classes, strict=True))
+        return bool(len(np.setdiff1d(unique_labels(y), self.classes, assume_unique=True)))
+
+    def encode(self, y: Any, loss: Loss, dtype: np.dtype) -> Array:
+        """y, whose classes are known, as the Trainer takes it: labels (n,) or zeros and ones (n, O)."""
+        if self.kind == ANY:
+            dense: Array = y.toarray() if sparse.issparse(y) else np.asarray(y)
+            if dense.ndim != 2 or dense.shape[1] != len(self.classes):
+                raise ValueError(
+                    f"y has shape {dense.shape}, but this model was fitted with {len(self.classes)} labels"
+                )
+            return (dense > 0).astype(dtype)
+        columns = np.asarray(y).T if self.kind == SEVERAL else [np.asarray(y)]
+        numbers = [np.searchsorted(known, column) for known, column in zip(self.columns, columns, strict=True)]
+        if loss.link != "sigmoid":
+            chosen: Array = numbers[0].astype(np.int64)
+            return chosen
+        hot = [_one_hot(column, _units(known), dtype) for column, known in zip(numbers, self.columns, strict=True)]
+        return np.concatenate(hot, axis=1)
+
+    # logits -> predictions --------------------------------------------------------------------------------
+
+    def decide(self, z: Array) -> Any:
+        """The classes (n,), (n, k) of 0 and 1 for ANY, a class in each column for SEVERAL."""
+        if self.kind == ANY:
+            positive = (z > 0).astype(np.int64)
+            return sparse.csr_matrix(positive) if self.sparse else positive
+        chosen = [known[_largest(part, len(known))] for known, part in zip(self.columns, self._parts(z), strict=True)]
+        return np.stack(chosen, axis=1) if self.kind == SEVERAL else chosen[0]
+
+    def probabilities(self, z: Array, loss: Loss) -> Any:
+        """(n, K) in float64, whose rows sum to 1 but for ANY; a list of them for SEVERAL."""
+        z = z.astype(np.float64)
+        if loss.link == "softmax":
+            return _softmax(z)
+        if self.kind == ANY:
+            return np.clip(expit(z), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))  # no label is certain
+        shares = [_shares(part) for part in self._parts(z)]
+        return shares if self.kind == SEVERAL else shares[0]
+
+    def _parts(self, z: Array) -> list[Array]:
+        """The logits of each column."""
+        if self.kind != SEVERAL:
+            return [z]
+        return np.split(z, np.cumsum([_units(known) for known in self.classes])[:-1], axis=1)
+
+
+def _units(classes: Array) -> int:
+    """Sigmoids that tell these classes apart: one for two."""
+    return len(classes) if len(classes) > 2 else 1
+
+
+def _one_hot(numbers: Array, units: int, dtype: np.dtype) -> Array:
+    if units == 1:
+        return numbers.reshape(-1, 1).astype(dtype)
+    hot = np.zeros((len(numbers), units), dtype)
+    hot[np.arange(len(numbers)), numbers] = 1.0
+    return hot
+
+
+def _largest(z: Array, classes: int) -> Array:
+    """The number of the class of each row."""
+    if z.shape[1] > 1:
+        largest: Array = z.argmax(axis=1)
+        return largest
+    return (z[:, 0] > 0).astype(np.intp) if classes > 1 else np.zeros(len(z), np.intp)
+
+
+def _softmax(z: Array) -> Array:
+    shares: Array = softmax(z, axis=1)
+    return shares
+
+
+def _shares(z: Array) -> Array:
+    """Sigmoids as probabilities of one class each: 1 - p and p, or each one's share of their sum."""
+    if z.shape[1] == 1:
+        p = expit(z)
+        return np.concatenate([1.0 - p, p], axis=1)
+    logs = -np.logaddexp(0.0, -z)  # of the sigmoids: their sum may underflow
+    return _softmax(logs)
