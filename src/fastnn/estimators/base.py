@@ -25,7 +25,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastnn import _validate, backends
 from fastnn.errors import DivergenceError, PrecisionWarning
 from fastnn.estimators import lbfgs
-from fastnn.estimators.network import Layout, dense_layers, optimizer_for
+from fastnn.estimators.network import Layout, dense_layers, forget_optimizer, optimizer_for
 from fastnn.estimators.rules import Rules, Terms
 from fastnn.nn.activations import ACTIVATIONS, ROW_ACTIVATIONS, Activation
 from fastnn.nn.layers import Maxout, PReLU, RReLU, Softmax
@@ -300,8 +300,7 @@ class BaseMLP(BaseEstimator):
         return np.dtype(np.float64 if self.solver == "lbfgs" or whole else np.float32)
 
     def _forget_optimizer(self) -> None:
-        state = self._model.state
-        state.slots, state.rule, state.step = (), None, 0
+        forget_optimizer(self._model.state)
         self._rate = self.learning_rate_init
 
     def _fit_lbfgs(self, rows: Rows) -> None:
@@ -406,7 +405,7 @@ class BaseMLP(BaseEstimator):
         trainer: Trainer = self._trainer
         outputs = self._summed(trainer.loss) if self.optimizer is None else 1
         l2 = self.alpha / (weight * outputs) if weight > 0 else 0.0
-        trainer.optimizer = optimizer_for(self.get_params(deep=False), l2, outputs)
+        trainer.optimizer = optimizer_for(self, l2, outputs)
         trainer.schedule = self.schedule
         trainer.clip_norm = None if self.clip_norm is None else self.clip_norm / outputs
         trainer.threads = self.threads

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from fastnn.engine import Recipe
-from fastnn.estimators.network import dense_layers, squares
+from fastnn.estimators.network import dense_layers, forget_optimizer, squares
 from fastnn.optim.optimizers import Optimizer
 from fastnn.training.data import Data, Rows
 from fastnn.training.trainer import Trainer
@@ -46,7 +46,7 @@ class Objective:
     def __call__(self, w: Array) -> tuple[float, Array]:
         state = self.model.state
         state.parameters[...] = w
-        state.slots, state.rule, state.step = (), None, 0
+        forget_optimizer(state)
         loss = self._walk()
         gradient = state.slots[0].astype(np.float64) * self.outputs
         return self.outputs * loss + self.penalty(), gradient
@@ -86,5 +86,5 @@ def fit(objective: Objective, *, max_iter: int, max_fun: int, tol: float, verbos
         callback=show if verbose else None,
     )
     state.parameters[...] = result.x
-    state.slots, state.rule, state.step = (), None, 0
+    forget_optimizer(state)
     return result

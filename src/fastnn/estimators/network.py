@@ -16,6 +16,7 @@ from fastnn.nn.layers import Dense, Layer
 from fastnn.nn.model import Sequential
 from fastnn.optim import optimizers
 from fastnn.optim.optimizers import Adam, Optimizer
+from fastnn.plan import State
 
 Array = np.ndarray
 LOGISTIC = ("logistic", "sigmoid")
@@ -144,6 +145,11 @@ class SklearnNesterov(Optimizer):
         return (lr * self.outputs, self.beta)
 
 
+def forget_optimizer(state: State) -> None:
+    """The next step begins with no moments, as step 1."""
+    state.slots, state.rule, state.step = (), None, 0
+
+
 def change_rate(optimizer: Optimizer, model: Sequential, old: float, new: float) -> None:
     """What the slots need where the learning rate goes from old to new between two epochs."""
     if isinstance(optimizer, SklearnNesterov) and model.state.slots and new > 0.0:
@@ -153,17 +159,20 @@ def change_rate(optimizer: Optimizer, model: Sequential, old: float, new: float)
             np.clip(velocity * min(old / new, float(limit)), -limit, limit, out=velocity)
 
 
-def optimizer_for(params: dict[str, Any], l2: float, outputs: int) -> Optimizer:
-    """The optimizer of an estimator with these parameters. l2: on the weights, for gradients of a mean of outputs."""
-    given, rate = params["optimizer"], params["learning_rate_init"]
+def optimizer_for(params: Any, l2: float, outputs: int) -> Optimizer:
+    """The optimizer of an estimator, whose parameters are attributes.
+
+    l2: on the weights, beside the gradient of a mean over the outputs; outputs: see SklearnAdam.
+    """
+    given, rate = params.optimizer, params.learning_rate_init
     if given is not None:
         own: Optimizer = optimizers.OPTIMIZERS[given](lr=rate) if isinstance(given, str) else given
         return dataclasses.replace(own, l2=own.l2 + l2) if l2 else own
-    if params["solver"] == "adam":
-        betas = {"beta1": params["beta_1"], "beta2": params["beta_2"]}
-        return SklearnAdam(rate, epsilon=params["epsilon"], **betas, l2=l2, outputs=outputs)
-    kind = SklearnNesterov if params["nesterovs_momentum"] else SklearnMomentum
-    return kind(rate, beta=params["momentum"], l2=l2, outputs=outputs)
+    if params.solver == "adam":
+        betas = {"beta1": params.beta_1, "beta2": params.beta_2}
+        return SklearnAdam(rate, epsilon=params.epsilon, **betas, l2=l2, outputs=outputs)
+    kind = SklearnNesterov if params.nesterovs_momentum else SklearnMomentum
+    return kind(rate, beta=params.momentum, l2=l2, outputs=outputs)
 
 
 def squares(weights: Sequence[Array]) -> float:
