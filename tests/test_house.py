@@ -63,6 +63,7 @@ def test_imports_point_one_way():
         "fastnn.cli",
     ]
     assert sorted(storeys, key=order.index) == storeys
+    assert order.index("fastnn.training.trainer") < order.index("fastnn.estimators")
     assert not [name for name, needs in IMPORTS.items() if FACADE in needs]
 
 
@@ -140,7 +141,9 @@ def test_aliases_of_initialisers_are_those_of_the_guide():
 # Links -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/performance.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/performance.md", "docs/estimators.md"]
+)
 def test_links_lead_somewhere(name):
     text = document(name)
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"\w+:", link)]
@@ -148,7 +151,9 @@ def test_links_lead_somewhere(name):
     assert not files
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/performance.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/performance.md", "docs/estimators.md"]
+)
 def test_files_named_in_code_style_are_there(name):
     """`tests/test_native.py` and the like."""
     paths = re.findall(r"`((?:src|csrc|tests|bench|docs|\.ci)/[\w./-]+)", document(name))
