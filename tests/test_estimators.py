@@ -49,6 +49,7 @@ SOLVERS = {
     "sgd-no-momentum": {"momentum": 0.0},
     "sgd-invscaling": {"learning_rate": "invscaling", "learning_rate_init": 0.5},
     "sgd-invscaling-plain": {"learning_rate": "invscaling", "learning_rate_init": 0.5, "nesterovs_momentum": False},
+    "sgd-invscaling-to-nothing": {"learning_rate": "invscaling", "power_t": 60.0},
     "sgd-adaptive": {"learning_rate": "adaptive"},
     "sgd-adaptive-momentum-1": {"learning_rate": "adaptive", "momentum": 1.0, "learning_rate_init": 1e-3},
     "lbfgs": {"max_iter": 10},
@@ -720,7 +721,16 @@ def test_validation_rows_of_ones_own(digits):
         small().fit(x, y, eval_X=x, eval_y=y + 1)
 
 
-@pytest.mark.parametrize("scoring", [None, "loss", "neg_log_loss", "f1_macro", lambda m, x, y: m.score(x, y)], ids=str)
+SCORES = {
+    "default": None,
+    "loss": "loss",
+    "named": "neg_log_loss",
+    "of-classes": "f1_macro",
+    "own": lambda model, x, y: model.score(x, y),
+}
+
+
+@pytest.mark.parametrize("scoring", SCORES.values(), ids=SCORES)
 def test_early_stopping_by_any_score_restores_the_best(scoring, digits):
     x, y = digits
     params = dict(early_stopping=True, scoring=scoring, max_iter=60, n_iter_no_change=3, learning_rate_init=0.02)
@@ -768,6 +778,21 @@ def test_ema_smooths(digits):
     )
     assert not np.array_equal(plain.coefs_[0], averaged.coefs_[0])
     assert averaged.score(x, y) > 0.85
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_fit_that_is_refused_touches_nothing(solver):
+    """What the Trainer finds wrong, after scikit-learn's checks: a value beyond float32, a negative count."""
+    model = MLPRegressor("poisson", dtype="float32", solver=solver, max_iter=3, random_state=0)
+    for x, y in ((X * 1e40, np.ones(ROWS)), (X, -np.ones(ROWS))):
+        with pytest.raises(ValueError, match=r"too large|expected values in"):
+            model.fit(x, y)
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+    before = model.fit(X, np.ones(ROWS)).predict(X)
+    with pytest.raises(ValueError, match="expected values in"):
+        model.fit(X[:, :2], -np.ones(ROWS))
+    np.testing.assert_array_equal(model.predict(X), before)
 
 
 def test_a_network_cannot_change_under_its_parameters():

@@ -12,7 +12,7 @@ pytest.importorskip("sklearn")
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastnn import MLPClassifier, MLPRegressor, nn, optim
+from fastnn import MLPClassifier, MLPRegressor, optim
 
 ESTIMATORS = [
     MLPClassifier(max_iter=100),
@@ -23,7 +23,7 @@ ESTIMATORS = [
     MLPRegressor(solver="lbfgs", max_iter=30),
     MLPRegressor(solver="sgd", max_iter=100),
     MLPRegressor(
-        nn.Huber(1.0),
+        "huber",
         (20, 10),
         ["gelu", "tanh"],
         optimizer=optim.AdamW(0.01),

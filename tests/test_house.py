@@ -45,6 +45,8 @@ PAGES = [
     "CONTRIBUTING.md",
     "docs/guide.md",
     "docs/command_line.md",
+    "docs/estimators.md",
+    "docs/model_selection.md",
     "docs/torch.md",
     "docs/performance.md",
 ]
@@ -71,6 +73,7 @@ def test_imports_point_one_way():
         "fastnn.cli",
     ]
     assert sorted(storeys, key=order.index) == storeys
+    assert order.index("fastnn.training.trainer") < order.index("fastnn.estimators")
     assert not [name for name, needs in IMPORTS.items() if FACADE in needs]
 
 

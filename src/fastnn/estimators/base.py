@@ -206,7 +206,23 @@ class BaseMLP(BaseEstimator):
 
     # Fitting ----------------------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool) -> Any:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool) -> None:
+        """One fit. Where its arguments are refused the estimator is what it was before."""
+        before = dict(self.__dict__)
+        self._begun = False
+        try:
+            self._checked_fit(X, y, sample_weight, validation, incremental)
+        except BaseException:
+            if not self._begun:
+                self.__dict__.clear()
+                self.__dict__.update(before)
+            raise
+        finally:
+            self.__dict__.pop("_begun", None)
+
+    def _checked_fit(
+        self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool
+    ) -> None:
         layout = self._layout()
         self._check_solver_takes(validation)
         if incremental and self.early_stopping:
@@ -237,7 +253,6 @@ class BaseMLP(BaseEstimator):
             self._fit_stochastic(rows, y, validation, random, incremental)
         if not self._model.state.finite():
             raise _not_finite()
-        return self
 
     def _layout(self) -> Layout:
         sizes = self.hidden_layer_sizes
@@ -311,6 +326,7 @@ class BaseMLP(BaseEstimator):
         report, constant = self._terms(y, weight)
         outputs = self._summed(trainer.loss)
         objective = lbfgs.Objective(trainer, Data(x, y, weight), self.alpha, outputs)
+        self._begun = True
         with self._limited():
             result = lbfgs.fit(
                 objective, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol, verbose=self._speaks
@@ -405,7 +421,7 @@ class BaseMLP(BaseEstimator):
         trainer: Trainer = self._trainer
         outputs = self._summed(trainer.loss) if self.optimizer is None else 1
         l2 = self.alpha / (weight * outputs) if weight > 0 else 0.0
-        trainer.optimizer = optimizer_for(self.get_params(deep=False), l2, outputs)
+        trainer.optimizer = optimizer_for(self, l2, outputs)
         trainer.schedule = self.schedule
         trainer.clip_norm = None if self.clip_norm is None else self.clip_norm / outputs
         trainer.threads = self.threads

@@ -34,6 +34,8 @@ class Labels:
         self.classes: Any
         if self.kind == SEVERAL:
             self.classes = [np.unique(column) for column in np.asarray(y).T]
+        elif self.kind in (ONE_OF_TWO, ONE) and np.asarray(y).dtype.kind in "biuUS":
+            self.classes = np.unique(y)  # what a LabelBinarizer finds, which asks for the kind twice more: 0.5 ms each
         else:
             binarizer = LabelBinarizer().fit(y)  # for its checks and messages
             self.kind, self.classes = binarizer.y_type_, binarizer.classes_

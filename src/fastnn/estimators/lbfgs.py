@@ -86,5 +86,5 @@ def fit(objective: Objective, *, max_iter: int, max_fun: int, tol: float, verbos
         callback=show if verbose else None,
     )
     state.parameters[...] = result.x
-    state.slots, state.rule, state.step = (), None, 0
+    state.forget_optimizer()
     return result

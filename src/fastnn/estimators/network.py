@@ -153,17 +153,20 @@ def change_rate(optimizer: Optimizer, model: Sequential, old: float, new: float)
             np.clip(velocity * min(old / new, float(limit)), -limit, limit, out=velocity)
 
 
-def optimizer_for(params: dict[str, Any], l2: float, outputs: int) -> Optimizer:
-    """The optimizer of an estimator with these parameters. l2: on the weights, for gradients of a mean of outputs."""
-    given, rate = params["optimizer"], params["learning_rate_init"]
+def optimizer_for(params: Any, l2: float, outputs: int) -> Optimizer:
+    """The optimizer of an estimator, whose parameters are attributes.
+
+    l2: on the weights, beside the gradient of a mean over the outputs; outputs: see SklearnAdam.
+    """
+    given, rate = params.optimizer, params.learning_rate_init
     if given is not None:
         own: Optimizer = optimizers.OPTIMIZERS[given](lr=rate) if isinstance(given, str) else given
         return dataclasses.replace(own, l2=own.l2 + l2) if l2 else own
-    if params["solver"] == "adam":
-        betas = {"beta1": params["beta_1"], "beta2": params["beta_2"]}
-        return SklearnAdam(rate, epsilon=params["epsilon"], **betas, l2=l2, outputs=outputs)
-    kind = SklearnNesterov if params["nesterovs_momentum"] else SklearnMomentum
-    return kind(rate, beta=params["momentum"], l2=l2, outputs=outputs)
+    if params.solver == "adam":
+        betas = {"beta1": params.beta_1, "beta2": params.beta_2}
+        return SklearnAdam(rate, epsilon=params.epsilon, **betas, l2=l2, outputs=outputs)
+    kind = SklearnNesterov if params.nesterovs_momentum else SklearnMomentum
+    return kind(rate, beta=params.momentum, l2=l2, outputs=outputs)
 
 
 def squares(weights: Sequence[Array]) -> float:

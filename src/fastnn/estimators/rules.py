@@ -70,6 +70,7 @@ class Rules(Callback):
         self._squares = 0.0
 
     def on_fit_begin(self, run: Run) -> None:
+        self.owner._begun = True
         self._weights = [layer.weight for layer in dense_layers(run.model)] if self.terms.alpha else []
         self._squares = squares(self._weights)
         run.lr_scale = self.owner._rate / self.owner.learning_rate_init

@@ -143,7 +143,7 @@ class Run:
         while (piece := self.source.take(self.done, self.done + self._next())) is not None:
             count = -(-len(piece.order) // piece.batch)
             last = self.done + count
-            lr = self._slice_of(scheduled, last)
+            lr = self._next_rates(scheduled, last)
             losses, spent = self._slice(piece, lr)
             if count >= self._pace.steps or spent > SLICE_SECONDS:  # the rest of an epoch says little
                 self._pace.adjust(count, spent)
@@ -162,7 +162,7 @@ class Run:
         factors = self.schedule.factors(self.epoch * steps, (self.epoch + 1) * steps, steps, self.epochs)
         return np.asarray(self.recipe.optimizer.lr * factors)
 
-    def _slice_of(self, scheduled: Array, last: int) -> Array:
+    def _next_rates(self, scheduled: Array, last: int) -> Array:
         """The rates of steps done .. last - 1."""
         if last > len(scheduled):  # more batches than there were
             scheduled = np.append(scheduled, np.full(last - len(scheduled), scheduled[-1]))
