@@ -72,8 +72,11 @@ __all__ = [
 ]
 
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # scikit-learn, which they need, is imported when one is asked for
-if find_spec("sklearn") is not None:
-    __all__ += ["MLPClassifier", "MLPRegressor"]
+try:
+    if find_spec("sklearn") is not None:
+        __all__ += ["MLPClassifier", "MLPRegressor"]
+except ImportError:  # a finder of someone else's that refuses
+    pass
 
 
 def __getattr__(name: str) -> Any:
@@ -85,4 +88,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ESTIMATORS})
+    return sorted({*globals(), *__all__})  # what is listed can be had
