@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -28,11 +29,27 @@ class Piece(NamedTuple):
     def step_weights(self) -> Array:
         """What the loss of each step counts for in the epoch's: its rows, or the sum of their weights."""
         if self.weight is None:
-            counts = np.full(-(-len(self.order) // self.batch), float(self.batch))
-            counts[-1] = len(self.order) - (len(counts) - 1) * self.batch
-            return counts
+            return _rows_of_steps(len(self.order), self.batch)
         starts = np.arange(0, len(self.order), self.batch)
         return np.add.reduceat(self.weight[self.order].astype(np.float64), starts)
+
+
+@functools.lru_cache(maxsize=8)
+def _rows_of_steps(rows: int, batch: int) -> Array:
+    """Kept, for every epoch asks for the same."""
+    counts = np.full(-(-rows // batch), float(batch))
+    counts[-1] = rows - (len(counts) - 1) * batch
+    counts.flags.writeable = False
+    return counts
+
+
+@functools.lru_cache(maxsize=8)
+def _rows_of_steps(rows: int, batch: int) -> Array:
+    """Kept, for every epoch asks for the same."""
+    counts = np.full(-(-rows // batch), float(batch))
+    counts[-1] = rows - (len(counts) - 1) * batch
+    counts.flags.writeable = False
+    return counts
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastnn.errors import DivergenceError
+from fastnn.optim.schedules import Constant
 from fastnn.plan import Snapshot, State
 from fastnn.training.data import Batches, Data, Piece, Rows
 from fastnn.training.history import History
@@ -64,6 +65,7 @@ class Run:
         self._start = Snapshot(slots=False)  # of the epoch
         self._before = Snapshot()  # of the call, where a call may end within a step
         self._pace = _Pace()
+        self._constant = np.empty(0)  # the rates of an epoch, where all are the same
 
     @property
     def step(self) -> int:
@@ -159,6 +161,10 @@ class Run:
         """The learning rate of every step of the epoch, before lr_scale; of an epoch of unknown length that of its
         beginning: who has such a schedule was refused."""
         steps = self.steps or 1
+        if isinstance(self.schedule, Constant):
+            if len(self._constant) != steps:
+                self._constant = np.full(steps, self.recipe.optimizer.lr)
+            return self._constant
         factors = self.schedule.factors(self.epoch * steps, (self.epoch + 1) * steps, steps, self.epochs)
         return np.asarray(self.recipe.optimizer.lr * factors)
 
