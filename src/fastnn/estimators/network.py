@@ -171,4 +171,4 @@ def optimizer_for(params: Any, l2: float, outputs: int) -> Optimizer:
 
 def squares(weights: Sequence[Array]) -> float:
     """Sum of the squared weights."""
-    return math.fsum(float(np.dot(flat, flat)) for flat in (weight.ravel() for weight in weights))
+    return float(sum([np.vdot(weight, weight) for weight in weights]))

@@ -43,15 +43,6 @@ def _rows_of_steps(rows: int, batch: int) -> Array:
     return counts
 
 
-@functools.lru_cache(maxsize=8)
-def _rows_of_steps(rows: int, batch: int) -> Array:
-    """Kept, for every epoch asks for the same."""
-    counts = np.full(-(-rows // batch), float(batch))
-    counts[-1] = rows - (len(counts) - 1) * batch
-    counts.flags.writeable = False
-    return counts
-
-
 @dataclass(frozen=True)
 class Data:
     """Rows that were checked: x (n, I), perhaps sparse; y (n,) labels or (n, O) values; weight (n,)."""

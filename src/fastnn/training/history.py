@@ -40,7 +40,9 @@ class History:
     def amend(self, logs: dict[str, float]) -> None:
         """Set quantities of the last epoch."""
         for name, value in logs.items():
-            self.epochs.setdefault(name, [math.nan] * len(self))[-1] = value
+            if name not in self.epochs:
+                self.epochs[name] = [math.nan] * len(self)
+            self.epochs[name][-1] = value
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in self.epochs:
