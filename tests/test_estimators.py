@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import pickle
 import re
@@ -20,8 +21,8 @@ from sklearn import config_context, neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.metrics import accuracy_score, log_loss, make_scorer, roc_auc_score
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -850,3 +851,103 @@ def test_backends(backend, digits):
     with fastnn.use_backend(backend):
         assert small(max_iter=20, learning_rate_init=0.01).fit(*digits).score(*digits) > 0.85
         assert small(max_iter=20, solver="lbfgs").fit(*digits).score(*digits) > 0.6
+
+
+# What users found ------------------------------------------------------------------------------------------------
+
+
+def imbalanced(rows: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, 4))
+    return x, (x[:, 0] + rng.normal(size=rows) > 1.5).astype(int)
+
+
+@pytest.mark.parametrize("scoring", [None, "accuracy", lambda e, X, y: float((e.predict(X) == y).mean())])
+def test_class_weights_are_of_training_alone(scoring):
+    """The validation score counts every row once, whoever chose the rows, and a scorer need not take weights."""
+    x, y = imbalanced()
+    settings = dict(class_weight="balanced", early_stopping=True, max_iter=1, random_state=0, scoring=scoring)
+    model = MLPClassifier(**settings).fit(x, y)
+    _, held_x, _, held_y = train_test_split(x, y, random_state=random_state_after(model, x), test_size=0.1, stratify=y)
+    assert model.validation_scores_[0] == pytest.approx(np.mean(model.predict(held_x) == held_y))
+
+
+def random_state_after(model, x) -> np.random.RandomState:
+    """The random state where the rows are split: behind the draws of the first weights."""
+    random = np.random.RandomState(0)
+    for weight in model.coefs_:
+        random.uniform(size=weight.shape)
+        random.uniform(size=weight.shape[1])
+    return random
+
+
+def test_scorers_get_the_weights_that_were_given_if_they_take_some():
+    x, y = imbalanced()
+    for kind, target, scoring in (
+        (MLPRegressor, x[:, 0], "neg_max_error"),  # whose metric takes none
+        (MLPClassifier, y, make_scorer(accuracy_score)),
+    ):
+        settings = dict(early_stopping=True, scoring=scoring, max_iter=2, random_state=0)
+        model = kind(**settings).fit(x, target, sample_weight=np.ones(len(x)))
+        assert np.isfinite(model.validation_scores_).all()
+
+
+def test_a_score_that_is_nan_keeps_the_last_weights():
+    x, y = imbalanced()
+    settings = dict(early_stopping=True, scoring=lambda e, X, y: np.nan, random_state=0, learning_rate_init=0.01)
+    with pytest.warns(UserWarning, match="NaN after every epoch: the weights of the last one are kept"):
+        model = MLPClassifier(**settings).fit(x, y)
+    assert model.n_iter_ == 11  # no improvement since the first
+    assert model.score(x, y) > 0.9
+
+
+def test_columns_of_two_classes_of_any_name():
+    x, y = imbalanced()
+    columns = 1 + np.stack([y, 1 - y], axis=1)
+    model = MLPClassifier(max_iter=30, learning_rate_init=0.02, random_state=0).fit(x, columns)
+    assert [list(known) for known in model.classes_] == [[1, 2], [1, 2]]
+    assert model.score(x, columns) > 0.85
+
+
+@pytest.mark.parametrize("classes", [[[0, 1, 2]] * 2, ([0, 1, 2], [0, 1, 2]), np.array([[0, 1, 2]] * 2)], ids=repr)
+def test_partial_fit_of_columns_asks_classes_not_the_batch(classes):
+    x, y = imbalanced()
+    model = MLPClassifier(random_state=0).partial_fit(x, np.stack([y, y], axis=1), classes=classes)
+    assert [list(known) for known in model.classes_] == [[0, 1, 2]] * 2
+    with pytest.raises(ValueError, match="expected those of the first call"):
+        model.partial_fit(x, np.stack([y, y], axis=1), classes=[[0, 1], [5]])
+
+
+def test_a_refused_fit_keeps_the_optimizer():
+    x, y = imbalanced()
+    model = MLPClassifier(warm_start=True, max_iter=3, random_state=0).fit(x, y)
+    twin = copy.deepcopy(model)
+    with pytest.raises(ValueError, match="features"):
+        model.fit(x, y, eval_X=x[:, :2], eval_y=y)
+    for one in (model, twin):
+        one.partial_fit(x, y)
+    for here, there in zip(model.coefs_, twin.coefs_, strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+def test_margins_of_hinge():
+    x, y = imbalanced()
+    model = MLPClassifier(loss="hinge", max_iter=30, learning_rate_init=0.01, random_state=0).fit(x, y)
+    margin = model.decision_function(x)
+    assert margin.shape == (len(x),)
+    np.testing.assert_array_equal(margin > 0, model.predict(x) == 1)
+    assert roc_auc_score(y, margin) > 0.8
+    assert not hasattr(MLPClassifier(), "decision_function")
+
+
+@pytest.mark.parametrize("sizes", [(5, 2.5), (0.5,), ("5",), ((5, 3),)], ids=repr)
+def test_sizes_of_layers_are_integers(sizes):
+    x, y = imbalanced()
+    with pytest.raises(TypeError, match=r"hidden_layer_sizes has .*, expected integers"):
+        MLPClassifier(sizes).fit(x, y)
+
+
+def test_one_row_to_validate_with_is_too_few():
+    x, y = imbalanced()
+    with pytest.raises(ValueError, match="eval_X has 1 row, expected at least 2"):
+        MLPClassifier(early_stopping=True).fit(x, y, eval_X=x[:1], eval_y=y[:1])

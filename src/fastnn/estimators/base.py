@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -59,18 +60,23 @@ class Views(list[Array]):
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that were checked: X (n, I), perhaps sparse, targets as the loss takes them, weights (n,) or none."""
+    """Rows that were checked: X (n, I), perhaps sparse, targets as the loss takes them, weights (n,) or none.
+
+    own: the weights that were given; weight: these times the class's.
+    """
 
     x: Any
     y: Array
     weight: Array | None
+    own: Array | None
 
     def part(self, rows: Array) -> Rows:
-        return Rows(self.x[rows], self.y[rows], None if self.weight is None else self.weight[rows])
+        weight, own = (None if one is None else one[rows] for one in (self.weight, self.own))
+        return Rows(self.x[rows], self.y[rows], weight, own)
 
     def validation(self) -> tuple[Any, ...]:
         """As `Trainer.fit` takes it."""
-        return (self.x, self.y) if self.weight is None else (self.x, self.y, self.weight)
+        return (self.x, self.y) if self.own is None else (self.x, self.y, self.own)
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,8 @@ class BaseMLP(BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool) -> None:
         """One fit. Where its arguments are refused the estimator is what it was before."""
         before = dict(self.__dict__)
+        state = self._model.state if self.__sklearn_is_fitted__() else None
+        optimizer = None if state is None else (state.slots, state.rule, state.step)
         self._begun = False
         try:
             self._checked_fit(X, y, sample_weight, validation, incremental)
@@ -216,6 +224,8 @@ class BaseMLP(BaseEstimator):
             if not self._begun:
                 self.__dict__.clear()
                 self.__dict__.update(before)
+                if state is not None and optimizer is not None:
+                    state.slots, state.rule, state.step = optimizer
             raise
         finally:
             self.__dict__.pop("_begun", None)
@@ -246,7 +256,7 @@ class BaseMLP(BaseEstimator):
             self._forget_optimizer()
         if self.solver in STOCHASTIC and not hasattr(self, "loss_curve_"):
             self._begin_curves()
-        rows = Rows(_by_rows(X), self._targets(y), weight)
+        rows = Rows(_by_rows(X), self._targets(y), weight, sample_weight)
         if self.solver == "lbfgs":
             self._fit_lbfgs(rows)
         else:
@@ -257,6 +267,9 @@ class BaseMLP(BaseEstimator):
     def _layout(self) -> Layout:
         sizes = self.hidden_layer_sizes
         hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        for units in hidden:
+            if not isinstance(units, Integral):
+                raise TypeError(f"hidden_layer_sizes has {units!r}, expected integers")
         if np.any(np.array(hidden) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return Layout.of([int(units) for units in hidden], self.activation, self.dropout, self.batch_norm)
@@ -378,7 +391,7 @@ class BaseMLP(BaseEstimator):
             trainer.fit(
                 rows.x,
                 rows.y,
-                epochs=1 if incremental else self.max_iter,
+                epochs=1 if incremental else int(self.max_iter),
                 batch_size=batch,
                 validation=None if held is None else held.rows.validation(),
                 sample_weight=rows.weight,
@@ -398,7 +411,11 @@ class BaseMLP(BaseEstimator):
                 )
                 warnings.warn(message, ConvergenceWarning, stacklevel=_callers())
         if self._best is not None and self.early_stopping and self.restore_best:
-            self._best.put_back(self._model.state)
+            if self.best_validation_score_ == -np.inf:
+                message = "The validation score was NaN after every epoch: the weights of the last one are kept."
+                warnings.warn(message, stacklevel=_callers())
+            else:
+                self._best.put_back(self._model.state)
 
     def _callbacks(self, rules: Rules) -> list[Callback]:
         made: list[Callback] = [rules, *(self.callbacks or ())]
@@ -452,7 +469,9 @@ class BaseMLP(BaseEstimator):
         self._check_known(values)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, x)
-        rows = Rows(_by_rows(x), self._targets(values), sample_weight)
+        if self.early_stopping and x.shape[0] < 2:
+            raise ValueError(f"eval_X has {x.shape[0]} row, expected at least 2 to stop by")
+        rows = Rows(_by_rows(x), self._targets(values), sample_weight, sample_weight)
         return Held(rows, rows.x, values)
 
     def _check_known(self, y: Any) -> None:
@@ -473,7 +492,8 @@ class BaseMLP(BaseEstimator):
         view = copy.copy(self)  # it shares the network; without names, for the rows are an array
         view.__dict__.pop("feature_names_in_", None)
         scorer = check_scoring(view, self.scoring)
-        more = {} if held.rows.weight is None else {"sample_weight": held.rows.weight}
+        weighted = held.rows.own is not None and _takes_weights(scorer)
+        more = {"sample_weight": held.rows.own} if weighted else {}
         return lambda run: float(scorer(view, held.x, held.y, **more))
 
     # Predicting -------------------------------------------------------------------------------------------
@@ -510,6 +530,15 @@ class BaseMLP(BaseEstimator):
 
 def _by_rows(X: Any) -> Any:
     return X.tocsr() if sparse.issparse(X) else X
+
+
+def _takes_weights(scorer: Any) -> bool:
+    """Whether a scorer has a use for sample_weight: its metric does, or the function that it is."""
+    try:
+        parameters = inspect.signature(getattr(scorer, "_score_func", scorer)).parameters
+    except (TypeError, ValueError):
+        return False
+    return "sample_weight" in parameters
 
 
 def _not_finite() -> ValueError:

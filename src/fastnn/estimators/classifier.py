@@ -12,11 +12,11 @@ from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.multiclass import _check_partial_fit_first_call, unique_labels
 from sklearn.utils.validation import validate_data
 
 from fastnn.estimators.base import KEPT, BaseMLP
-from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels
+from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, kind_of
 from fastnn.nn.losses import Loss
 
 Array = np.ndarray
@@ -180,17 +180,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _learn_classes(self, y: Any, classes: Any) -> None:
         """At the first call: from `classes`, or from a y that has a column a class."""
-        kind = type_of_target(y)
-        if isinstance(getattr(self, "classes_", None), list):
+        known = getattr(self, "classes_", None)
+        several = classes is not None and all(np.ndim(column) == 1 for column in classes)
+        if several:
+            labels = Labels.of_columns(classes)
+            if known is None:
+                self._labels, self.classes_ = labels, labels.classes
+            elif not isinstance(known, list) or not all(map(np.array_equal, known, labels.classes)):
+                raise ValueError(f"classes is {classes!r}, expected those of the first call: {known!r}")
+        elif isinstance(known, list):
             return
-        if kind == SEVERAL and isinstance(classes, list):
-            self._labels = Labels(y)
-            self._labels.classes = self.classes_ = [np.unique(column) for column in classes]
-        elif kind == ANY and classes is None and not hasattr(self, "classes_"):
+        elif classes is None and known is None and kind_of(y) == ANY:
             self._labels = Labels(y)
             self.classes_ = self._labels.classes
         elif _check_partial_fit_first_call(self, classes):
-            self._labels = Labels(y if kind == ANY else np.asarray(classes))
+            self._labels = Labels(y if kind_of(y) == ANY else np.asarray(classes))
 
     def predict(self, X: Any) -> Any:
         """The classes of rows X (n, I): (n,), or (n, k) as y was."""
@@ -208,6 +212,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         p = self.predict_proba(X)
         with np.errstate(divide="ignore"):
             return [np.log(part) for part in p] if isinstance(p, list) else np.log(p)
+
+    @available_if(lambda self: self._check_margins())
+    def decision_function(self, X: Any) -> Array:
+        """The network's outputs (n, K) of the loss "hinge"; of two classes their difference (n,)."""
+        z = self._logits(X).astype(np.float64)
+        return z[:, 1] - z[:, 0] if z.shape[1] == 2 else z
+
+    def _check_margins(self) -> bool:
+        loss = self.loss.name if isinstance(self.loss, Loss) else self.loss
+        if loss != "hinge":
+            raise AttributeError(f"decision_function is of loss='hinge', but loss is {loss!r}: see predict_proba")
+        return True
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy: the share of rows whose classes are all right, by weight."""

@@ -18,6 +18,14 @@ ONE_OF_TWO, ONE, ANY, SEVERAL = "binary", "multiclass", "multilabel-indicator", 
 LOSS_NAMES = ("log_loss", "cross_entropy", "binary_cross_entropy", "hinge")
 
 
+def kind_of(y: Any) -> str:
+    """scikit-learn's type of target; but columns of two classes are labels where these are 0 and 1 alone."""
+    kind: str = type_of_target(y, input_name="y")
+    if kind == ANY and not sparse.issparse(y) and not np.isin(np.asarray(y), (0, 1)).all():
+        return SEVERAL
+    return kind
+
+
 class Labels:
     """What the classes of a classifier are, learned from a y.
 
@@ -29,7 +37,7 @@ class Labels:
     """
 
     def __init__(self, y: Any) -> None:
-        self.kind: str = type_of_target(y, input_name="y")
+        self.kind: str = kind_of(y)
         self.sparse = sparse.issparse(y)
         self.classes: Any
         if self.kind == SEVERAL:
@@ -39,6 +47,13 @@ class Labels:
         else:
             binarizer = LabelBinarizer().fit(y)  # for its checks and messages
             self.kind, self.classes = binarizer.y_type_, binarizer.classes_
+
+    @classmethod
+    def of_columns(cls, classes: Any) -> Labels:
+        """SEVERAL, with the classes of each column."""
+        labels = cls.__new__(cls)
+        labels.kind, labels.sparse, labels.classes = SEVERAL, False, [np.unique(column) for column in classes]
+        return labels
 
     @property
     def columns(self) -> list[Array]:

@@ -106,7 +106,7 @@ class Rules(Callback):
         if owner._speaks:
             print(f"Validation score: {score:f}")
         if self.stops:
-            worse = score < owner.best_validation_score_ + owner.tol
+            worse = not score >= owner.best_validation_score_ + owner.tol  # NaN is no improvement
             owner._no_improvement_count = owner._no_improvement_count + 1 if worse else 0
         if score > owner.best_validation_score_:
             owner.best_validation_score_ = score
