@@ -375,6 +375,184 @@ def test_large_arrays_are_digested_in_parts(monkeypatch):
     assert checkpoint.digest(np.asfortranarray(X)) == part
 
 
+# What users found ----------------------------------------------------------------------------------------------
+
+
+def test_going_back_to_an_older_file_overwrites_no_newer_ones(tmp_path):
+    """Else the files of the fit that is running would be the ones taken for old."""
+    fit(trainer(), tmp_path, every="epoch", callbacks=[])
+    oldest, *newer = checkpoint.checkpoints(tmp_path)
+    with pytest.raises(ValueError, match=r"has checkpoints that are newer than epoch-0*4-.*, the newest epoch-0*6-"):
+        fit(trainer(), tmp_path, every="epoch", callbacks=[], resume=oldest)
+    assert checkpoint.checkpoints(tmp_path) == [oldest, *newer]
+    for path in newer:
+        path.unlink()
+    same(fit(trainer(), tmp_path, every="epoch", callbacks=[], resume=oldest), fit(trainer(), callbacks=[]))
+    assert checkpoint.checkpoints(tmp_path) == [oldest, *newer]
+
+
+def test_one_checkpoint_object_in_two_fits(tmp_path):
+    saver = fastnn.Checkpoint(tmp_path)
+    trainer().fit(X, Y, epochs=6, callbacks=[saver], verbose=False)
+    other = trainer(seed=5)
+    with pytest.raises(ValueError, match="checkpoints of another fit"):
+        other.fit(X, Y, epochs=2, callbacks=[saver], verbose=False)
+    assert not other.model.built
+
+
+def test_only_the_files_of_this_fit_are_deleted(tmp_path):
+    """Resumed from another folder, with keep=1: what lies there stays."""
+    fit(trainer(), tmp_path / "a", every="epoch", callbacks=[], epochs=3)
+    before = checkpoint.checkpoints(tmp_path / "a")
+    saver = fastnn.Checkpoint(tmp_path / "b", keep=1)
+    trainer().fit(
+        X, Y, epochs=6, batch_size=16, validation=0.2, callbacks=[saver], resume=tmp_path / "a", verbose=False
+    )
+    assert checkpoint.checkpoints(tmp_path / "a") == before
+    assert checkpoint.checkpoints(tmp_path / "b") == saver.saved
+
+
+def test_two_watchers_get_their_own_state_back_in_any_order(tmp_path):
+    """States are known by what they are of, not by their place."""
+
+    def both() -> list[fastnn.Callback]:
+        return [fastnn.EarlyStopping("val_loss", 50), fastnn.EarlyStopping("val_accuracy", 50)]
+
+    first, second = both(), both()
+    fit(trainer(), tmp_path, crash=50, callbacks=list(first))
+    fit(trainer(), tmp_path, callbacks=second[::-1], resume=True)
+    whole = both()
+    fit(trainer(), callbacks=list(whole))
+    for resumed, alone in zip(second, whole, strict=True):
+        assert (resumed.best_value, resumed.best_epoch) == (alone.best_value, alone.best_epoch)
+
+
+@pytest.mark.parametrize(
+    "other", [fastnn.EarlyStopping("val_accuracy"), fastnn.EarlyStopping("val_loss", mode="max"), fastnn.EMA(0.5)]
+)
+def test_a_state_of_other_settings(other, tmp_path):
+    known = [fastnn.EarlyStopping("val_loss")] if isinstance(other, fastnn.EarlyStopping) else [fastnn.EMA(0.9)]
+    fit(trainer(), tmp_path, crash=50, callbacks=known)
+    with pytest.raises(ValueError, match=r"callbacks has no .*\(.*\), but .* was saved with one"):
+        fit(trainer(), tmp_path, callbacks=[other], resume=True)
+
+
+def test_a_logger_may_come_or_go(tmp_path):
+    fit(trainer(), tmp_path / "a", crash=50, callbacks=[fastnn.CSVLogger(tmp_path / "a.csv")])
+    same(fit(trainer(), tmp_path / "a", callbacks=[], resume=True), fit(trainer(), callbacks=[]))
+    fit(trainer(), tmp_path / "b", crash=50, callbacks=[])
+    logger = fastnn.CSVLogger(tmp_path / "b.csv")
+    same(fit(trainer(), tmp_path / "b", callbacks=[logger], resume=True), fit(trainer(), callbacks=[]))
+
+
+def test_a_log_that_was_taken_away_ends_no_fit(tmp_path):
+    class Rotate(fastnn.Callback):
+        def on_epoch_end(self, run):
+            (tmp_path / "log.csv").unlink(missing_ok=True)
+
+    fit(trainer(), tmp_path / "a", callbacks=[fastnn.CSVLogger(tmp_path / "log.csv"), Rotate()])
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int64(1), np.array(0.25), True], ids=repr)
+def test_numbers_of_any_kind_in_the_logs(value, tmp_path):
+    class Note(fastnn.Callback):
+        def on_epoch_end(self, run):
+            run.logs["note"] = value
+
+    made = fit(trainer(), tmp_path, every="epoch", callbacks=[Note()])
+    assert made.history["note"] == [float(value)] * 6
+    assert type(made.history["note"][0]) is float
+    resumed = fit(trainer(), tmp_path, every="epoch", callbacks=[Note()], resume=True)
+    assert resumed.history["note"] == made.history["note"]
+
+
+def test_text_in_the_logs():
+    note = fastnn.Lambda(on_epoch_end=lambda run: run.logs.update(note="ok"))
+    with pytest.raises(TypeError, match=r"^run.logs\['note'\] is 'ok', expected a number"):
+        fit(trainer(), callbacks=[note])
+
+
+@pytest.mark.parametrize("state", [{"a": {1, 2}}, {"a": {0: "x"}}, {"a": object()}], ids=repr)
+def test_states_that_no_file_holds(state, tmp_path):
+    class Mine(fastnn.Callback):
+        def state_dict(self):
+            return state
+
+    with pytest.raises(TypeError, match=r"^state_dict\(\) of callback\.0.* has .*, expected text, numbers"):
+        fit(trainer(), tmp_path, callbacks=[Mine()])
+
+
+@pytest.mark.parametrize("value", [-1.0, "x", np.nan, None], ids=repr)
+def test_factors_on_the_rate(value):
+    def lower(run):
+        run.lr_scale = value
+
+    with pytest.raises((ValueError, TypeError), match=r"^lr_scale is .*, expected a finite number"):
+        fit(trainer(), callbacks=[fastnn.Lambda(on_epoch_end=lower)])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_does_not_keep_the_folder(tmp_path):
+    """As a data loader's worker that outlives its killed parent: the fit itself is over, the child is not."""
+    child = 0
+
+    def spawn(run):
+        nonlocal child
+        if not child:
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+                os._exit(0)
+
+    try:
+        fit(trainer(), tmp_path, callbacks=[fastnn.Lambda(on_epoch_end=spawn)], epochs=1)
+        fit(trainer(), tmp_path, callbacks=[], epochs=2, resume=True)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_relative_folder_is_that_of_the_beginning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saver, logger = fastnn.Checkpoint("files"), fastnn.CSVLogger("log.csv")
+    (tmp_path / "elsewhere").mkdir()
+    leave = fastnn.Lambda(on_epoch_begin=lambda run: os.chdir(tmp_path / "elsewhere"))
+    trainer().fit(X, Y, epochs=2, callbacks=[leave, logger, saver], verbose=False)
+    assert len(checkpoint.checkpoints(tmp_path / "files")) == 2
+    assert (tmp_path / "log.csv").read_text().count("\n") == 3
+
+
+HOSTILE = {
+    "a field less": lambda header, arrays: header.pop("history"),
+    "a million slots": lambda header, arrays: header.update(slots=10**6),
+    "a step before the first": lambda header, arrays: header.update(step=-1),
+    "an epoch before the first": lambda header, arrays: header.update(epoch=-5),
+    "text for a number": lambda header, arrays: header.update(done="1"),
+    "short parameters": lambda header, arrays: arrays.update(parameters=arrays["parameters"][:-1]),
+    "a slot less": lambda header, arrays: arrays.pop("slot.1"),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_files_that_say_what_cannot_be(change, tmp_path):
+    """With a digest that is right: refused, and the model is as it was."""
+    fit(trainer(), tmp_path, crash=30)
+    newest = checkpoint.checkpoints(tmp_path)[-1]
+    header, arrays = fastnn.files.read(newest)
+    change(header, arrays)
+    (tmp_path / "one").mkdir()
+    fastnn.files.write(tmp_path / "one" / newest.name, header, arrays)
+    fresh = trainer()
+    with pytest.raises((CheckpointError, fastnn.ModelFormatError), match=newest.name):
+        fit(fresh, resume=tmp_path / "one")
+    assert not fresh.model.built
+
+
+def test_a_folder_called_like_a_checkpoint(tmp_path):
+    (tmp_path / "epoch-99999999-step-000000000000.fastnn").mkdir()
+    same(fit(trainer(), tmp_path), fit(trainer()))
+
+
 # Killed ----------------------------------------------------------------------------------------------------------
 
 SCRIPT = """

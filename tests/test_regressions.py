@@ -5,6 +5,7 @@ import gzip
 import os
 import pickle
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -294,3 +295,47 @@ def test_a_fit_that_diverges_in_its_first_epoch_leaves_the_model_as_it_was(backe
     trainer = Trainer(model, "mse", optim.Adam(1e-2), seed=0, backend=backend)
     history = trainer.fit(x, x[:, 0], epochs=5, verbose=False)
     assert history["loss"][-1] < history["loss"][0]
+
+
+def test_metrics_of_training_are_not_weighted_by_class():
+    """The history's accuracy is evaluate's, whatever the classes count for in the loss."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(1000, 3)), (np.arange(1000) < 50).astype(int)
+    trainer = Trainer(Sequential([nn.Dense(2)]), "cross_entropy", metrics=["accuracy"], seed=0)
+    history = trainer.fit(x, y, epochs=3, class_weight="balanced", verbose=False)
+    assert history["accuracy"][-1] == trainer.evaluate(x, y)["accuracy"]
+
+
+def test_none_among_batches_is_no_end():
+    x, y = np.ones((4, 2)), np.zeros(4)
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse", seed=0)
+    with pytest.raises(TypeError, match="X yields NoneType, expected batches"):
+        trainer.fit([(x, y), None, (x, y)], epochs=1, verbose=False)
+
+
+def test_building_a_model_that_is_being_fitted():
+    model = Sequential([nn.Dense(1)])
+    caught = []
+
+    def build(run):
+        with pytest.raises(RuntimeError, match="model is being fitted, expected to be built before or after"):
+            model.build(2)
+        caught.append(True)
+
+    Trainer(model, "mse", seed=0).fit(
+        np.ones((4, 2)), np.zeros(4), epochs=1, callbacks=[fastnn.Lambda(on_epoch_end=build)], verbose=False
+    )
+    assert caught
+
+
+def test_finding_a_rate_needs_the_rows_it_visits_alone():
+    sparse = pytest.importorskip("scipy.sparse")
+    x = sparse.eye(6000, format="csr")
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse", optim.SGD(), seed=0)
+    tracemalloc.start()
+    try:
+        trainer.find_lr(x, np.ones(6000), steps=5, batch_size=10)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6  # all rows are 288 MB

@@ -82,7 +82,15 @@ class Sequential:
     # Building ---------------------------------------------------------------------------------------------
 
     def build(self, inputs: int | tuple[int, ...], *, seed: int | None = None) -> Sequential:
-        """Lay out the parameters for rows of `inputs` values (or of that shape, under Flatten) and draw them."""
+        """Lay out the parameters for rows of `inputs` values (or of that shape, under Flatten) and draw them.
+
+        RuntimeError while the model is being fitted.
+        """
+        if self.fitting.locked():
+            raise RuntimeError("model is being fitted, expected to be built before or after that")
+        return self._build(inputs, seed)
+
+    def _build(self, inputs: int | tuple[int, ...], seed: int | None) -> Sequential:
         shape = inputs if isinstance(inputs, tuple) and len(inputs) > 1 else None
         if isinstance(inputs, tuple):
             inputs = int(np.prod([_validate.integer("inputs", size) for size in inputs]))

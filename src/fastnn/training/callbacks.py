@@ -44,6 +44,11 @@ class Callback:
     every: int | None = None
     order: int = 0
 
+    @property
+    def label(self) -> str:
+        """What a checkpoint knows its state by: the class, and the settings that give the state its meaning."""
+        return type(self).__name__
+
     def before_fit(self, run: Run) -> None:
         """Raise here what speaks against this fit: nothing is touched yet, the model may have no parameters."""
 
@@ -97,6 +102,11 @@ class _Monitor(Callback):
         self.mode = mode
         self.sign = 1.0 if mode == "max" or (mode == "auto" and is_score(monitor)) else -1.0
         self.forget()
+
+    @property
+    def label(self) -> str:
+        """See `Callback`."""
+        return f"{type(self).__name__}({self.monitor}, {'max' if self.sign > 0 else 'min'})"
 
     def forget(self) -> None:
         """As if nothing had been seen."""
@@ -259,13 +269,18 @@ class EMA(Callback):
 
     def __init__(self, decay: float = 0.999, *, every: int = 10) -> None:
         self.decay = _validate.number("decay", decay, low=0.0, high=1.0, open_high=True)
-        self.every: int = _validate.integer("every", every)
+        self.every: int = _validate.integer("every", every)  # type: ignore[mutable-override,unused-ignore]
         self._averages: tuple[Array, ...] = ()
         self._training: tuple[Array, ...] = ()
         self._taken = 0
 
     def on_fit_begin(self, run: Run) -> None:
         self._averages, self._training, self._taken = (), (), 0
+
+    @property
+    def label(self) -> str:
+        """See `Callback`."""
+        return f"EMA({self.decay!r}, every={self.every})"
 
     def on_step(self, run: Run) -> None:
         if not self._averages:
@@ -381,7 +396,7 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # whatever the working directory will be
         self.append = _validate.flag("append", append)
         self._file: Any = None
         self._names: list[str] = []
@@ -411,6 +426,8 @@ class CSVLogger(Callback):
         self._file.flush()
 
     def state_dict(self) -> dict[str, Any]:
+        if not self.path.exists():  # somebody took it away: no reason to end a fit
+            return {"lines": []}
         with open(self.path, newline="", encoding="utf-8") as file:
             return {"lines": list(csv.reader(file))}
 

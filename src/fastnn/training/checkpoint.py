@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +25,33 @@ from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError
 from fastnn.plan import Plan, aligned
 from fastnn.training.callbacks import Callback
 from fastnn.training.data import Batches, Data
+from fastnn.training.history import History
 from fastnn.training.run import Run
 
 Array = np.ndarray
 _NAME = re.compile(r"epoch-(\d{8})-step-(\d{12})\.fastnn")
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "version": str,
+    "backend": str,
+    "instruction_set": (str, type(None)),
+    "identity": dict,
+    "seed": int,
+    "slots": int,
+    "rule": (str, type(None)),
+    "step": int,
+    "epoch": int,
+    "first_epoch": int,
+    "done": int,
+    "seconds": (int, float),
+    "rate": (int, float),
+    "logs": dict,
+    "lr_scale": (int, float),
+    "stopped": (str, type(None)),
+    "history": dict,
+    "callbacks": list,
+}
+_COUNTS = ("seed", "step", "epoch", "first_epoch", "done")
+_MOST_SLOTS = 16  # of an optimizer's rule: no rule has more than 3
 _WHOLE = 1 << 28  # bytes of an array that are digested; of a larger one as many, in rows at equal distances
 
 
@@ -60,26 +84,39 @@ class Checkpoint(Callback):
     def __init__(
         self, directory: str | os.PathLike[str], *, every: int | Literal["epoch"] = "epoch", keep: int | None = 3
     ) -> None:
-        self.directory = Path(directory)
+        self.directory = Path(directory).absolute()  # whatever the working directory will be
         self.every = None if every == "epoch" else _validate.integer("every", every)
         self.keep = None if keep is None else _validate.integer("keep", keep)
-        self.saved: list[Path] = []  # by this object, the newest last
+        self.saved: list[Path] = []  # of this fit, the newest last
+        self._history: History | None = None  # whose fit that is
         self._lock: _Lock | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_lock": None}
+        return self.__dict__ | {"_lock": None, "_history": None}
 
     def before_fit(self, run: Run) -> None:
         if self.directory.exists() and not self.directory.is_dir():
             raise ValueError(f"directory is {os.fspath(self.directory)!r}, which is a file")
-        there = [path for path in checkpoints(self.directory) if path not in self.saved]
-        if there and not run.resumed:
+        there = checkpoints(self.directory)
+        if run.resumed is not None and run.resumed.path.parent == self.directory:
+            newer = [path for path in there if path > run.resumed.path and path not in run.resumed.passed_over]
+            if newer:
+                raise ValueError(
+                    f"{os.fspath(self.directory)} has checkpoints that are newer than {run.resumed.path.name}, the "
+                    f"newest {newer[-1].name}: move them away, or save into another directory"
+                )
+            return
+        if there and not (self._history is run.history and run.resumed is None):
             raise ValueError(
                 f"{os.fspath(self.directory)} has {len(there)} checkpoints of another fit, the newest {there[-1].name}"
                 f": go on from it with fit(resume=True), or take another directory"
             )
 
     def on_fit_begin(self, run: Run) -> None:
+        if self._history is not run.history:
+            self.saved, self._history = [], run.history
+        if run.resumed is not None:
+            self.saved = [path for path in checkpoints(self.directory) if path not in run.resumed.passed_over]
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = _Lock(self.directory)
         for left in self.directory.glob(".epoch-*.tmp"):  # of a process that was killed while it wrote
@@ -103,16 +140,19 @@ class Checkpoint(Callback):
         files.write(path, *content(run))
         self.saved = [*(known for known in self.saved if known != path), path]
         if self.keep is not None:
-            for old in checkpoints(self.directory)[: -self.keep]:
+            for old in self.saved[: -self.keep]:
                 old.unlink(missing_ok=True)
+            self.saved = self.saved[-self.keep :]
         return path
 
 
 class _Lock:
-    """One fit at a time writes into a folder. The system lets go of it when the process ends, however it ends."""
+    """One fit at a time writes into a folder. The system lets go of it when the process ends, however it ends: forked
+    children, which would hold it longer, close their end of it."""
 
     def __init__(self, directory: Path) -> None:
         self.file = open(directory / ".lock", "a+b")  # noqa: SIM115
+        _LOCKS.add(self)
         try:
             if os.name == "nt":
                 import msvcrt
@@ -131,11 +171,23 @@ class _Lock:
         self.file.close()
 
 
+_LOCKS: weakref.WeakSet[_Lock] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for lock in list(_LOCKS):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def checkpoints(directory: Path) -> list[Path]:
     """The checkpoints in a folder, the newest last."""
     if not directory.is_dir():
         return []
-    return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+    return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name) and path.is_file())
 
 
 # What a file holds ----------------------------------------------------------------------------------------------
@@ -150,7 +202,7 @@ def content(run: Run) -> tuple[dict[str, Any], dict[str, Array]]:
         arrays |= {"losses": np.concatenate(run.losses), "weights": np.concatenate(run.weights)}
     kept = []
     for index, callback in enumerate(run.callbacks):
-        kept.append((type(callback).__name__, _without_arrays(callback.state_dict(), f"callback.{index}", arrays)))
+        kept.append((callback.label, _without_arrays(callback.state_dict(), f"callback.{index}", arrays)))
     header = {
         "kind": "checkpoint",
         "version": __version__,
@@ -184,10 +236,14 @@ def _without_arrays(value: Any, place: str, arrays: dict[str, Array]) -> Any:
         return {"array": place}
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {"items": {key: _without_arrays(item, f"{place}.{key}", arrays) for key, item in value.items()}}
     if isinstance(value, (list, tuple)):
         return [_without_arrays(item, f"{place}.{index}", arrays) for index, item in enumerate(value)]
+    if value is not None and not isinstance(value, (bool, int, float, str)):
+        raise TypeError(
+            f"state_dict() of {place} has {value!r}, expected text, numbers, arrays, lists or dicts by text"
+        )
     return value
 
 
@@ -264,10 +320,14 @@ class Saved:
     """A checkpoint that was read and not looked into yet."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
+        self.passed_over: list[Path] = []  # newer ones that are damaged
         self.header, self.arrays = files.read(path)
         if self.header.get("kind") != "checkpoint":
             raise ModelFormatError(f"{path} is a {self.header.get('kind')}, expected a checkpoint")
+        missing = [name for name in _FIELDS if not isinstance(self.header.get(name), _FIELDS[name])]
+        if missing or not 0 <= self.header["slots"] <= _MOST_SLOTS or any(self.header[name] < 0 for name in _COUNTS):
+            raise ModelFormatError(f"{path} says what cannot be of {', '.join(missing) or 'its numbers'}")
         if self.header["version"] != __version__:
             raise ValueError(
                 f"{path} has version {self.header['version']}, but this is fastnn {__version__}: the bits may differ"
@@ -277,7 +337,11 @@ class Saved:
     def seed(self) -> int:
         return int(self.header["seed"])
 
-    def check(self, run: Run) -> None:
+    def _check_size(self, name: str, size: int) -> None:
+        if name not in self.arrays or self.arrays[name].shape != (size,):
+            raise ModelFormatError(f"{self.path} has not the {size} values of {name}")
+
+    def check(self, run: Run, plan: Plan) -> None:
         """ValueError where the fit is not the one that was saved, naming what differs; nothing is touched.
         CheckpointWarning where it is computed otherwise."""
         header = self.header
@@ -290,10 +354,15 @@ class Saved:
                 digests = name in ("X", "y", "sample_weight", "validation")
                 what = "has other values than" if digests else f"is {here}, but {there} is"
                 raise ValueError(f"{name} {what} what {self.path} was saved with")
-        kept = [name for name, values in header["callbacks"] if values["items"]]
+        kept = [name for name, values in header["callbacks"] if values["items"] and not name.startswith("CSVLogger")]
+        labels = [callback.label for callback in run.callbacks]
         for name in kept:
-            if kept.count(name) > sum(type(callback).__name__ == name for callback in run.callbacks):
+            if kept.count(name) > labels.count(name):
                 raise ValueError(f"callbacks has no {name}, but {self.path} was saved with one")
+        for name in ("parameters", "statistics", "scaling"):
+            self._check_size(name, plan.size(name))
+        for index in range(header["slots"]):
+            self._check_size(f"slot.{index}", plan.size("parameters"))
         computed = header["backend"], header["instruction_set"]
         if computed != (run.backend.name, instruction_set(run)):
             warnings.warn(
@@ -323,7 +392,7 @@ class Saved:
         run.logs, run.lr_scale, run.stopped = header["logs"], header["lr_scale"], header["stopped"]
         waiting = list(run.callbacks)
         for name, values in header["callbacks"]:
-            callback = next((one for one in waiting if type(one).__name__ == name), None)
+            callback = next((one for one in waiting if one.label == name), None)
             if callback is not None:
                 waiting.remove(callback)
                 callback.load_state_dict(_with_arrays(values, arrays))
@@ -352,10 +421,14 @@ def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
         found = checkpoints(path) if path.is_dir() else [path]
         if not found or not path.exists():
             raise FileNotFoundError(f"resume is {resume!r}, where there is no checkpoint")
+    damaged: list[Path] = []
     for path in reversed(found):
         try:
-            return Saved(path)
+            saved = Saved(path)
+            saved.passed_over = damaged
+            return saved
         except ModelFormatError as error:
+            damaged.append(path.absolute())
             if len(found) == 1:
                 raise CheckpointError(f"cannot resume: {error}") from error
             warnings.warn(f"passed over a checkpoint: {error}", CheckpointWarning, stacklevel=5)

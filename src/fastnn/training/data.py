@@ -14,6 +14,7 @@ from fastnn.backends.contract import Kernels
 
 Array = np.ndarray
 DENSE_BYTES = 1 << 25  # of sparse rows made dense for one call to the backend: 32 MB
+_END = object()  # of an iterable of batches
 _SPLIT = (1 << 64) - 1  # the epoch whose shuffle draws the validation rows: no run gets there
 
 
@@ -86,6 +87,7 @@ class Rows:
     """Epochs over rows of `data`: all of them, or `among` these, shuffled by (seed, epoch) or in their order."""
 
     def __init__(self, data: Data, among: Array | None, batch: int, shuffle: bool, seed: int, kernels: Kernels) -> None:
+        self.measured = data  # what metrics look at: without the weights of classes, where there are some
         self.data, self.among, self.batch, self.shuffle, self.seed, self.kernels = (
             data, among, batch, shuffle, seed, kernels
         )  # fmt: skip
@@ -153,8 +155,8 @@ class Batches:
     def take(self, first: int, last: int) -> Piece | None:
         """Batch number `first`, those before it skipped; None where there are no more."""
         while True:
-            batch = self._ahead.pop() if self._ahead else next(self._rest, None)
-            if batch is None:
+            batch = self._ahead.pop() if self._ahead else next(self._rest, _END)
+            if batch is _END:
                 if self._taken == 0:
                     raise ValueError("X has no batches in this epoch, expected an iterable that begins anew")
                 self.steps = self._taken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,8 +81,12 @@ def range_test(trainer: Trainer, data: Data, batch: int, rates: Array) -> Learni
     rows = min(batch, len(data))
     epochs = -(-len(rates) * rows // len(data))
     order = np.concatenate([_random.permutation(trainer.seed, epoch, len(data)) for epoch in range(epochs)])
-    x = data.x.toarray() if data.sparse else data.x
+    order = order[: len(rates) * rows]
+    if data.sparse:  # the rows that are visited, no others
+        visited, order = np.unique(order, return_inverse=True)
+        data = data.part(visited)
+        data = replace(data, x=data.x.toarray())
     losses = trainer.backend.train_steps(
-        model.plan, model.state, trainer.recipe, x, data.y, data.weight, order[: len(rates) * rows], rows, rates
+        model.plan, model.state, trainer.recipe, data.x, data.y, data.weight, order, rows, rates
     )
     return LearningRates.of(rates, losses)

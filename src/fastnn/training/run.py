@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn import _validate
 from fastnn.errors import DivergenceError
 from fastnn.optim.schedules import Constant
 from fastnn.plan import Snapshot, State
@@ -51,7 +52,7 @@ class Run:
         self.epochs = self.epoch + epochs
         self.first_epoch = self.epoch
         self.logs: dict[str, float] = {}
-        self.lr_scale = 1.0
+        self._lr_scale = 1.0
         self.stopped: str | None = None
         self.resumable = False  # the reason to stop does not hold for who resumes
         self.error: BaseException | None = None
@@ -66,6 +67,14 @@ class Run:
         self._before = Snapshot()  # of the call, where a call may end within a step
         self._pace = _Pace()
         self._constant = np.empty(0)  # the rates of an epoch, where all are the same
+
+    @property
+    def lr_scale(self) -> float:
+        return self._lr_scale
+
+    @lr_scale.setter
+    def lr_scale(self, value: Any) -> None:
+        self._lr_scale = _validate.number("lr_scale", value, low=0.0)
 
     @property
     def step(self) -> int:
@@ -135,6 +144,7 @@ class Run:
             return
         for callback in self.callbacks:
             callback.on_epoch_end(self)
+        self.logs = {name: _real(name, value) for name, value in self.logs.items()}
         self.history.amend(self.logs)
         for callback in self.callbacks:
             callback.on_evaluated(self)
@@ -213,8 +223,16 @@ class Run:
             return {f"val_{name}": value for name, value in scores.items()}
         if not trainer.metrics or isinstance(self.source, Batches):
             return {}
-        scores = trainer.score(self.source.data)
+        scores = trainer.score(self.source.measured)
         return {name: value for name, value in scores.items() if name != "loss"}
+
+
+def _real(name: str, value: Any) -> float:
+    """What a callback put into the logs, as a number: NumPy's and others' become Python's."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"run.logs[{name!r}] is {value!r}, expected a number") from None
 
 
 def _joined(parts: list[Array]) -> Array:

@@ -280,6 +280,7 @@ class Trainer:
             count = len(data) if rows is None else len(rows)
             batch = count if batch_size == "full" else min(_validate.integer("batch_size", batch_size), count)
             source = Rows(data, rows, batch, shuffle, self.seed, self.backend.kernels)
+            source.measured = first
         run = Run(self, source, held_out, epochs, callbacks)
         run.resumed = saved
         for callback in run.callbacks:
@@ -287,7 +288,7 @@ class Trainer:
         if saved is not None or any(isinstance(callback, Checkpoint) for callback in callbacks):
             run.identity = checkpoint.identity(run, self.model.plan_for(first.x.shape[1]))
         if saved is not None:
-            saved.check(run)
+            saved.check(run, self.model.plan_for(first.x.shape[1]))
         self._prepare(X, first, data, rows, adapt=saved is None)
         return run
 
@@ -345,7 +346,7 @@ class Trainer:
         """The model built, its Normalize adapted, its loss and column names set."""
         model = self.model
         if not model.built:
-            model.build(first.x.shape[1], seed=self.seed)
+            model._build(first.x.shape[1], self.seed)
         for layer in model.layers:
             if isinstance(layer, Normalize) and not layer.adapted:
                 if adapt:
