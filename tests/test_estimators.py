@@ -164,11 +164,12 @@ def test_fits_that_go_on_are_scikit_learns(target, solver):
 
 
 def test_several_outputs_reach_scikit_learns_minimum():
-    """lbfgs and squared error: our loss is the one the gradient is of, so the minimum is no worse."""
-    ours, theirs, y = both("values", solver="lbfgs", hidden_layer_sizes=(3,), max_iter=2000, random_state=0, tol=1e-6)
+    """lbfgs and squared error, without a hidden layer, where there is one minimum: our loss is the one the gradient is
+    of, so we end no higher."""
+    ours, theirs, y = both("values", solver="lbfgs", hidden_layer_sizes=(), max_iter=2000, random_state=0, tol=1e-6)
     ours.fit(X, y)
     theirs.fit(X, y)
-    assert ours.loss_ <= theirs.loss_ * 1.01
+    assert ours.loss_ <= theirs.loss_ * (1 + 1e-6)
 
 
 @oracle
