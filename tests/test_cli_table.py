@@ -242,6 +242,8 @@ ROW = "1,2,u\n"
 WRONG = {
     "empty": ("", "t.csv cannot be read: it is empty"),
     "names only": ("a,b,y\n", "t.csv has no rows"),
+    "a blank line first": ("\n" + GOOD, "it is empty or begins with a blank line"),
+    "a blank line between": (GOOD + "\n" + ROW, "the target 'y' is missing in 1 of 12 rows"),
     "one row": ("a,b,y\n1,2,u\n", "t.csv has 1 row"),
     "two rows": ("a,b,y\n1,2,u\n3,4,v\n", "2 different values in 2 rows"),
     "target unknown": (GOOD.replace("y", "z", 1), "t.csv has no column 'y', expected one of: 'a', 'b', 'z'"),
@@ -362,6 +364,44 @@ def test_compressed(name, tmp_path, capsys):
     assert cli.main(["train", str(tmp_path / name), "--target", "species", "--out", str(tmp_path / "m")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("fastnn: ") and error.count("\n") == 1 and name in error
+
+
+BLANK = {
+    "one column": ("bmi\n0.1\n\n0.3\n", 1, 3),
+    "one column, Windows": ("bmi\r\n0.1\r\n\r\n0.3\r\n", 1, 3),
+    "one column, the last but one": ("bmi\n0.1\n\n\n", 1, 2),
+    "one column, quoted": ('bmi\n0.1\n0.3\n""\n', 1, 3),
+    "two columns": ("bmi,age\n0.1,1\n\n0.3,2\n", 1, 3),
+    "two columns, also at the end": ("bmi,age\n0.1,1\n\n0.3,2\n\n", 1, 3),
+    "separators alone": ("bmi,age\n0.1,1\n0.3,2\n,\n", 1, 3),
+    "separators alone, then a blank line": ("bmi,age\n0.1,1\n0.3,2\n,\n\n", 1, 3),
+    "a blank line, then separators alone": ("bmi,age\n0.1,1\n0.3,2\n\n,\n", 1, 3),
+}
+
+
+@pytest.fixture
+def of_bmi(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("bmi,y\n" + "".join(f"{i},{'uv'[i % 2]}\n" for i in range(10)))
+    run("train", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 1)
+    capsys.readouterr()
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize(("content", "missing", "rows"), BLANK.values(), ids=BLANK)
+def test_no_row_is_dropped_because_its_line_is_blank(content, missing, rows, of_bmi, tmp_path, capsys):
+    (tmp_path / "b.csv").write_bytes(content.encode())
+    assert cli.main(["predict", str(of_bmi), str(tmp_path / "b.csv")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and f"missing values in 'bmi' ({missing} of {rows} rows)" in captured.err
+
+
+@pytest.mark.parametrize("content", ["bmi\n1\n3\n\n", "bmi\n1\n3", "bmi,age\n1,2\n3,4\n\n\n", "bmi\r\n1\r\n3\r\n\r\n"])
+def test_blank_lines_at_the_end_are_no_rows(content, of_bmi, tmp_path, capsys):
+    (tmp_path / "b.csv").write_bytes(content.encode())
+    run("predict", of_bmi, tmp_path / "b.csv")
+    assert capsys.readouterr().out.count("\n") == 3
+    frame = table.read(tmp_path / "b.csv", text=("bmi",))
+    assert frame["bmi"].tolist() == ["1", "3"] and table.read(tmp_path / "b.csv")["bmi"].tolist() == [1, 3]
 
 
 def test_predictions_that_cannot_be_made(tmp_path, capsys):

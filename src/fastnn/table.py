@@ -90,22 +90,47 @@ def _parquet(pandas: Any, name: str) -> Any:
 
 
 def _csv(pandas: Any, name: str, text: Sequence[str], separator: str) -> Any:
-    settings = {"sep": separator, "skipinitialspace": True, "encoding": "utf-8-sig", "low_memory": False}
+    settings = {
+        "sep": separator,
+        "skipinitialspace": True,
+        "skip_blank_lines": False,  # in a table of one column such a line is a row whose value is missing
+        "encoding": "utf-8-sig",
+        "low_memory": False,
+    }
     as_written = {"dtype": str, "keep_default_na": False}
     try:
         names = pandas.read_csv(name, header=None, nrows=1, **settings, **as_written).iloc[0].tolist()
     except pandas.errors.EmptyDataError:
-        raise ValueError("it is empty, expected a line of column names") from None
+        raise ValueError("it is empty or begins with a blank line, expected a line of column names") from None
     _check_names(name, names)  # before pandas renames what is there twice
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas.errors.ParserWarning)  # longer rows than the first line
         # index_col: where rows are longer pandas would take their first value for a name of the row
         frame = pandas.read_csv(name, index_col=False, **settings)
+        end = _blank_end(pandas, name, frame, settings)
+        if end:  # read anew: what is missing there has made floats of whole numbers
+            settings["nrows"] = len(frame) - end
+            frame = pandas.read_csv(name, index_col=False, **settings)
         columns = [column for column in text if column in names]
         if columns:
             kept = pandas.read_csv(name, index_col=False, **settings, **as_written)
             frame[columns] = kept[columns]
     return frame
+
+
+def _blank_end(pandas: Any, name: str, frame: Any, settings: dict[str, Any]) -> int:
+    """How many blank lines end the file. Of one column: 1 at most, for others may be rows whose value is missing.
+
+    A row of separators alone is not blank, but missing here alike. Rows and blank lines are told apart by their number:
+    where a blank line elsewhere makes up for such a row at the end, that line stays and is an error by itself.
+    """
+    end = 0
+    while end < len(frame) and frame.iloc[len(frame) - 1 - end].isna().all():
+        end += 1
+    if end == 0:
+        return 0
+    rows = len(pandas.read_csv(name, index_col=False, **settings | {"skip_blank_lines": True}))
+    return min(end, len(frame) - rows, 1 if frame.shape[1] == 1 else end)
 
 
 def _check_names(name: str, names: Sequence[str]) -> None:
