@@ -354,6 +354,29 @@ def test_parquet_gone_wrong(tmp_path, capsys):
     assert "a.parquet cannot be read" in capsys.readouterr().err
 
 
+def test_the_hidden_index_of_parquet_is_no_feature(tmp_path, capsys):
+    """Which df.to_parquet keeps after a shuffle; an index that has a name is a column."""
+    pytest.importorskip("pyarrow")
+    frame = named(datasets.load_iris)
+    shuffled = frame.sample(frac=1, random_state=0)
+    shuffled.to_parquet(tmp_path / "a.parquet")
+    result = table.train(tmp_path / "a.parquet", "species", quick(epochs=1))
+    assert result.description.features == list(frame)[:-1]
+    shuffled.to_csv(tmp_path / "a.csv", index=False)
+    same = table.train(tmp_path / "a.csv", "species", quick(epochs=1))
+    assert result.model.state.parameters.tobytes() == same.model.state.parameters.tobytes()
+    result.model.save(tmp_path / "m")
+    run("predict", tmp_path / "m", tmp_path / "a.parquet")
+    assert capsys.readouterr().err == "fastnn: not looked at: species\n"
+    two = shuffled.set_index([np.arange(150) % 3, np.arange(150)])
+    two.to_parquet(tmp_path / "two.parquet")
+    assert list(table.read(tmp_path / "two.parquet")) == list(frame)
+    shuffled.rename_axis("plant").to_parquet(tmp_path / "named.parquet")
+    assert list(table.read(tmp_path / "named.parquet")) == [*frame, "plant"]
+    frame.to_parquet(tmp_path / "range.parquet")  # a range is kept as its bounds
+    assert list(table.read(tmp_path / "range.parquet")) == list(frame)
+
+
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zip", "t.csv.bz2", "t.csv.xz"])
 def test_compressed(name, tmp_path, capsys):
     frame = named(datasets.load_iris)

@@ -86,7 +86,12 @@ def _parquet(pandas: Any, name: str) -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise missing_extra("pyarrow", "reading Parquet", "table") from error
-    return parquet.read_table(name).to_pandas(ignore_metadata=True)  # an index that pandas wrote is a column
+    rows = parquet.read_table(name)
+    # an index that pandas wrote is a column if it has a name, and nobody's data if it has none: after a shuffle
+    # df.to_parquet keeps the numbers of the rows as "__index_level_0__", which whoever reads with pandas never sees
+    indices = (rows.schema.pandas_metadata or {}).get("index_columns", [])
+    hidden = [index for index in indices if index in rows.column_names and str(index).startswith("__index_level_")]
+    return rows.drop(hidden).to_pandas(ignore_metadata=True)
 
 
 def _csv(pandas: Any, name: str, text: Sequence[str], separator: str) -> Any:
