@@ -183,6 +183,52 @@ TARGETS = {
 }
 
 
+AS_WRITTEN = {
+    "leading zeros": (["01234", "98765", "00501"], ["00501", "01234", "98765"]),
+    "agents": (["007", "7", "07"], ["007", "07", "7"]),
+    "signs": (["+1", "-1", "0"], ["+1", "-1", "0"]),
+    "fixed decimals": (["0.10", "0.25", "0.10"], ["0.10", "0.25"]),
+    "versions": (["1.0", "1", "2"], ["1", "1.0", "2"]),
+    "floats": (["0.0", "1.0", "1.0"], [0.0, 1.0]),
+    "whole numbers": (["10", "9", "-1"], [-1, 9, 10]),
+    "more than float64 has": (["9007199254740993", "9007199254740992", "1"], [1, 2**53, 2**53 + 1]),
+    "more than 64 bits": (["9223372036854775808", "1", "2"], ["1", "2", "9223372036854775808"]),
+    "exponents": (["1e3", "1e4", "1e3"], ["1e3", "1e4"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", ["auto", "classification"])
+@pytest.mark.parametrize(("values", "classes"), AS_WRITTEN.values(), ids=AS_WRITTEN)
+def test_classes_are_what_the_file_has(values, classes, task, kind, tmp_path):
+    frame = pandas.DataFrame({"x": np.arange(60), "y": values * 20})
+    path = write(frame, tmp_path / f"a.{kind}")
+    aim = table.target(table.read(path, text=("y",))["y"], "y", task)
+    assert aim.classes == classes and [type(label) for label in aim.classes] == [type(label) for label in classes]
+    assert [str(aim.classes[label]) for label in aim.values] == frame["y"].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_with_leading_zeros_come_back(kind, tmp_path, capsys):
+    """More than FEW_CLASSES of them, which as numbers would be quantities; and numbers where these are asked for."""
+    codes = [f"{37 * i:05d}" for i in range(25)] * 4
+    data = write(pandas.DataFrame({"x": np.arange(100) % 25, "zip": codes}), tmp_path / f"a.{kind}")
+    arguments = ["train", data, "--target", "zip", "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 2]
+    run(*arguments)
+    assert "classification into 25 classes" in capsys.readouterr().out
+    run("predict", tmp_path / "m", data)
+    assert set(capsys.readouterr().out.split()[1:]) <= set(codes)
+    run(*arguments, "--task", "regression")
+    assert "regression of 'zip'" in capsys.readouterr().out
+
+
+def test_whole_numbers_of_parquet_that_float64_has_not(tmp_path):
+    values = [2**53, 2**53 + 1, 5] * 20
+    path = write(pandas.DataFrame({"x": np.arange(60), "y": values}), tmp_path / "a.parquet")
+    aim = table.target(table.read(path)["y"], "y")
+    assert aim.classes == [5, 2**53, 2**53 + 1] and [aim.classes[label] for label in aim.values] == values
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("values", "task", "classes"), TARGETS.values(), ids=TARGETS)
 def test_the_task_is_guessed(values, task, classes, kind, tmp_path):
@@ -263,6 +309,10 @@ WRONG = {
     "target missing": (GOOD + "1,2,\n1,2,NA\n", "the target 'y' is missing in 2 of 12 rows"),
     "target constant": ("a,y\n" + "1,u\n" * 9, "the target 'y' is 'u' in all 9 rows"),
     "target constant number": ("a,y\n" + "1,2\n" * 9, "the target 'y' is 2 in all 9 rows"),
+    "target constant, written in two ways": (
+        "a,y\n" + "1,2.50\n" * 3 + "1,2.5\n",
+        "the target 'y' is '2.50' in all 4 rows",
+    ),
     "target infinite": ("a,y\n1,inf\n" + "1,2.5\n" * 9, "the target 'y' is infinite in 1 of 10 rows"),
     "target all different": ("a,y\n" + "".join(f"1,u{i}\n" for i in range(9)), "9 different values in 9 rows"),
     "target huge": ("a,y\n" + "".join(f"1,{i}e200\n" for i in range(90)), "numbers that are too large"),

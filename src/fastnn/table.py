@@ -9,6 +9,7 @@ from __future__ import annotations
 import lzma
 import math
 import os
+import re
 import warnings
 import zipfile
 import zlib
@@ -221,19 +222,23 @@ class Target:
 def target(series: Any, name: str, task: Task = "auto") -> Target:
     """The column as a target. "auto": text, truth values, two values or few whole numbers are classes, others numbers.
 
+    Classes are what occurs in the column: text that looks like numbers becomes numbers only if these are written alike,
+    so that "007", "07" and "7" are three. Digits after a leading zero are no number to "auto": a code.
+
     ValueError where values are missing, all are the same, or they do not fit the task.
     """
     if task not in ("auto", "classification", "regression"):
         raise ValueError(f"task is {task!r}, expected 'auto', 'classification' or 'regression'")
     real, labels = _target_values(series, name)
     distinct = list(dict.fromkeys(labels))
-    if len(distinct) == 1:
+    as_numbers = task == "regression" or (task == "auto" and _looks_like_numbers(real, labels))
+    if len(distinct) == 1 or (as_numbers and real is not None and np.ptp(real) == 0):
         raise ValueError(
             f"the target {name!r} is {distinct[0]!r} in all {len(labels):,} rows: there is nothing to learn"
         )
-    if task == "regression" or (task == "auto" and real is not None and not _looks_like_classes(real)):
+    if as_numbers:
         if real is None:
-            example = next(label for label in distinct if not isinstance(label, float))
+            example = next(label for label in distinct if not _is_number(label))
             raise ValueError(f"the target {name!r} has text such as {example!r}, expected numbers for a regression")
         return Target(name, real, None, task == "auto")
     if len(distinct) * 2 > len(labels):
@@ -247,7 +252,7 @@ def target(series: Any, name: str, task: Task = "auto") -> Target:
 
 
 def _target_values(series: Any, name: str) -> tuple[Array | None, list[Any]]:
-    """The column as numbers (None where it has text) and as labels: text, whole numbers, numbers or truth values."""
+    """The column as numbers (None where it has text) and as labels: as they are written, see `target`."""
     pandas = _pandas()
     types = pandas.api.types
     as_text = not (types.is_numeric_dtype(series.dtype) or types.is_bool_dtype(series.dtype))
@@ -267,8 +272,24 @@ def _target_values(series: Any, name: str) -> tuple[Array | None, list[Any]]:
         return None, written
     if np.isinf(real).any():
         raise ValueError(f"the target {name!r} is infinite in {int(np.isinf(real).sum()):,} of {len(series):,} rows")
-    whole = np.array_equal(real, np.floor(real)) and np.abs(real).max() < 2**53
-    return real, [int(value) if whole else float(value) for value in real]
+    if as_text:
+        return real, _labels(written)
+    return real, series.tolist()
+
+
+def _labels(written: list[str]) -> list[Any]:
+    """As whole numbers or as numbers where all of them are written just as here; else the text."""
+    distinct = set(written)
+    whole = all(_WHOLE.fullmatch(text) and abs(int(text)) < 2**63 for text in distinct)  # Parquet has 64 bits
+    if whole:
+        return [int(text) for text in written]
+    if all(repr(float(text)) == text for text in distinct):
+        return [float(text) for text in written]
+    return list(written)
+
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_CODE = re.compile(r"0[0-9]+")
 
 
 def _number(text: str) -> float:
@@ -277,10 +298,20 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _looks_like_classes(real: Array) -> bool:
+def _is_number(text: Any) -> bool:
+    try:
+        return math.isfinite(_number(str(text)))
+    except ValueError:
+        return False
+
+
+def _looks_like_numbers(real: Array | None, labels: list[Any]) -> bool:
+    """Quantities, not classes."""
+    if real is None or any(isinstance(label, str) and _CODE.fullmatch(label) for label in labels):
+        return False
     distinct = len(np.unique(real))
     few = distinct <= FEW_CLASSES and 5 * distinct <= len(real)
-    return distinct == 2 or (few and np.array_equal(real, np.floor(real)))
+    return not (distinct == 2 or (few and np.array_equal(real, np.floor(real))))
 
 
 # Splitting -------------------------------------------------------------------------------------------------
