@@ -294,7 +294,13 @@ WRONG = {
     "two rows": ("a,b,y\n1,2,u\n3,4,v\n", "2 different values in 2 rows"),
     "target unknown": (GOOD.replace("y", "z", 1), "t.csv has no column 'y', expected one of: 'a', 'b', 'z'"),
     "names twice": (GOOD.replace("b", "a", 1), "t.csv has several columns of the name 'a'"),
-    "no name": (GOOD.replace("a", "", 1), "column 1 has no name"),
+    "no name": (GOOD.replace("b", "", 1), "column 2 has no name, expected one for each\n"),
+    "no name for the index": (
+        pandas.DataFrame({"a": [1], "y": [2]}).to_csv(),
+        "column 1 has no name, expected one for each: if it is the row index of a DataFrame, write the file with "
+        "df.to_csv(..., index=False)\n",
+    ),
+    "names twice but for blanks": (GOOD.replace("b", "a ", 1), "t.csv has several columns of the name 'a'"),
     "target alone": ("y\nu\nv\nu\nv\n", "no column beside the target 'y'"),
     "missing values": (
         GOOD + ",1,u\n,NA,v\n1,,u\n",
@@ -351,6 +357,12 @@ OPTIONS = {
     "out": (["--out", "nowhere/m"], "--out is 'nowhere/m'"),
     "out is the table": (["--out", "t.csv"], "--out is 't.csv', which is read"),
     "plot": (["--plot", "curves.pdf"], "--plot is 'curves.pdf'"),
+    "separator of two": (["--separator", ",,"], "separator is ',,', expected one character of ASCII"),
+    "separator beyond ASCII": (["--separator", "§"], "separator is '§', expected one character of ASCII"),
+    "no separator": (["--separator", ""], "separator is '', expected one character of ASCII"),
+    "quotes as separators": (["--separator", '"'], "separator is '\"', expected one character of ASCII"),
+    "hidden": (["--hidden", "999999999999"], "not enough memory: Unable to allocate"),
+    "hidden, beyond addresses": (["--hidden", "9" * 25], "Maximum allowed dimension exceeded"),
     "diverging": (["--lr", "1e30"], "learning rate 1e+30"),
 }
 
@@ -373,12 +385,53 @@ def test_hidden_layers_that_are_none(hidden, capsys):
 
 
 def test_no_hidden_layer_and_other_separators(tmp_path, capsys):
-    for name, separator, options in (("a.csv", ";", ["--separator", ";"]), ("a.tsv", "\t", [])):
+    for name, separator, options in (
+        ("a.csv", ";", ["--separator", ";"]),
+        ("a.csv", "\t", ["--separator", "\t"]),
+        ("a.csv", "\t", ["--separator", r"\t"]),
+        ("a.tsv", "\t", []),
+        ("a.tsv", ",", ["--separator", ","]),
+    ):
         (tmp_path / name).write_text("\ufeff" + GOOD.replace(",", separator), encoding="utf-8")
-        run("train", tmp_path / name, "--target", "y", "--hidden", "none", "--out", tmp_path / "m", "--quiet", *options)
+        run(
+            "train",
+            tmp_path / name,
+            "--target",
+            "y",
+            "--hidden",
+            "none",
+            "--out",
+            tmp_path / "m",
+            "--quiet",
+            "--no-plot",
+            "--epochs",
+            1,
+            *options,
+        )
         assert "1  Dense(2)" in capsys.readouterr().out
         run("predict", tmp_path / "m", tmp_path / name, *options)
         capsys.readouterr()
+
+
+def test_blanks_around_names(tmp_path, capsys):
+    """In the file, before and after; in the options."""
+    (tmp_path / "t.csv").write_text(GOOD)
+    (tmp_path / "b.csv").write_text(GOOD.replace("a,b,y", " a , b ,y ", 1))
+    for data, ignored, target in (("t.csv", "a,b", "y"), ("b.csv", "a, b", " y"), ("b.csv", " a ,b", "y ")):
+        arguments = ["train", tmp_path / data, "--target", target, "--ignore", ignored, "--quiet", "--no-plot"]
+        assert cli.main([str(each) for each in (*arguments, "--out", tmp_path / "m")]) == 1
+        assert "no column beside the target 'y'" in capsys.readouterr().err
+    models = [table.train(tmp_path / name, "y", quick(epochs=1)).model for name in ("t.csv", "b.csv")]
+    assert models[0].metadata == models[1].metadata
+    answers, extra = table.predict(models[0], tmp_path / "b.csv")
+    assert len(answers) == 10 and extra == ["y"]
+
+
+def test_blanks_in_names_of_parquet_stay(tmp_path):
+    frame = pandas.DataFrame({"a ": np.arange(60.0), "b": 1.0, "y ": ["u", "v"] * 30})
+    path = write(frame, tmp_path / "a.parquet")
+    about = table.train(path, "y ", quick(epochs=1), ignore=["b"]).description
+    assert (about.features, about.target) == (["a "], "y ")
 
 
 def test_parquet_gone_wrong(tmp_path, capsys):
@@ -501,6 +554,17 @@ def test_predictions_that_cannot_be_made(tmp_path, capsys):
         assert cli.main(["predict", arguments[0], str(tmp_path / arguments[1]), *arguments[2:]]) == 1
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_a_probability_does_not_take_the_column_of_the_answers(tmp_path, capsys):
+    name = "probability of u"
+    (tmp_path / "t.csv").write_text(GOOD.replace("y", name, 1))
+    run("train", tmp_path / "t.csv", "--target", name, "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 1)
+    capsys.readouterr()
+    run("predict", tmp_path / "m", tmp_path / "t.csv")
+    assert set(capsys.readouterr().out.splitlines()[1:]) <= {"u", "v"}
+    assert cli.main(["predict", str(tmp_path / "m"), str(tmp_path / "t.csv"), "--proba"]) == 1
+    assert "the target is 'probability of u', as a column of --proba is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -52,21 +52,19 @@ def read(path: str | os.PathLike[str], *, text: Sequence[str] = (), separator: s
     """The table in a CSV or Parquet file as a pandas DataFrame whose columns have names, each once.
 
     What ends in .parquet or .pq is Parquet, else CSV with a line of names: in UTF-8, perhaps compressed (.gz, .zip),
-    with `separator`, or tabs in .tsv and commas otherwise. Columns named in `text` stay as they are written.
+    with `separator` (one character of ASCII; backslash and t, as one types it in a shell, are a tab), or tabs in .tsv
+    and commas otherwise. Blanks around values and names are left out. Columns named in `text` stay as they are written.
 
     ValueError naming the file where it is not that, OSError where it cannot be read, ImportError naming the extra
     [table] where pandas (for Parquet: pyarrow) is missing.
     """
     pandas = _pandas()
     name = os.fspath(path)
+    chosen = _separator(separator, name)
     if not Path(path).exists():
         raise FileNotFoundError(f"{name} is not there")
     try:
-        if name.lower().endswith(PARQUET):
-            frame = _parquet(pandas, name)
-        else:
-            chosen = separator or ("\t" if ".tsv" in Path(path).suffixes else ",")
-            frame = _csv(pandas, name, text, chosen)
+        frame = _parquet(pandas, name) if name.lower().endswith(PARQUET) else _csv(pandas, name, text, chosen)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is not text in UTF-8 ({error.reason} at byte {error.start})") from None
     except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, pandas.errors.ParserWarning) as error:
@@ -76,6 +74,15 @@ def read(path: str | os.PathLike[str], *, text: Sequence[str] = (), separator: s
         raise ValueError(f"{name} has no rows")
     frame.columns = [str(column) for column in frame.columns]
     return frame
+
+
+def _separator(given: str | None, name: str) -> str:
+    if given is None:
+        return "\t" if ".tsv" in Path(name).suffixes else ","
+    separator = "\t" if given == "\\t" else given
+    if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':  # others pandas takes for patterns
+        raise ValueError(f"separator is {given!r}, expected one character of ASCII such as ';', or \\t for a tab")
+    return separator
 
 
 def _line(error: BaseException) -> str:
@@ -108,7 +115,10 @@ def _csv(pandas: Any, name: str, text: Sequence[str], separator: str) -> Any:
         names = pandas.read_csv(name, header=None, nrows=1, **settings, **as_written).iloc[0].tolist()
     except pandas.errors.EmptyDataError:
         raise ValueError("it is empty or begins with a blank line, expected a line of column names") from None
+    names = [column.strip() for column in names]  # behind them too: skipinitialspace is for those before
+    text = [column.strip() for column in text]
     _check_names(name, names)  # before pandas renames what is there twice
+    settings |= {"header": 0, "names": names}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas.errors.ParserWarning)  # longer rows than the first line
         # index_col: where rows are longer pandas would take their first value for a name of the row
@@ -139,10 +149,15 @@ def _blank_end(pandas: Any, name: str, frame: Any, settings: dict[str, Any]) -> 
     return min(end, len(frame) - rows, 1 if frame.shape[1] == 1 else end)
 
 
+_INDEX = ": if it is the row index of a DataFrame, write the file with df.to_csv(..., index=False)"
+
+
 def _check_names(name: str, names: Sequence[str]) -> None:
     for number, column in enumerate(names, start=1):
         if not column.strip():
-            raise ValueError(f"{name}: column {number} has no name, expected one for each")
+            raise ValueError(
+                f"{name}: column {number} has no name, expected one for each{_INDEX if number == 1 else ''}"
+            )
     twice = [column for column in dict.fromkeys(names) if names.count(column) > 1]
     if twice:
         raise ValueError(f"{name} has several columns of the name {_list(twice)}, expected each once")
@@ -437,9 +452,7 @@ def train(
     name = os.fspath(path)
     frame = read(path, text=(target_name,), separator=separator)
     names = list(frame.columns)
-    for wanted in (target_name, *ignore):
-        if wanted not in names:
-            raise ValueError(f"{name} has no column {wanted!r}, expected one of: {_list(names)}")
+    target_name, *ignore = (_known(wanted, names, name) for wanted in (target_name, *ignore))
     features = [column for column in names if column != target_name and column not in ignore]
     if not features:
         raise ValueError(f"{name} has no column beside the target {target_name!r} to learn from")
@@ -450,6 +463,14 @@ def train(
     fractions = {"validation": chosen.validation} | ({"test": chosen.test} if chosen.test else {})
     parts = split(len(x), fractions, chosen.seed, None if aim.classes is None else aim.values)
     return _fit(x, aim, parts, features, chosen)
+
+
+def _known(wanted: str, names: Sequence[str], name: str) -> str:
+    """The column of this name, or, as names in a CSV have no blanks around them, of the name without them."""
+    found = wanted if wanted in names else wanted.strip()
+    if found not in names:
+        raise ValueError(f"{name} has no column {found!r}, expected one of: {_list(names)}")
+    return found
 
 
 def _fit(x: Array, aim: Target, parts: dict[str, Array], features: list[str], settings: Settings) -> Result:
@@ -536,12 +557,15 @@ def predict(
     """What the model says of each row of the table in `path`: a DataFrame, and the columns that were not looked at.
 
     Its column has the name of the target; with `proba`, which classes alone have, a column "probability of c" for each.
-    ValueError where a feature is missing, or has something else than numbers.
+    ValueError where a feature is missing, has something else than numbers, or where two columns would have one name.
     """
     pandas = _pandas()
     description = Description.of(model)
     if proba and description.classes is None:
         raise ValueError(f"this model predicts {description.target!r}, a number, expected one of classes for --proba")
+    columns = [f"probability of {label}" for label in description.classes or ()] if proba else []
+    if description.target in columns:
+        raise ValueError(f"the target is {description.target!r}, as a column of --proba is: predict without it")
     name = os.fspath(path)
     frame = read(path, separator=separator)
     absent = [column for column in description.features if column not in frame.columns]
@@ -553,8 +577,7 @@ def predict(
     if description.classes is not None:
         table: dict[str, Any] = {description.target: [description.classes[label] for label in found]}
         if proba:
-            p = model.predict_proba(x)
-            table |= {f"probability of {label}": p[:, index] for index, label in enumerate(description.classes)}
+            table |= dict(zip(columns, model.predict_proba(x).T, strict=True))
     else:
         table = {description.target: found}
     return pandas.DataFrame(table), extra
