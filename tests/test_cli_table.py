@@ -183,6 +183,52 @@ TARGETS = {
 }
 
 
+AS_WRITTEN = {
+    "leading zeros": (["01234", "98765", "00501"], ["00501", "01234", "98765"]),
+    "agents": (["007", "7", "07"], ["007", "07", "7"]),
+    "signs": (["+1", "-1", "0"], ["+1", "-1", "0"]),
+    "fixed decimals": (["0.10", "0.25", "0.10"], ["0.10", "0.25"]),
+    "versions": (["1.0", "1", "2"], ["1", "1.0", "2"]),
+    "floats": (["0.0", "1.0", "1.0"], [0.0, 1.0]),
+    "whole numbers": (["10", "9", "-1"], [-1, 9, 10]),
+    "more than float64 has": (["9007199254740993", "9007199254740992", "1"], [1, 2**53, 2**53 + 1]),
+    "more than 64 bits": (["9223372036854775808", "1", "2"], ["1", "2", "9223372036854775808"]),
+    "exponents": (["1e3", "1e4", "1e3"], ["1e3", "1e4"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", ["auto", "classification"])
+@pytest.mark.parametrize(("values", "classes"), AS_WRITTEN.values(), ids=AS_WRITTEN)
+def test_classes_are_what_the_file_has(values, classes, task, kind, tmp_path):
+    frame = pandas.DataFrame({"x": np.arange(60), "y": values * 20})
+    path = write(frame, tmp_path / f"a.{kind}")
+    aim = table.target(table.read(path, text=("y",))["y"], "y", task)
+    assert aim.classes == classes and [type(label) for label in aim.classes] == [type(label) for label in classes]
+    assert [str(aim.classes[label]) for label in aim.values] == frame["y"].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_with_leading_zeros_come_back(kind, tmp_path, capsys):
+    """More than FEW_CLASSES of them, which as numbers would be quantities; and numbers where these are asked for."""
+    codes = [f"{37 * i:05d}" for i in range(25)] * 4
+    data = write(pandas.DataFrame({"x": np.arange(100) % 25, "zip": codes}), tmp_path / f"a.{kind}")
+    arguments = ["train", data, "--target", "zip", "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 2]
+    run(*arguments)
+    assert "classification into 25 classes" in capsys.readouterr().out
+    run("predict", tmp_path / "m", data)
+    assert set(capsys.readouterr().out.split()[1:]) <= set(codes)
+    run(*arguments, "--task", "regression")
+    assert "regression of 'zip'" in capsys.readouterr().out
+
+
+def test_whole_numbers_of_parquet_that_float64_has_not(tmp_path):
+    values = [2**53, 2**53 + 1, 5] * 20
+    path = write(pandas.DataFrame({"x": np.arange(60), "y": values}), tmp_path / "a.parquet")
+    aim = table.target(table.read(path)["y"], "y")
+    assert aim.classes == [5, 2**53, 2**53 + 1] and [aim.classes[label] for label in aim.values] == values
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("values", "task", "classes"), TARGETS.values(), ids=TARGETS)
 def test_the_task_is_guessed(values, task, classes, kind, tmp_path):
@@ -242,11 +288,19 @@ ROW = "1,2,u\n"
 WRONG = {
     "empty": ("", "t.csv cannot be read: it is empty"),
     "names only": ("a,b,y\n", "t.csv has no rows"),
+    "a blank line first": ("\n" + GOOD, "it is empty or begins with a blank line"),
+    "a blank line between": (GOOD + "\n" + ROW, "the target 'y' is missing in 1 of 12 rows"),
     "one row": ("a,b,y\n1,2,u\n", "t.csv has 1 row"),
     "two rows": ("a,b,y\n1,2,u\n3,4,v\n", "2 different values in 2 rows"),
     "target unknown": (GOOD.replace("y", "z", 1), "t.csv has no column 'y', expected one of: 'a', 'b', 'z'"),
     "names twice": (GOOD.replace("b", "a", 1), "t.csv has several columns of the name 'a'"),
-    "no name": (GOOD.replace("a", "", 1), "column 1 has no name"),
+    "no name": (GOOD.replace("b", "", 1), "column 2 has no name, expected one for each\n"),
+    "no name for the index": (
+        pandas.DataFrame({"a": [1], "y": [2]}).to_csv(),
+        "column 1 has no name, expected one for each: if it is the row index of a DataFrame, write the file with "
+        "df.to_csv(..., index=False)\n",
+    ),
+    "names twice but for blanks": (GOOD.replace("b", "a ", 1), "t.csv has several columns of the name 'a'"),
     "target alone": ("y\nu\nv\nu\nv\n", "no column beside the target 'y'"),
     "missing values": (
         GOOD + ",1,u\n,NA,v\n1,,u\n",
@@ -261,6 +315,10 @@ WRONG = {
     "target missing": (GOOD + "1,2,\n1,2,NA\n", "the target 'y' is missing in 2 of 12 rows"),
     "target constant": ("a,y\n" + "1,u\n" * 9, "the target 'y' is 'u' in all 9 rows"),
     "target constant number": ("a,y\n" + "1,2\n" * 9, "the target 'y' is 2 in all 9 rows"),
+    "target constant, written in two ways": (
+        "a,y\n" + "1,2.50\n" * 3 + "1,2.5\n",
+        "the target 'y' is '2.50' in all 4 rows",
+    ),
     "target infinite": ("a,y\n1,inf\n" + "1,2.5\n" * 9, "the target 'y' is infinite in 1 of 10 rows"),
     "target all different": ("a,y\n" + "".join(f"1,u{i}\n" for i in range(9)), "9 different values in 9 rows"),
     "target huge": ("a,y\n" + "".join(f"1,{i}e200\n" for i in range(90)), "numbers that are too large"),
@@ -299,6 +357,12 @@ OPTIONS = {
     "out": (["--out", "nowhere/m"], "--out is 'nowhere/m'"),
     "out is the table": (["--out", "t.csv"], "--out is 't.csv', which is read"),
     "plot": (["--plot", "curves.pdf"], "--plot is 'curves.pdf'"),
+    "separator of two": (["--separator", ",,"], "separator is ',,', expected one character of ASCII"),
+    "separator beyond ASCII": (["--separator", "§"], "separator is '§', expected one character of ASCII"),
+    "no separator": (["--separator", ""], "separator is '', expected one character of ASCII"),
+    "quotes as separators": (["--separator", '"'], "separator is '\"', expected one character of ASCII"),
+    "hidden": (["--hidden", "999999999999"], "not enough memory: Unable to allocate"),
+    "hidden, beyond addresses": (["--hidden", "9" * 25], "Maximum allowed dimension exceeded"),
     "diverging": (["--lr", "1e30"], "learning rate 1e+30"),
 }
 
@@ -321,12 +385,53 @@ def test_hidden_layers_that_are_none(hidden, capsys):
 
 
 def test_no_hidden_layer_and_other_separators(tmp_path, capsys):
-    for name, separator, options in (("a.csv", ";", ["--separator", ";"]), ("a.tsv", "\t", [])):
+    for name, separator, options in (
+        ("a.csv", ";", ["--separator", ";"]),
+        ("a.csv", "\t", ["--separator", "\t"]),
+        ("a.csv", "\t", ["--separator", r"\t"]),
+        ("a.tsv", "\t", []),
+        ("a.tsv", ",", ["--separator", ","]),
+    ):
         (tmp_path / name).write_text("\ufeff" + GOOD.replace(",", separator), encoding="utf-8")
-        run("train", tmp_path / name, "--target", "y", "--hidden", "none", "--out", tmp_path / "m", "--quiet", *options)
+        run(
+            "train",
+            tmp_path / name,
+            "--target",
+            "y",
+            "--hidden",
+            "none",
+            "--out",
+            tmp_path / "m",
+            "--quiet",
+            "--no-plot",
+            "--epochs",
+            1,
+            *options,
+        )
         assert "1  Dense(2)" in capsys.readouterr().out
         run("predict", tmp_path / "m", tmp_path / name, *options)
         capsys.readouterr()
+
+
+def test_blanks_around_names(tmp_path, capsys):
+    """In the file, before and after; in the options."""
+    (tmp_path / "t.csv").write_text(GOOD)
+    (tmp_path / "b.csv").write_text(GOOD.replace("a,b,y", " a , b ,y ", 1))
+    for data, ignored, target in (("t.csv", "a,b", "y"), ("b.csv", "a, b", " y"), ("b.csv", " a ,b", "y ")):
+        arguments = ["train", tmp_path / data, "--target", target, "--ignore", ignored, "--quiet", "--no-plot"]
+        assert cli.main([str(each) for each in (*arguments, "--out", tmp_path / "m")]) == 1
+        assert "no column beside the target 'y'" in capsys.readouterr().err
+    models = [table.train(tmp_path / name, "y", quick(epochs=1)).model for name in ("t.csv", "b.csv")]
+    assert models[0].metadata == models[1].metadata
+    answers, extra = table.predict(models[0], tmp_path / "b.csv")
+    assert len(answers) == 10 and extra == ["y"]
+
+
+def test_blanks_in_names_of_parquet_stay(tmp_path):
+    frame = pandas.DataFrame({"a ": np.arange(60.0), "b": 1.0, "y ": ["u", "v"] * 30})
+    path = write(frame, tmp_path / "a.parquet")
+    about = table.train(path, "y ", quick(epochs=1), ignore=["b"]).description
+    assert (about.features, about.target) == (["a "], "y ")
 
 
 def test_parquet_gone_wrong(tmp_path, capsys):
@@ -352,6 +457,29 @@ def test_parquet_gone_wrong(tmp_path, capsys):
     assert "a.parquet cannot be read" in capsys.readouterr().err
 
 
+def test_the_hidden_index_of_parquet_is_no_feature(tmp_path, capsys):
+    """Which df.to_parquet keeps after a shuffle; an index that has a name is a column."""
+    pytest.importorskip("pyarrow")
+    frame = named(datasets.load_iris)
+    shuffled = frame.sample(frac=1, random_state=0)
+    shuffled.to_parquet(tmp_path / "a.parquet")
+    result = table.train(tmp_path / "a.parquet", "species", quick(epochs=1))
+    assert result.description.features == list(frame)[:-1]
+    shuffled.to_csv(tmp_path / "a.csv", index=False)
+    same = table.train(tmp_path / "a.csv", "species", quick(epochs=1))
+    assert result.model.state.parameters.tobytes() == same.model.state.parameters.tobytes()
+    result.model.save(tmp_path / "m")
+    run("predict", tmp_path / "m", tmp_path / "a.parquet")
+    assert capsys.readouterr().err == "fastnn: not looked at: species\n"
+    two = shuffled.set_index([np.arange(150) % 3, np.arange(150)])
+    two.to_parquet(tmp_path / "two.parquet")
+    assert list(table.read(tmp_path / "two.parquet")) == list(frame)
+    shuffled.rename_axis("plant").to_parquet(tmp_path / "named.parquet")
+    assert list(table.read(tmp_path / "named.parquet")) == [*frame, "plant"]
+    frame.to_parquet(tmp_path / "range.parquet")  # a range is kept as its bounds
+    assert list(table.read(tmp_path / "range.parquet")) == list(frame)
+
+
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zip", "t.csv.bz2", "t.csv.xz"])
 def test_compressed(name, tmp_path, capsys):
     frame = named(datasets.load_iris)
@@ -362,6 +490,44 @@ def test_compressed(name, tmp_path, capsys):
     assert cli.main(["train", str(tmp_path / name), "--target", "species", "--out", str(tmp_path / "m")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("fastnn: ") and error.count("\n") == 1 and name in error
+
+
+BLANK = {
+    "one column": ("bmi\n0.1\n\n0.3\n", 1, 3),
+    "one column, Windows": ("bmi\r\n0.1\r\n\r\n0.3\r\n", 1, 3),
+    "one column, the last but one": ("bmi\n0.1\n\n\n", 1, 2),
+    "one column, quoted": ('bmi\n0.1\n0.3\n""\n', 1, 3),
+    "two columns": ("bmi,age\n0.1,1\n\n0.3,2\n", 1, 3),
+    "two columns, also at the end": ("bmi,age\n0.1,1\n\n0.3,2\n\n", 1, 3),
+    "separators alone": ("bmi,age\n0.1,1\n0.3,2\n,\n", 1, 3),
+    "separators alone, then a blank line": ("bmi,age\n0.1,1\n0.3,2\n,\n\n", 1, 3),
+    "a blank line, then separators alone": ("bmi,age\n0.1,1\n0.3,2\n\n,\n", 1, 3),
+}
+
+
+@pytest.fixture
+def of_bmi(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("bmi,y\n" + "".join(f"{i},{'uv'[i % 2]}\n" for i in range(10)))
+    run("train", tmp_path / "t.csv", "--target", "y", "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 1)
+    capsys.readouterr()
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize(("content", "missing", "rows"), BLANK.values(), ids=BLANK)
+def test_no_row_is_dropped_because_its_line_is_blank(content, missing, rows, of_bmi, tmp_path, capsys):
+    (tmp_path / "b.csv").write_bytes(content.encode())
+    assert cli.main(["predict", str(of_bmi), str(tmp_path / "b.csv")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and f"missing values in 'bmi' ({missing} of {rows} rows)" in captured.err
+
+
+@pytest.mark.parametrize("content", ["bmi\n1\n3\n\n", "bmi\n1\n3", "bmi,age\n1,2\n3,4\n\n\n", "bmi\r\n1\r\n3\r\n\r\n"])
+def test_blank_lines_at_the_end_are_no_rows(content, of_bmi, tmp_path, capsys):
+    (tmp_path / "b.csv").write_bytes(content.encode())
+    run("predict", of_bmi, tmp_path / "b.csv")
+    assert capsys.readouterr().out.count("\n") == 3
+    frame = table.read(tmp_path / "b.csv", text=("bmi",))
+    assert frame["bmi"].tolist() == ["1", "3"] and table.read(tmp_path / "b.csv")["bmi"].tolist() == [1, 3]
 
 
 def test_predictions_that_cannot_be_made(tmp_path, capsys):
@@ -388,6 +554,17 @@ def test_predictions_that_cannot_be_made(tmp_path, capsys):
         assert cli.main(["predict", arguments[0], str(tmp_path / arguments[1]), *arguments[2:]]) == 1
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_a_probability_does_not_take_the_column_of_the_answers(tmp_path, capsys):
+    name = "probability of u"
+    (tmp_path / "t.csv").write_text(GOOD.replace("y", name, 1))
+    run("train", tmp_path / "t.csv", "--target", name, "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 1)
+    capsys.readouterr()
+    run("predict", tmp_path / "m", tmp_path / "t.csv")
+    assert set(capsys.readouterr().out.splitlines()[1:]) <= {"u", "v"}
+    assert cli.main(["predict", str(tmp_path / "m"), str(tmp_path / "t.csv"), "--proba"]) == 1
+    assert "the target is 'probability of u', as a column of --proba is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

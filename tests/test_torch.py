@@ -129,6 +129,32 @@ def test_normalize_keeps_digits_that_float32_has_not():
     assert again.layers[0].adapted and again.predict(x).tobytes() == model.predict(x).tobytes()
 
 
+def test_normalize_follows_the_dtype_of_its_module():
+    """Into float64 and back: the scaling keeps its digits, the rows come out as the layers behind want them."""
+    x = 1.7e9 + np.arange(64.0).reshape(-1, 1)
+    model = fastnn.Sequential([nn.Normalize(), nn.Dense(1)])
+    fastnn.Trainer(model, "mse", seed=0).fit(x, np.arange(64.0), epochs=1, verbose=False)
+    module = bridge.to_torch(model)
+    expected = module(torch.from_numpy(x))
+    for moved in (module.double(), pickle.loads(pickle.dumps(module)), copy.deepcopy(module)):
+        assert moved(torch.from_numpy(x)).dtype == torch.float64
+        close(moved(torch.from_numpy(x)).detach().numpy(), expected)
+    double = bridge.from_torch(module)
+    assert double.plan.dtype == np.float64
+    close(double.predict(x), module(torch.from_numpy(x)), torch.float64)
+    for change in (module.float, module.half, module.bfloat16, lambda: module.to(torch.float32)):
+        change()
+        assert module(torch.from_numpy(x)).dtype == module[1].weight.dtype
+        assert module[0].shift.dtype == module[0].scale.dtype == torch.float64
+    np.testing.assert_array_equal(module[0].shift.numpy(), model.layers[0].shift)
+    np.testing.assert_array_equal(module[0].scale.numpy(), model.layers[0].scale)
+    assert list(module[0].state_dict()) == ["shift", "scale"]
+    alone = fastnn.Sequential([nn.Normalize()], dtype=np.float64)
+    alone.build(1, seed=0)
+    alone.layers[0].adapt(x)
+    assert bridge.from_torch(bridge.to_torch(alone)).plan.dtype == np.float64
+
+
 def test_flatten_comes_first():
     module = tnn.Sequential(tnn.ReLU(), tnn.Dropout(0.1), tnn.Flatten(), tnn.Linear(12, 3), tnn.Flatten()).eval()
     x = torch.randn(5, 3, 2, 2)
@@ -351,6 +377,36 @@ def test_a_fit_that_fails_leaves_what_the_model_keeps():
     expected = kept[2] if changed.atomic else kept[1]
     assert bridge.from_torch(module).state.parameters.tobytes() == expected.tobytes()
     assert int(module[1].num_batches_tracked) > 0
+
+
+def inference_parameters():
+    with torch.inference_mode():
+        return tnn.Sequential(tnn.Linear(5, 3))
+
+
+def inference_statistics():
+    module = tnn.Sequential(tnn.Linear(5, 3), tnn.BatchNorm1d(3))
+    with torch.inference_mode():
+        module[1].running_var = torch.ones(3)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [(inference_parameters, "module[0].weight"), (inference_statistics, "module[1].running_var")],
+)
+def test_what_cannot_be_written_back_is_refused_before_training(make, what):
+    """Tensors made in inference mode can be changed there alone."""
+    module, x, rounds = make(), torch.randn(64, 5), []
+    before = copy.deepcopy(module.state_dict())
+    watch = fastnn.Lambda(on_fit_begin=lambda run: rounds.append(0))
+    arguments = {"loss": "cross_entropy", "epochs": 1, "verbose": False, "callbacks": [watch]}
+    with pytest.raises(ValueError, match=re.escape(f"{what} was made in torch.inference_mode")):
+        bridge.fit(module, x, labels(), **arguments)
+    assert not rounds and all(torch.equal(value, module.state_dict()[name]) for name, value in before.items())
+    with torch.inference_mode():
+        bridge.fit(module, x, labels(), **arguments)
+        assert rounds and not torch.equal(module[0].weight, before["0.weight"])
 
 
 # What is refused -------------------------------------------------------------------------------------------

@@ -157,7 +157,9 @@ def _add_train(commands: Any) -> None:
         "--task", default="auto", choices=["auto", "classification", "regression"], help="classes or numbers"
     )
     fit.add_argument("--ignore", action="append", default=[], metavar="COL,...", help="columns not to learn from")
-    fit.add_argument("--separator", metavar="CHAR", help="between values of a CSV (default: comma; a tab in .tsv)")
+    fit.add_argument(
+        "--separator", metavar="CHAR", help="between values of a CSV, \\t for a tab (default: comma; a tab in .tsv)"
+    )
     fit.add_argument("--out", default="model.fastnn", metavar="FILE", help="where the model goes (%(default)s)")
     fit.add_argument(
         "--hidden", type=_sizes, default=usual.hidden, metavar="N,...", help="units of hidden layers (128,64)"
@@ -184,7 +186,9 @@ def _add_predict(commands: Any) -> None:
     say.add_argument("data", help="CSV or Parquet; columns are found by their names")
     say.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: CSV to the terminal)")
     say.add_argument("--proba", action="store_true", help="a probability for each class as well")
-    say.add_argument("--separator", metavar="CHAR", help="between values of a CSV (default: comma; a tab in .tsv)")
+    say.add_argument(
+        "--separator", metavar="CHAR", help="between values of a CSV, \\t for a tab (default: comma; a tab in .tsv)"
+    )
     say.set_defaults(run=_predict)
 
 
@@ -229,6 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141  # 128 + SIGPIPE
     except (ValueError, OSError, ImportError, RuntimeError) as error:  # RuntimeError: FASTNN_ISA, a diverging loss
         print(f"fastnn: {error}", file=sys.stderr)
+        return 1
+    except MemoryError as error:  # --hidden 999999999999; NumPy's error says how much, others say nothing
+        print(f"fastnn: not enough memory{f': {error}' if str(error) else ''}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

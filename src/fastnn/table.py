@@ -9,6 +9,7 @@ from __future__ import annotations
 import lzma
 import math
 import os
+import re
 import warnings
 import zipfile
 import zlib
@@ -51,21 +52,19 @@ def read(path: str | os.PathLike[str], *, text: Sequence[str] = (), separator: s
     """The table in a CSV or Parquet file as a pandas DataFrame whose columns have names, each once.
 
     What ends in .parquet or .pq is Parquet, else CSV with a line of names: in UTF-8, perhaps compressed (.gz, .zip),
-    with `separator`, or tabs in .tsv and commas otherwise. Columns named in `text` stay as they are written.
+    with `separator` (one character of ASCII; backslash and t, as one types it in a shell, are a tab), or tabs in .tsv
+    and commas otherwise. Blanks around values and names are left out. Columns named in `text` stay as they are written.
 
     ValueError naming the file where it is not that, OSError where it cannot be read, ImportError naming the extra
     [table] where pandas (for Parquet: pyarrow) is missing.
     """
     pandas = _pandas()
     name = os.fspath(path)
+    chosen = _separator(separator, name)
     if not Path(path).exists():
         raise FileNotFoundError(f"{name} is not there")
     try:
-        if name.lower().endswith(PARQUET):
-            frame = _parquet(pandas, name)
-        else:
-            chosen = separator or ("\t" if ".tsv" in Path(path).suffixes else ",")
-            frame = _csv(pandas, name, text, chosen)
+        frame = _parquet(pandas, name) if name.lower().endswith(PARQUET) else _csv(pandas, name, text, chosen)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is not text in UTF-8 ({error.reason} at byte {error.start})") from None
     except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, pandas.errors.ParserWarning) as error:
@@ -77,6 +76,15 @@ def read(path: str | os.PathLike[str], *, text: Sequence[str] = (), separator: s
     return frame
 
 
+def _separator(given: str | None, name: str) -> str:
+    if given is None:
+        return "\t" if ".tsv" in Path(name).suffixes else ","
+    separator = "\t" if given == "\\t" else given
+    if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':  # others pandas takes for patterns
+        raise ValueError(f"separator is {given!r}, expected one character of ASCII such as ';', or \\t for a tab")
+    return separator
+
+
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -86,21 +94,39 @@ def _parquet(pandas: Any, name: str) -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise missing_extra("pyarrow", "reading Parquet", "table") from error
-    return parquet.read_table(name).to_pandas(ignore_metadata=True)  # an index that pandas wrote is a column
+    rows = parquet.read_table(name)
+    # an index that pandas wrote is a column if it has a name, and nobody's data if it has none: after a shuffle
+    # df.to_parquet keeps the numbers of the rows as "__index_level_0__", which whoever reads with pandas never sees
+    indices = (rows.schema.pandas_metadata or {}).get("index_columns", [])
+    hidden = [index for index in indices if index in rows.column_names and str(index).startswith("__index_level_")]
+    return rows.drop(hidden).to_pandas(ignore_metadata=True)
 
 
 def _csv(pandas: Any, name: str, text: Sequence[str], separator: str) -> Any:
-    settings = {"sep": separator, "skipinitialspace": True, "encoding": "utf-8-sig", "low_memory": False}
+    settings = {
+        "sep": separator,
+        "skipinitialspace": True,
+        "skip_blank_lines": False,  # in a table of one column such a line is a row whose value is missing
+        "encoding": "utf-8-sig",
+        "low_memory": False,
+    }
     as_written = {"dtype": str, "keep_default_na": False}
     try:
         names = pandas.read_csv(name, header=None, nrows=1, **settings, **as_written).iloc[0].tolist()
     except pandas.errors.EmptyDataError:
-        raise ValueError("it is empty, expected a line of column names") from None
+        raise ValueError("it is empty or begins with a blank line, expected a line of column names") from None
+    names = [column.strip() for column in names]  # behind them too: skipinitialspace is for those before
+    text = [column.strip() for column in text]
     _check_names(name, names)  # before pandas renames what is there twice
+    settings |= {"header": 0, "names": names}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas.errors.ParserWarning)  # longer rows than the first line
         # index_col: where rows are longer pandas would take their first value for a name of the row
         frame = pandas.read_csv(name, index_col=False, **settings)
+        end = _blank_end(pandas, name, frame, settings)
+        if end:  # read anew: what is missing there has made floats of whole numbers
+            settings["nrows"] = len(frame) - end
+            frame = pandas.read_csv(name, index_col=False, **settings)
         columns = [column for column in text if column in names]
         if columns:
             kept = pandas.read_csv(name, index_col=False, **settings, **as_written)
@@ -108,10 +134,30 @@ def _csv(pandas: Any, name: str, text: Sequence[str], separator: str) -> Any:
     return frame
 
 
+def _blank_end(pandas: Any, name: str, frame: Any, settings: dict[str, Any]) -> int:
+    """How many blank lines end the file. Of one column: 1 at most, for others may be rows whose value is missing.
+
+    A row of separators alone is not blank, but missing here alike. Rows and blank lines are told apart by their number:
+    where a blank line elsewhere makes up for such a row at the end, that line stays and is an error by itself.
+    """
+    end = 0
+    while end < len(frame) and frame.iloc[len(frame) - 1 - end].isna().all():
+        end += 1
+    if end == 0:
+        return 0
+    rows = len(pandas.read_csv(name, index_col=False, **settings | {"skip_blank_lines": True}))
+    return min(end, len(frame) - rows, 1 if frame.shape[1] == 1 else end)
+
+
+_INDEX = ": if it is the row index of a DataFrame, write the file with df.to_csv(..., index=False)"
+
+
 def _check_names(name: str, names: Sequence[str]) -> None:
     for number, column in enumerate(names, start=1):
         if not column.strip():
-            raise ValueError(f"{name}: column {number} has no name, expected one for each")
+            raise ValueError(
+                f"{name}: column {number} has no name, expected one for each{_INDEX if number == 1 else ''}"
+            )
     twice = [column for column in dict.fromkeys(names) if names.count(column) > 1]
     if twice:
         raise ValueError(f"{name} has several columns of the name {_list(twice)}, expected each once")
@@ -191,19 +237,23 @@ class Target:
 def target(series: Any, name: str, task: Task = "auto") -> Target:
     """The column as a target. "auto": text, truth values, two values or few whole numbers are classes, others numbers.
 
+    Classes are what occurs in the column: text that looks like numbers becomes numbers only if these are written alike,
+    so that "007", "07" and "7" are three. Digits after a leading zero are no number to "auto": a code.
+
     ValueError where values are missing, all are the same, or they do not fit the task.
     """
     if task not in ("auto", "classification", "regression"):
         raise ValueError(f"task is {task!r}, expected 'auto', 'classification' or 'regression'")
     real, labels = _target_values(series, name)
     distinct = list(dict.fromkeys(labels))
-    if len(distinct) == 1:
+    as_numbers = task == "regression" or (task == "auto" and _looks_like_numbers(real, labels))
+    if len(distinct) == 1 or (as_numbers and real is not None and np.ptp(real) == 0):
         raise ValueError(
             f"the target {name!r} is {distinct[0]!r} in all {len(labels):,} rows: there is nothing to learn"
         )
-    if task == "regression" or (task == "auto" and real is not None and not _looks_like_classes(real)):
+    if as_numbers:
         if real is None:
-            example = next(label for label in distinct if not isinstance(label, float))
+            example = next(label for label in distinct if not _is_number(label))
             raise ValueError(f"the target {name!r} has text such as {example!r}, expected numbers for a regression")
         return Target(name, real, None, task == "auto")
     if len(distinct) * 2 > len(labels):
@@ -217,7 +267,7 @@ def target(series: Any, name: str, task: Task = "auto") -> Target:
 
 
 def _target_values(series: Any, name: str) -> tuple[Array | None, list[Any]]:
-    """The column as numbers (None where it has text) and as labels: text, whole numbers, numbers or truth values."""
+    """The column as numbers (None where it has text) and as labels: as they are written, see `target`."""
     pandas = _pandas()
     types = pandas.api.types
     as_text = not (types.is_numeric_dtype(series.dtype) or types.is_bool_dtype(series.dtype))
@@ -237,8 +287,24 @@ def _target_values(series: Any, name: str) -> tuple[Array | None, list[Any]]:
         return None, written
     if np.isinf(real).any():
         raise ValueError(f"the target {name!r} is infinite in {int(np.isinf(real).sum()):,} of {len(series):,} rows")
-    whole = np.array_equal(real, np.floor(real)) and np.abs(real).max() < 2**53
-    return real, [int(value) if whole else float(value) for value in real]
+    if as_text:
+        return real, _labels(written)
+    return real, series.tolist()
+
+
+def _labels(written: list[str]) -> list[Any]:
+    """As whole numbers or as numbers where all of them are written just as here; else the text."""
+    distinct = set(written)
+    whole = all(_WHOLE.fullmatch(text) and abs(int(text)) < 2**63 for text in distinct)  # Parquet has 64 bits
+    if whole:
+        return [int(text) for text in written]
+    if all(repr(float(text)) == text for text in distinct):
+        return [float(text) for text in written]
+    return list(written)
+
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_CODE = re.compile(r"0[0-9]+")
 
 
 def _number(text: str) -> float:
@@ -247,10 +313,20 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _looks_like_classes(real: Array) -> bool:
+def _is_number(text: Any) -> bool:
+    try:
+        return math.isfinite(_number(str(text)))
+    except ValueError:
+        return False
+
+
+def _looks_like_numbers(real: Array | None, labels: list[Any]) -> bool:
+    """Quantities, not classes."""
+    if real is None or any(isinstance(label, str) and _CODE.fullmatch(label) for label in labels):
+        return False
     distinct = len(np.unique(real))
     few = distinct <= FEW_CLASSES and 5 * distinct <= len(real)
-    return distinct == 2 or (few and np.array_equal(real, np.floor(real)))
+    return not (distinct == 2 or (few and np.array_equal(real, np.floor(real))))
 
 
 # Splitting -------------------------------------------------------------------------------------------------
@@ -376,9 +452,7 @@ def train(
     name = os.fspath(path)
     frame = read(path, text=(target_name,), separator=separator)
     names = list(frame.columns)
-    for wanted in (target_name, *ignore):
-        if wanted not in names:
-            raise ValueError(f"{name} has no column {wanted!r}, expected one of: {_list(names)}")
+    target_name, *ignore = (_known(wanted, names, name) for wanted in (target_name, *ignore))
     features = [column for column in names if column != target_name and column not in ignore]
     if not features:
         raise ValueError(f"{name} has no column beside the target {target_name!r} to learn from")
@@ -389,6 +463,14 @@ def train(
     fractions = {"validation": chosen.validation} | ({"test": chosen.test} if chosen.test else {})
     parts = split(len(x), fractions, chosen.seed, None if aim.classes is None else aim.values)
     return _fit(x, aim, parts, features, chosen)
+
+
+def _known(wanted: str, names: Sequence[str], name: str) -> str:
+    """The column of this name, or, as names in a CSV have no blanks around them, of the name without them."""
+    found = wanted if wanted in names else wanted.strip()
+    if found not in names:
+        raise ValueError(f"{name} has no column {found!r}, expected one of: {_list(names)}")
+    return found
 
 
 def _fit(x: Array, aim: Target, parts: dict[str, Array], features: list[str], settings: Settings) -> Result:
@@ -475,12 +557,15 @@ def predict(
     """What the model says of each row of the table in `path`: a DataFrame, and the columns that were not looked at.
 
     Its column has the name of the target; with `proba`, which classes alone have, a column "probability of c" for each.
-    ValueError where a feature is missing, or has something else than numbers.
+    ValueError where a feature is missing, has something else than numbers, or where two columns would have one name.
     """
     pandas = _pandas()
     description = Description.of(model)
     if proba and description.classes is None:
         raise ValueError(f"this model predicts {description.target!r}, a number, expected one of classes for --proba")
+    columns = [f"probability of {label}" for label in description.classes or ()] if proba else []
+    if description.target in columns:
+        raise ValueError(f"the target is {description.target!r}, as a column of --proba is: predict without it")
     name = os.fspath(path)
     frame = read(path, separator=separator)
     absent = [column for column in description.features if column not in frame.columns]
@@ -492,8 +577,7 @@ def predict(
     if description.classes is not None:
         table: dict[str, Any] = {description.target: [description.classes[label] for label in found]}
         if proba:
-            p = model.predict_proba(x)
-            table |= {f"probability of {label}": p[:, index] for index, label in enumerate(description.classes)}
+            table |= dict(zip(columns, model.predict_proba(x).T, strict=True))
     else:
         table = {description.target: found}
     return pandas.DataFrame(table), extra

@@ -35,13 +35,31 @@ Array = np.ndarray
 
 
 class Normalize(tnn.Module):
-    """What `to_torch` makes of `fastnn.nn.Normalize`: (x - shift) scale in float64, rounded to `dtype`. Not learned."""
+    """What `to_torch` makes of `fastnn.nn.Normalize`: (x - shift) scale in float64, rounded to `dtype`. Not learned.
+
+    `.double()`, `.float()` and `.to(...)` change what is rounded to, as they change the layers behind; shift and scale
+    stay float64 whatever they say, for the digits that a time stamp needs.
+    """
 
     def __init__(self, shift: Any, scale: Any, dtype: Any) -> None:
         super().__init__()
         self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float64).clone())
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64).clone())
-        self.dtype = dtype
+        self.register_buffer("like", torch.empty(0, dtype=dtype), persistent=False)
+
+    @property
+    def dtype(self) -> Any:
+        """What the rows are rounded to."""
+        return self.like.dtype
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        exact = {name: getattr(self, name) for name in ("shift", "scale")}
+        super()._apply(fn, recurse)
+        for name, before in exact.items():
+            after = getattr(self, name)
+            if after.dtype != torch.float64:
+                setattr(self, name, before.to(after.device))
+        return self
 
     def forward(self, x: Any) -> Any:
         return ((x.double() - self.shift) * self.scale).to(self.dtype)
@@ -248,7 +266,7 @@ def _dtype(module: Any) -> np.dtype:
         for name, tensor in (*leaf.named_parameters(), *leaf.named_buffers()):
             if tensor.device.type != "cpu":
                 raise ValueError(f"{path}.{name} is on {tensor.device}, expected cpu: call module.cpu()")
-            if tensor.is_floating_point() and not isinstance(leaf, Normalize):
+            if tensor.is_floating_point() and (name == "like" or not isinstance(leaf, Normalize)):
                 found.setdefault(tensor.dtype, f"{path}.{name}")
     if len(found) > 1:
         has = ", ".join(f"{name} {dtype}" for dtype, name in found.items())
@@ -581,8 +599,14 @@ def _array(value: Any) -> Any:
 
 
 def _all_learn(pairs: Sequence[Pair]) -> None:
-    """ValueError where fastnn would train what PyTorch would not, or in another way."""
+    """ValueError where fastnn would train what PyTorch would not, or in another way, or could not write it back."""
     for pair in pairs:
+        for name, tensor in (*pair.module.named_parameters(), *pair.module.named_buffers()):
+            if tensor.is_inference() and not torch.is_inference_mode_enabled():
+                raise ValueError(
+                    f"{pair.path}.{name} was made in torch.inference_mode, outside of which it cannot be changed: "
+                    f"make the module outside of it, or call fit within"
+                )
         for role, tensor in _roles(pair.module):
             if isinstance(tensor, tnn.Parameter) and not tensor.requires_grad:
                 raise ValueError(
