@@ -472,7 +472,7 @@ def test_text_in_the_logs():
         fit(trainer(), callbacks=[note])
 
 
-@pytest.mark.parametrize("state", [{"a": {1, 2}}, {"a": {0: "x"}}, {"a": object()}], ids=repr)
+@pytest.mark.parametrize("state", [{"a": {1, 2}}, {"a": {0: "x"}}, {"a": Path()}], ids=["set", "key", "path"])
 def test_states_that_no_file_holds(state, tmp_path):
     class Mine(fastnn.Callback):
         def state_dict(self):
