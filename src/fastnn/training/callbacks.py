@@ -28,7 +28,8 @@ class Callback:
 
     `every`: `on_step` comes after each multiple of so many optimizer steps (calls to the engine are cut there: a small
     number costs speed); None: never. `order`: where hooks of a larger one are called later, and their `on_fit_end`
-    earlier; those of equal ones in the order they were given.
+    earlier; those of equal ones in the order they were given. `essential`: whether a fit that is resumed must have
+    it, if it had a state: False of what only writes down.
 
     >>> class Announce(Callback):
     ...     def on_epoch_end(self, run):
@@ -43,6 +44,7 @@ class Callback:
 
     every: int | None = None
     order: int = 0
+    essential: bool = True
 
     @property
     def label(self) -> str:
@@ -394,6 +396,8 @@ class CSVLogger(Callback):
     anew, or goes on behind what is there, in its columns, with `append=True`. Quantities that appear after the first
     epoch are left out, those that are missing are nan.
     """
+
+    essential = False
 
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
         self.path = Path(path).absolute()  # whatever the working directory will be

@@ -202,7 +202,8 @@ def content(run: Run) -> tuple[dict[str, Any], dict[str, Array]]:
         arrays |= {"losses": np.concatenate(run.losses), "weights": np.concatenate(run.weights)}
     kept = []
     for index, callback in enumerate(run.callbacks):
-        kept.append((callback.label, _without_arrays(callback.state_dict(), f"callback.{index}", arrays)))
+        state_dict = _without_arrays(callback.state_dict(), f"callback.{index}", arrays)
+        kept.append((callback.label, state_dict, callback.essential))
     header = {
         "kind": "checkpoint",
         "version": __version__,
@@ -354,7 +355,7 @@ class Saved:
                 digests = name in ("X", "y", "sample_weight", "validation")
                 what = "has other values than" if digests else f"is {here}, but {there} is"
                 raise ValueError(f"{name} {what} what {self.path} was saved with")
-        kept = [name for name, values in header["callbacks"] if values["items"] and not name.startswith("CSVLogger")]
+        kept = [name for name, values, essential in header["callbacks"] if values["items"] and essential]
         labels = [callback.label for callback in run.callbacks]
         for name in kept:
             if kept.count(name) > labels.count(name):
@@ -391,7 +392,7 @@ class Saved:
         run.weights = [arrays["weights"]] if "weights" in arrays else []
         run.logs, run.lr_scale, run.stopped = header["logs"], header["lr_scale"], header["stopped"]
         waiting = list(run.callbacks)
-        for name, values in header["callbacks"]:
+        for name, values, _ in header["callbacks"]:
             callback = next((one for one in waiting if one.label == name), None)
             if callback is not None:
                 waiting.remove(callback)
