@@ -615,4 +615,6 @@ def test_a_pipe_that_closes_is_no_error(tmp_path):
         process.stdout.close()
         print(process.wait(), process.stderr.read().decode())
     """)
-    assert result.stdout.strip() == "141", result.stdout + result.stderr
+    status, *said = result.stdout.split(maxsplit=1)
+    assert status == "141", result.stdout + result.stderr
+    assert not said or ("FallbackWarning" in said[0] and "Error" not in said[0])  # where nothing was compiled

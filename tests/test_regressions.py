@@ -339,3 +339,12 @@ def test_finding_a_rate_needs_the_rows_it_visits_alone():
     finally:
         tracemalloc.stop()
     assert peak < 60e6  # all rows are 288 MB
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_loss_that_is_infinite_is_no_warning(backend):
+    """As a diverging fit's validation has it: the number says so."""
+    model = Sequential([nn.Dense(2)]).build(1, seed=0)
+    model.layers[0].weight[...] = [[np.inf, -np.inf]]
+    model.loss = nn.LOSSES["cross_entropy"]
+    assert not np.isfinite(model.evaluate(np.ones((3, 1)), [0, 1, 0], backend=backend)["loss"])

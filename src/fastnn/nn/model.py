@@ -255,7 +255,8 @@ class Sequential:
         value, dz, unit = np.empty(len(z), z.dtype), np.empty_like(z[:_LOSS_ROWS]), np.ones(len(z), z.dtype)
         for start in range(0, len(z), _LOSS_ROWS):
             part = slice(start, min(start + _LOSS_ROWS, len(z)))
-            chosen.kernels.loss(loss, z[part], y[part], unit[part], value[part], dz[: part.stop - start])
+            with np.errstate(over="ignore", invalid="ignore"):  # what diverged shows in the loss
+                chosen.kernels.loss(loss, z[part], y[part], unit[part], value[part], dz[: part.stop - start])
         result = {"loss": float(np.average(value.astype(np.float64), weights=weight))}
         if metrics:
             answer = decide(loss, z) if _classifies(loss) else z
