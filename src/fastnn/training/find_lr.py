@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import _random
-from fastnn.errors import missing_extra
+from fastnn._plot import axes_or_new
 from fastnn.training.data import Data
 
 if TYPE_CHECKING:
@@ -49,12 +49,7 @@ class LearningRates:
 
         ImportError naming the extra [plot] where matplotlib is missing.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError as error:
-            raise missing_extra("matplotlib", "plotting", "plot") from error
-        if axes is None:
-            _, axes = pyplot.subplots()
+        axes = axes_or_new(axes)
         axes.plot(self.lr, self.loss, ".", alpha=0.3, label="loss of the batch")
         axes.plot(self.lr, self.smooth, label="running mean")
         axes.axvline(self.suggestion, color="C2", linestyle="--", label=f"suggestion {self.suggestion:.2g}")

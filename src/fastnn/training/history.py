@@ -6,6 +6,7 @@ import math
 from collections.abc import ItemsView, Iterator, KeysView
 from typing import Any
 
+from fastnn._plot import axes_or_new
 from fastnn.errors import missing_extra
 
 
@@ -86,12 +87,7 @@ class History:
 
         ImportError naming the extra [plot] where matplotlib is missing.
         """
-        try:
-            from matplotlib import pyplot
-        except ImportError as error:
-            raise missing_extra("matplotlib", "plotting", "plot") from error
-        if axes is None:
-            _, axes = pyplot.subplots()
+        axes = axes_or_new(axes)
         epochs = range(1, len(self) + 1)
 
         def marker(name: str) -> str | None:
