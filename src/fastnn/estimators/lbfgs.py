@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,11 +73,11 @@ def fit(objective: Objective, *, max_iter: int, max_fun: int, tol: float, verbos
     """Minimise it, and leave the model at the minimum."""
     state = objective.model.state
 
-    def show(intermediate_result: OptimizeResult) -> None:
-        show.iteration += 1  # type: ignore[attr-defined]
-        print(f"Iteration {show.iteration}, loss = {intermediate_result.fun:.8f}")  # type: ignore[attr-defined]
+    iterations = itertools.count(1)
 
-    show.iteration = 0  # type: ignore[attr-defined]
+    def show(intermediate_result: OptimizeResult) -> None:
+        print(f"Iteration {next(iterations)}, loss = {intermediate_result.fun:.8f}")
+
     result = minimize(
         objective,
         state.parameters.astype(np.float64),
