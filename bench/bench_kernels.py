@@ -13,9 +13,9 @@ import pytest
 from fastnn import backends
 from fastnn.backends import reference
 from fastnn.backends.contract import Adjustment, Kernels
-from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.losses import LOSSES
-from fastnn.optim.rules import RULES
+from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.formulas.losses import LOSSES
+from fastnn.formulas.rules import RULES
 
 
 def tables() -> dict[str, Kernels]:

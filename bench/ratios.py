@@ -24,9 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from fastnn.backends import native, reference
 from fastnn.backends.contract import Adjustment, Kernels
-from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.losses import LOSSES
-from fastnn.optim.rules import RULES
+from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.formulas.losses import LOSSES
+from fastnn.formulas.rules import RULES
 
 SHAPES = [
     (1, 64, 128),

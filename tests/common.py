@@ -46,7 +46,7 @@ def features(rows: int = 7, inputs: int = 3, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(rows, inputs))
 
 
-def targets(loss: fastnn.nn.losses.Loss, rows: int, outputs: int, kind: str | None = None, seed: int = 1) -> np.ndarray:
+def targets(loss: nn.losses.Loss, rows: int, outputs: int, kind: str | None = None, seed: int = 1) -> np.ndarray:
     """Targets of that kind ("labels" or "values") for the loss; None: the first kind it takes."""
     rng = np.random.default_rng(seed)
     if (kind or loss.targets[0]) == "labels":

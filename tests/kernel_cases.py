@@ -16,9 +16,9 @@ import numpy as np
 
 from fastnn._random import Key
 from fastnn.backends.contract import Adjustment
-from fastnn.nn.activations import ACTIVATIONS, Activation
-from fastnn.nn.losses import LOSSES, Loss
-from fastnn.optim.rules import RULES, Rule
+from fastnn.formulas.activations import ACTIVATIONS, Activation
+from fastnn.formulas.losses import LOSSES, Loss
+from fastnn.formulas.rules import RULES, Rule
 
 # An element-wise formula is at most a dozen operations, one or two of them library functions of up to 4 ulp.
 FUNCTION = 16

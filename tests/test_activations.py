@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from fastnn.nn import activations
-from fastnn.nn.activations import ACTIVATIONS, ROW_ACTIVATIONS
-from fastnn.nn.special import erf
+from fastnn.formulas import activations
+from fastnn.formulas.activations import ACTIVATIONS, ROW_ACTIVATIONS
+from fastnn.formulas.special import erf
 
 EVERY = pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=str)
 EXACT = pytest.mark.parametrize("activation", [a for a in ACTIVATIONS.values() if a.exact_derivative], ids=str)

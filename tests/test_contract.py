@@ -9,9 +9,9 @@ from conftest import backend_parameters
 
 from fastnn.backends import reference
 from fastnn.backends.contract import Kernels
-from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.losses import LOSSES
-from fastnn.optim.rules import RULES
+from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.formulas.losses import LOSSES
+from fastnn.formulas.rules import RULES
 
 BACKENDS = pytest.mark.parametrize(("backend", "kernels"), backend_parameters())
 

@@ -7,7 +7,7 @@ import pytest
 from common import BACKENDS, ENGINES, OTHERS, VECTORISED, build, features, gradient, parameters, stir, targets
 
 from fastnn import Sequential, Trainer, backends, engine, nn, optim
-from fastnn.nn.losses import LOSSES
+from fastnn.formulas.losses import LOSSES
 from fastnn.optim import OPTIMIZERS
 
 STEPS = 20

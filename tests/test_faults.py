@@ -12,7 +12,7 @@ from common import ENGINES, VECTORISED, build, features, parameters, run_python
 
 import fastnn
 from fastnn import Sequential, Trainer, backends, engine, nn, optim
-from fastnn.nn.losses import LOSSES
+from fastnn.formulas.losses import LOSSES
 
 X, Y, LABELS = features(12, 4), features(12, 3, seed=9), np.arange(12) % 3
 

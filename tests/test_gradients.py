@@ -8,8 +8,8 @@ from common import BACKENDS, LAYERS, build, features, gradient, make_layer, para
 
 import fastnn
 from fastnn import backends, nn
-from fastnn.nn.activations import ACTIVATIONS, ELEMENTWISE, ROW_ACTIVATIONS, Activation
-from fastnn.nn.losses import LOSSES
+from fastnn.formulas.activations import ACTIVATIONS, ELEMENTWISE, ROW_ACTIVATIONS, Activation
+from fastnn.formulas.losses import LOSSES
 
 # Rounding: eps / epsilon = 2e-11 over a gradient of about 0.01; truncation: epsilon^2 = 1e-10 times a third derivative.
 TOLERANCE = 1e-6

@@ -12,7 +12,7 @@ import pytest
 
 import fastnn
 from fastnn import backends, nn, optim
-from fastnn.nn.initializers import ALIASES
+from fastnn.formulas.initializers import ALIASES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(fastnn.__file__).parent

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fastnn import Sequential, nn
-from fastnn.nn import initializers
-from fastnn.nn.initializers import ALIASES, INITIALIZERS
+from fastnn.formulas import initializers
+from fastnn.formulas.initializers import ALIASES, INITIALIZERS
 
 I, O = 300, 200
 N = I * O

@@ -16,9 +16,9 @@ from kernel_cases import ADJUSTMENTS, Case, InOut, Out, Own
 
 from fastnn.backends import reference
 from fastnn.backends.contract import Adjustment, Kernels
-from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.losses import LOSSES
-from fastnn.optim.rules import RULES
+from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.formulas.losses import LOSSES
+from fastnn.formulas.rules import RULES
 
 BACKENDS = pytest.mark.parametrize(("backend", "kernels"), backend_parameters())
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -401,7 +401,7 @@ def test_gather_rounds_as_a_cast_does(backend, kernels):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kind", ["labels", "values"])
 def test_label_smoothing(kind, smoothing, dtype, backend, kernels):
-    from fastnn.nn.losses import CrossEntropy
+    from fastnn.formulas.losses import CrossEntropy
 
     check(kernels, "loss", kernel_cases.loss(Draw(dtype), 5, 1, 9, CrossEntropy(smoothing), kind), dtype)
 

@@ -12,7 +12,7 @@ import pytest
 from common import ARGUMENTS, BACKENDS, LAYERS, build, features, make_layer, parameters, stir
 
 from fastnn import NotFittedError, Sequential, Trainer, nn, optim
-from fastnn.nn import activations, initializers
+from fastnn.formulas import activations, initializers
 
 X = features(9, 4)
 

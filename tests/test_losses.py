@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from fastnn.nn import losses
-from fastnn.nn.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber
+from fastnn.formulas import losses
+from fastnn.formulas.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber
 
 EVERY = pytest.mark.parametrize(
     ("loss", "kind"),

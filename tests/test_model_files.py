@@ -17,8 +17,8 @@ from common import ENGINES, LAYERS, build, features, make_layer, parameters
 import fastnn
 from fastnn import Sequential, Trainer, files, nn, optim
 from fastnn.errors import ModelFormatError
+from fastnn.formulas.initializers import Initializer, VarianceScaling
 from fastnn.nn import serialize
-from fastnn.nn.initializers import Initializer, VarianceScaling
 
 ROWS = nn.Softmax, nn.Maxout, nn.PReLU, nn.RReLU
 CASES = {

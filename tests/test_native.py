@@ -16,9 +16,9 @@ from common import run_python
 from fastnn._random import Key
 from fastnn.backends import reference
 from fastnn.backends.contract import Adjustment, Kernels
-from fastnn.nn.activations import ACTIVATIONS, identity
-from fastnn.nn.losses import LOSSES
-from fastnn.optim.rules import RULES
+from fastnn.formulas.activations import ACTIVATIONS, identity
+from fastnn.formulas.losses import LOSSES
+from fastnn.formulas.rules import RULES
 
 _native = pytest.importorskip("fastnn._native", reason="the extension was not compiled")
 native = pytest.importorskip("fastnn.backends.native")
@@ -151,7 +151,7 @@ def exact_in_double(name: str, x: np.ndarray) -> np.ndarray:
 
 
 def reference_erf(x: np.ndarray) -> np.ndarray:
-    from fastnn.nn.special import erf
+    from fastnn.formulas.special import erf
 
     with np.errstate(all="ignore"):
         return erf(x.astype(np.float64))
@@ -247,7 +247,7 @@ def test_a_forked_child_does_not_hang():
     code = """
 import os, sys, numpy as np
 from fastnn.backends import native
-from fastnn.nn.activations import identity
+from fastnn.formulas.activations import identity
 def product():
     x = np.ones((512, 512), np.float32); a = np.empty_like(x)
     native.kernels().dense_forward(x, x, x[0], identity, a, a)

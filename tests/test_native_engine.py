@@ -14,7 +14,7 @@ from common import features, parameters, stir, targets
 from fastnn import DivergenceError, Sequential, Trainer, _random, engine, nn, optim
 from fastnn.backends import load, make
 from fastnn.engine import Recipe
-from fastnn.nn.losses import LOSSES
+from fastnn.formulas.losses import LOSSES
 from fastnn.optim import OPTIMIZERS
 
 native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
@@ -373,7 +373,7 @@ import multiprocessing, os, signal, sys, threading, time, traceback
 import numpy as np
 from fastnn import Sequential, Trainer, engine, nn, optim
 from fastnn.backends import native, native_engine
-from fastnn.nn.losses import LOSSES
+from fastnn.formulas.losses import LOSSES
 
 native.set_least_work(0)
 native.set_threads(2)

@@ -16,7 +16,7 @@ from common import build, features, stir, targets
 from fastnn import Sequential, Trainer, backends, engine, nn, optim
 from fastnn.backends import reference
 from fastnn.engine import Recipe
-from fastnn.nn.losses import LOSSES
+from fastnn.formulas.losses import LOSSES
 from fastnn.optim import OPTIMIZERS
 
 numba_engine = pytest.importorskip("fastnn.backends.numba_engine", exc_type=ImportError)
@@ -212,7 +212,7 @@ import sys, numpy as np
 sys.path.insert(0, {tests!r})
 from common import build, features, targets
 from fastnn import Trainer, nn, optim
-from fastnn.nn.losses import LOSSES
+from fastnn.formulas.losses import LOSSES
 model = build(nn.Dense(64, "tanh"), nn.Dropout(0.3), nn.Dense(40, "sigmoid"), nn.Dense(3), dtype=np.float32)
 trainer = Trainer(model, "cross_entropy", optim.Adam(0.01), seed=1, backend="numba", clip_norm=1.0)
 trainer.fit(features(99), targets(LOSSES["cross_entropy"], 99, 3), epochs=5, verbose=False)

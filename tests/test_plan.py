@@ -9,7 +9,7 @@ import pytest
 from common import LAYERS, build, features, make_layer, parameters
 
 from fastnn import Sequential, Trainer, nn, optim
-from fastnn.nn.losses import LOSSES
+from fastnn.formulas.losses import LOSSES
 from fastnn.plan import ALIGNMENT, BUFFERS, FREE, Penalty, aligned
 
 DTYPES = [np.float32, np.float64]

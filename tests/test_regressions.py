@@ -13,7 +13,7 @@ from common import ENGINES, run_python
 
 import fastnn
 from fastnn import DivergenceError, Sequential, Trainer, backends, cli, datasets, nn, optim
-from fastnn.nn.activations import Activation
+from fastnn.formulas.activations import Activation
 from fastnn.training import run as run_module
 
 X = np.random.default_rng(0).normal(size=(60, 4))

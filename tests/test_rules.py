@@ -9,7 +9,7 @@ import pytest
 
 from fastnn.backends import reference
 from fastnn.backends.contract import Adjustment
-from fastnn.optim.rules import RULES
+from fastnn.formulas.rules import RULES
 
 EVERY = pytest.mark.parametrize("rule", RULES.values(), ids=str)
 GRADIENTS = [0.5, -1.25, 2.0, 0.0, -0.75, 0.125]

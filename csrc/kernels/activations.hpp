@@ -2,7 +2,7 @@
 // No products, no threads.
 //
 // A new activation is a struct here and a name in FASTNN_ACTIVATIONS; formula, source and what `saved` is (z
-// or a) stand in nn/activations.py.
+// or a) stand in formulas/activations.py.
 #pragma once
 
 #include "math.hpp"

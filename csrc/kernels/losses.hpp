@@ -2,7 +2,7 @@
 // which shares its row with the cross-entropy. No targets are checked here: labels are in 0 .. O-1.
 //
 // A new point-wise loss is a struct (value and gradient on vectors) and a name in FASTNN_LOSSES; formulas and
-// sources stand in nn/losses.py.
+// sources stand in formulas/losses.py.
 #pragma once
 
 #include "activations.hpp"

@@ -1,6 +1,6 @@
 // The update rules and what surrounds them (clipping, penalties, decay), in one pass over w, g and the slots.
 //
-// A new rule is a struct here and a name in FASTNN_RULES; formulas and sources stand in optim/rules.py. The
+// A new rule is a struct here and a name in FASTNN_RULES; formulas and sources stand in formulas/rules.py. The
 // constructor takes the coefficients in float64 and rounds once; operator() maps g to the step and updates
 // the slots.
 #pragma once

@@ -20,8 +20,8 @@ import numpy as np
 
 from fastnn._random import Key
 from fastnn.backends.contract import Adjustment, Kernels
-from fastnn.nn.activations import ACTIVATIONS, Activation, identity
-from fastnn.nn.losses import Loss
+from fastnn.formulas.activations import ACTIVATIONS, Activation, identity
+from fastnn.formulas.losses import Loss
 from fastnn.optim.optimizers import Optimizer
 from fastnn.plan import Op, Penalty, Plan, State, aligned
 

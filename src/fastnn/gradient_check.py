@@ -10,8 +10,8 @@ import numpy as np
 from fastnn import _validate, backends
 from fastnn.backends.contract import Backend
 from fastnn.engine import Recipe, Step
-from fastnn.nn import losses
-from fastnn.nn.losses import Loss
+from fastnn.formulas import losses
+from fastnn.formulas.losses import Loss
 from fastnn.nn.model import Sequential
 from fastnn.optim import SGD
 from fastnn.plan import Plan, State

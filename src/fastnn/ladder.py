@@ -19,7 +19,7 @@ import numpy as np
 from fastnn import backends, nn, optim
 from fastnn.engine import Recipe
 from fastnn.errors import missing_extra
-from fastnn.nn.losses import LOSSES
+from fastnn.formulas.losses import LOSSES
 from fastnn.nn.model import Sequential
 
 Array = np.ndarray

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fastnn import _random
-from fastnn.nn.activations import Activation, identity
-from fastnn.nn.losses import Loss
-from fastnn.optim.rules import Rule
+from fastnn.formulas.activations import Activation, identity
+from fastnn.formulas.losses import Loss
+from fastnn.formulas.rules import Rule
 
 Array = np.ndarray
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector

@@ -15,9 +15,10 @@ import numpy as np
 
 from fastnn import optim
 from fastnn.errors import missing_extra
-from fastnn.nn import activations, layers, losses
+from fastnn.formulas import activations, losses
+from fastnn.formulas.losses import Loss
+from fastnn.nn import layers
 from fastnn.nn.layers import Layer
-from fastnn.nn.losses import Loss
 from fastnn.nn.model import Metric, Sequential
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Schedule

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn._random import Key
-from fastnn.nn.activations import Activation
-from fastnn.nn.losses import Loss
-from fastnn.optim.rules import Rule
+from fastnn.formulas.activations import Activation
+from fastnn.formulas.losses import Loss
+from fastnn.formulas.rules import Rule
 
 Array = np.ndarray
 
@@ -106,7 +106,7 @@ class Kernels:
 
     # sum of g^2 over a 1-D array, accumulated in float64
     squared_norm: Callable[[Array], float]  # g
-    # One optimizer step over 1-D arrays, w and slots in place: see Adjustment and optim/rules.py
+    # One optimizer step over 1-D arrays, w and slots in place: see Adjustment and formulas/rules.py
     update: Callable[
         [Rule, tuple[float, ...], Adjustment, Array, Array, tuple[Array, ...]], None
     ]  # rule, coefficients, adjustment, w, g, slots

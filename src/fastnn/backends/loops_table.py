@@ -17,9 +17,9 @@ from fastnn import _random
 from fastnn._random import Key
 from fastnn.backends import reference
 from fastnn.backends.contract import Adjustment, Array, Kernels
-from fastnn.nn.activations import Activation, identity
-from fastnn.nn.losses import Loss
-from fastnn.optim.rules import Rule
+from fastnn.formulas.activations import Activation, identity
+from fastnn.formulas.losses import Loss
+from fastnn.formulas.rules import Rule
 
 Find = Callable[[str, np.dtype], Callable[..., Any]]  # name of a function in loops.py, dtype -> the function
 # The same and formulas -> the loop around them, or None where one NumPy expression is faster

@@ -19,9 +19,9 @@ from fastnn._native import default_instruction_set, instruction_sets, set_least_
 from fastnn._random import Key, drop_threshold
 from fastnn.backends import reference
 from fastnn.backends.contract import Adjustment, Array, Kernels
-from fastnn.nn.activations import Activation
-from fastnn.nn.losses import Loss
-from fastnn.optim.rules import Rule
+from fastnn.formulas.activations import Activation
+from fastnn.formulas.losses import Loss
+from fastnn.formulas.rules import Rule
 
 __all__ = [
     "default_instruction_set",

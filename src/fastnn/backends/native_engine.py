@@ -20,7 +20,7 @@ from fastnn._random import drop_threshold
 from fastnn.backends import native
 from fastnn.backends.contract import Array
 from fastnn.engine import Recipe
-from fastnn.nn.activations import ACTIVATIONS
+from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.plan import Op, Plan, State, Tensor
 
 _TRAINERS: dict[np.dtype, Any] = {

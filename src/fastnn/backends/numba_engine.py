@@ -28,8 +28,7 @@ from numba.extending import intrinsic
 from fastnn.backends import loops, loops_table, numba_jit, numba_math, reference
 from fastnn.backends.contract import Array, Kernels
 from fastnn.engine import Recipe, Scaling, Segment, Step
-from fastnn.nn import activations, losses, special
-from fastnn.optim import rules
+from fastnn.formulas import activations, losses, rules, special
 from fastnn.plan import Plan, State
 
 KERNELS = numba_jit.KERNELS

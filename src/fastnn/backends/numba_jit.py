@@ -26,7 +26,7 @@ from numba.extending import overload
 
 from fastnn.backends import loops, loops_table, numba_math, reference
 from fastnn.backends.contract import Array
-from fastnn.nn import special
+from fastnn.formulas import special
 
 # Sums may be reordered, which is what lets a dot product use vector registers, and a * b + c may be one
 # rounding. Not `nnan` and `ninf`: they would let the compiler drop what a NaN or an infinity must do.

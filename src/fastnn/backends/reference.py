@@ -10,9 +10,9 @@ import numpy as np
 from fastnn import _random
 from fastnn._random import Key
 from fastnn.backends.contract import Adjustment, Array, Kernels
-from fastnn.nn.activations import Activation, identity
-from fastnn.nn.losses import Loss
-from fastnn.optim.rules import Rule
+from fastnn.formulas.activations import Activation, identity
+from fastnn.formulas.losses import Loss
+from fastnn.formulas.rules import Rule
 
 
 def shuffle(key: Key, order: Array) -> None:

@@ -29,9 +29,9 @@ from fastnn.errors import DivergenceError, PrecisionWarning
 from fastnn.estimators import lbfgs
 from fastnn.estimators.network import Layout, dense_layers, optimizer_for
 from fastnn.estimators.rules import Rules, Terms
-from fastnn.nn.activations import ACTIVATIONS, ROW_ACTIVATIONS, Activation
+from fastnn.formulas.activations import ACTIVATIONS, ROW_ACTIVATIONS, Activation
+from fastnn.formulas.losses import Loss
 from fastnn.nn.layers import Maxout, PReLU, RReLU, Softmax
-from fastnn.nn.losses import Loss
 from fastnn.nn.model import Sequential
 from fastnn.optim.optimizers import OPTIMIZERS, Optimizer
 from fastnn.optim.schedules import SCHEDULES, Schedule

@@ -17,7 +17,7 @@ from sklearn.utils.validation import validate_data
 
 from fastnn.estimators.base import KEPT, BaseMLP
 from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, kind_of
-from fastnn.nn.losses import Loss
+from fastnn.formulas.losses import Loss
 
 Array = np.ndarray
 

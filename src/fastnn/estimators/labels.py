@@ -10,8 +10,8 @@ from scipy.special import expit, softmax
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
-from fastnn.nn import losses
-from fastnn.nn.losses import LOSSES, Loss
+from fastnn.formulas import losses
+from fastnn.formulas.losses import LOSSES, Loss
 
 Array = np.ndarray
 ONE_OF_TWO, ONE, ANY, SEVERAL = "binary", "multiclass", "multilabel-indicator", "multiclass-multioutput"

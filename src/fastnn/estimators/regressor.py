@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from fastnn.estimators.base import KEPT, BaseMLP
-from fastnn.nn.losses import LOSSES, Loss
+from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.nn.model import link
 
 Array = np.ndarray

@@ -1,7 +1,9 @@
 """What a network is: layers, activations, losses, initialisers."""
 
-from fastnn.nn.activations import ACTIVATIONS
-from fastnn.nn.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, Zeros
+from fastnn.formulas import activations, initializers, losses
+from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.formulas.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, Zeros
+from fastnn.formulas.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber
 from fastnn.nn.layers import (
     Activation,
     BatchNorm,
@@ -16,7 +18,6 @@ from fastnn.nn.layers import (
     RReLU,
     Softmax,
 )
-from fastnn.nn.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber
 
 __all__ = [
     "ACTIVATIONS",
@@ -42,4 +43,7 @@ __all__ = [
     "Softmax",
     "Uniform",
     "Zeros",
+    "activations",
+    "initializers",
+    "losses",
 ]

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from fastnn import _validate
-from fastnn.nn import activations, initializers
-from fastnn.nn.initializers import Initializer
+from fastnn.formulas import activations, initializers
+from fastnn.formulas.initializers import Initializer
 from fastnn.plan import FREE, Op, Penalty, Tensor
 
 Array = np.ndarray

@@ -17,9 +17,9 @@ from fastnn.backends import reference
 from fastnn.backends.contract import Backend
 from fastnn.engine import PREDICT_ROWS
 from fastnn.errors import NotFittedError
-from fastnn.nn import activations, losses
+from fastnn.formulas import activations, losses
+from fastnn.formulas.losses import Loss
 from fastnn.nn.layers import Flatten, Layer, Normalize
-from fastnn.nn.losses import Loss
 from fastnn.plan import Op, Plan, Snapshot, State
 
 Array = np.ndarray

@@ -20,11 +20,12 @@ import numpy as np
 from fastnn import _validate, files
 from fastnn._version import __version__
 from fastnn.errors import ModelFormatError
-from fastnn.nn import activations, initializers, layers, losses
-from fastnn.nn.activations import Activation
-from fastnn.nn.initializers import Initializer
+from fastnn.formulas import activations, initializers, losses
+from fastnn.formulas.activations import Activation
+from fastnn.formulas.initializers import Initializer
+from fastnn.formulas.losses import Loss
+from fastnn.nn import layers
 from fastnn.nn.layers import Layer
-from fastnn.nn.losses import Loss
 from fastnn.nn.model import Sequential
 from fastnn.plan import Plan, State
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import _validate
-from fastnn.optim.rules import RULES, Rule
+from fastnn.formulas.rules import RULES, Rule
 
 Array = np.ndarray
 

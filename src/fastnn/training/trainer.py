@@ -12,9 +12,9 @@ import numpy as np
 from fastnn import _validate, backends
 from fastnn.backends.contract import Backend
 from fastnn.engine import Recipe
-from fastnn.nn import losses
+from fastnn.formulas import losses
+from fastnn.formulas.losses import Loss
 from fastnn.nn.layers import Normalize
-from fastnn.nn.losses import Loss
 from fastnn.nn.model import Metric, Sequential, named_metrics
 from fastnn.optim import optimizers, schedules
 from fastnn.optim.optimizers import Optimizer

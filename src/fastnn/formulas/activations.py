@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import _validate
-from fastnn.nn.special import erf
+from fastnn.formulas.special import erf
 
 Formula = Callable[[Any, float], Any]
 

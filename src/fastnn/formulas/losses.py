@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import _validate
-from fastnn.nn.activations import ACTIVATIONS
+from fastnn.formulas.activations import ACTIVATIONS
 
 Array = np.ndarray
 Pointwise = Callable[[Any, Any, float], Any]  # (z, y, parameter) -> array or scalar
