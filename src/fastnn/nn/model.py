@@ -20,6 +20,7 @@ from fastnn.errors import NotFittedError
 from fastnn.formulas import activations, losses
 from fastnn.formulas.losses import Loss
 from fastnn.nn.layers import Flatten, Layer, Normalize
+from fastnn.ops.operation import Shape
 from fastnn.plan import Op, Plan, Snapshot, State
 
 Array = np.ndarray
@@ -61,8 +62,6 @@ class Sequential:
                         f"layers[{position}] has {part!r}, which is in use already, expected a layer of its own"
                     )
                 used.add(id(part))
-            if isinstance(layer, Flatten) and position:
-                raise ValueError(f"layers[{position}] is Flatten(), expected it first: what follows has rows already")
             if isinstance(layer, Normalize) and any(
                 not isinstance(before, Flatten) for before in self.layers[:position]
             ):
@@ -77,7 +76,7 @@ class Sequential:
         self.fitting = FitLock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
-        self._spans: list[tuple[int, int]] = []  # values into and out of each layer
+        self._spans: list[tuple[Shape, Shape]] = []  # of the rows into and out of each layer
 
     # Building ---------------------------------------------------------------------------------------------
 
@@ -91,32 +90,30 @@ class Sequential:
         return self._build(inputs, seed)
 
     def _build(self, inputs: int | tuple[int, ...], seed: int | None) -> Sequential:
-        shape = inputs if isinstance(inputs, tuple) and len(inputs) > 1 else None
-        if isinstance(inputs, tuple):
-            inputs = int(np.prod([_validate.integer("inputs", size) for size in inputs]))
-        width = _validate.integer("inputs", inputs)
-        plan, spans = self._lower(width)
+        sizes = inputs if isinstance(inputs, tuple) else (inputs,)
+        shape = tuple(_validate.integer("inputs", size) for size in sizes)
+        plan, spans = self._lower(shape)
         state = State(plan)
         state.initialize(_validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
-        self.feature_names, self.row_shape = None, shape
+        self.feature_names, self.row_shape = None, shape if len(shape) > 1 else None
         for layer in self.layers:
             if isinstance(layer, Normalize):
                 layer.adapted = False
         self._bind()
         return self
 
-    def _lower(self, inputs: int) -> tuple[Plan, list[tuple[int, int]]]:
-        """The plan, and the number of values into and out of each layer."""
+    def _lower(self, inputs: int | Shape) -> tuple[Plan, list[tuple[Shape, Shape]]]:
+        """The plan for rows of that shape, and the shapes of the rows into and out of each layer."""
+        shape = inputs if isinstance(inputs, tuple) else (inputs,)
         ops: list[Op] = []
-        spans: list[tuple[int, int]] = []
-        width = inputs
+        spans: list[tuple[Shape, Shape]] = []
+        rows = shape
         for layer in self.layers:
-            made = layer.ops(width)
-            spans.append((width, made[-1].outputs if made else width))
-            ops += made
-            width = spans[-1][1]
-        return Plan.assemble(ops, inputs, self.dtype), spans
+            ops += layer.ops(rows)
+            spans.append((rows, layer.outputs(rows)))
+            rows = spans[-1][1]
+        return Plan.assemble(ops, shape, rows, self.dtype), spans
 
     def _bind(self) -> None:
         """Show every layer its views."""
@@ -126,7 +123,7 @@ class Sequential:
             index, role = name.split(".")
             self.layers[int(index)]._views[role] = view
 
-    def plan_for(self, inputs: int) -> Plan:
+    def plan_for(self, inputs: int | Shape) -> Plan:
         """The plan, or the one that building for rows of `inputs` values would make."""
         return self._lower(inputs)[0] if self._plan is None else self._plan
 
@@ -166,7 +163,7 @@ class Sequential:
         del kept["fitting"]
         state = kept.pop("_state")
         kept["_plan"], kept["_spans"] = None, []
-        kept["buffers"] = None if state is None else (self.plan.inputs, Snapshot().take(state))
+        kept["buffers"] = None if state is None else (self.plan.input_shape, Snapshot().take(state))
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -326,7 +323,7 @@ class Sequential:
         width = max(25, *(len(name) for name in names))
         lines = [f"{'layer':<{width}} {'output':>6}  {'parameters':>10}"]
         for name, (_, outputs), count in zip(names, self._spans, counts, strict=True):
-            lines.append(f"{name:<{width}} {outputs:>6}  {count:>10,}")
+            lines.append(f"{name:<{width}} {'x'.join(map(str, outputs)):>6}  {count:>10,}")
         lines.append(f"{'total':<{width}} {'':>6}  {sum(counts):>10,}")
         return "\n".join(lines)
 

@@ -165,7 +165,7 @@ def save(model: Sequential, path: str | os.PathLike[str], metadata: Mapping[str,
         "feature_names": model.feature_names,
         "metadata": _checked_metadata(model.metadata if metadata is None else metadata),
     }
-    if model.built and model._lower(model.plan.inputs)[0] != model.plan:
+    if model.built and model._lower(model.plan.input_shape)[0] != model.plan:
         raise ValueError("the model's layers were changed after it was built, expected them as its plan has them")
     files.write(path, header, model.state.views if model.built else {})
 

@@ -13,7 +13,9 @@ from fastnn import _validate
 from fastnn.errors import DivergenceError
 from fastnn.optim.schedules import Constant
 from fastnn.plan import Snapshot, State
-from fastnn.training.data import Batches, Data, Piece, Rows
+from fastnn.engine import Batches
+from fastnn.training.data import Batches as Stream
+from fastnn.training.data import Data, Piece, Rows
 from fastnn.training.history import History
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Run:
     def __init__(
         self,
         trainer: Trainer,
-        source: Rows | Batches,
+        source: Rows | Stream,
         held_out: Data | None,
         epochs: int,
         callbacks: Sequence[Callback],
@@ -202,7 +204,11 @@ class Run:
         start = time.perf_counter()
         try:
             step_losses = self.backend.train_steps(
-                model.plan, model.state, self.recipe, piece.x, piece.y, piece.weight, piece.order, piece.batch, lr
+                model.plan,
+                model.state,
+                self.recipe,
+                Batches(piece.x, piece.y, piece.weight, piece.order, piece.batch),
+                lr,
             )
             seconds = time.perf_counter() - start
             _raise_if_diverged(step_losses, lr, model.state, first, self._start.step, atomic)
@@ -221,7 +227,7 @@ class Run:
         if self.held_out is not None:
             scores = trainer.score(self.held_out)
             return {f"val_{name}": value for name, value in scores.items()}
-        if not trainer.metrics or isinstance(self.source, Batches):
+        if not trainer.metrics or isinstance(self.source, Stream):
             return {}
         scores = trainer.score(self.source.measured)
         return {name: value for name, value in scores.items() if name != "loss"}
