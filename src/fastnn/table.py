@@ -22,6 +22,7 @@ import numpy as np
 
 from fastnn import _random, _validate, nn, optim
 from fastnn.errors import ModelFormatError, missing_extra
+from fastnn.metrics import mae, r2, rmse
 from fastnn.nn.model import Sequential
 from fastnn.training.callbacks import EarlyStopping
 from fastnn.training.history import History
@@ -534,10 +535,8 @@ def score(model: Sequential, description: Description, x: Array, truth: Array) -
     if description.classes is not None:
         right = model.predict_class(x) == truth
         return {"accuracy": float(right.mean()), "largest class": float(np.bincount(truth).max() / len(truth))}
-    errors = answers(model, description, x) - truth
-    spread = float(((truth - truth.mean()) ** 2).sum())
-    r2 = 1.0 - float((errors**2).sum()) / spread if spread > 0 else math.nan
-    return {"mae": float(np.abs(errors).mean()), "rmse": math.sqrt(float((errors**2).mean())), "r2": r2}
+    prediction = answers(model, description, x)
+    return {metric.__name__: metric(truth[:, None], prediction[:, None]) for metric in (mae, rmse, r2)}
 
 
 def answers(model: Sequential, description: Description, x: Array) -> Array:

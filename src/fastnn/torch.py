@@ -17,9 +17,10 @@ from fastnn import optim
 from fastnn.errors import missing_extra
 from fastnn.formulas import activations, losses
 from fastnn.formulas.losses import Loss
+from fastnn.metrics import Metric
 from fastnn.nn import layers
 from fastnn.nn.layers import Layer
-from fastnn.nn.model import Metric, Sequential
+from fastnn.nn.model import Sequential
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Schedule
 from fastnn.plan import Penalty, Plan

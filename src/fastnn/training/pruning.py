@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.errors import DivergenceError, missing_extra
-from fastnn.training.callbacks import Callback, is_score
-from fastnn.training.run import Run
+from fastnn.training.callbacks.monitors import is_score
+from fastnn.training.run import Callback, Run
 
 _LOSSES = ("loss", "mae", "mse", "rmse", "error")  # names of what is to be minimised
 
