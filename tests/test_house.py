@@ -58,7 +58,7 @@ FACADE = "fastnn"  # __init__.py: names for users, which nothing inside needs
 
 def test_imports_are_found():
     assert "fastnn.plan" in IMPORTS["fastnn.engine"]
-    assert "fastnn.training.trainer" in IMPORTS["fastnn.demo"]
+    assert "fastnn.training.trainer" in IMPORTS["fastnn.bench.demo"]
 
 
 def test_imports_point_one_way():
