@@ -20,7 +20,7 @@ from fastnn.errors import (
 from fastnn.gradient_check import gradient_check
 from fastnn.metrics import METRICS
 from fastnn.nn.model import Sequential
-from fastnn.nn.serialize import load
+from fastnn.nn.reading import load
 from fastnn.training.callbacks import (
     EMA,
     CSVLogger,

@@ -16,7 +16,7 @@ from fastnn.bench import demo, ladder
 from fastnn.bench import train as race
 from fastnn.bench.runners import OURS
 from fastnn.config import show_config
-from fastnn.nn.serialize import load
+from fastnn.nn.reading import load
 
 
 def _demo(options: argparse.Namespace) -> None:

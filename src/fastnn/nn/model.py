@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _validate, backends
+from fastnn import _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn.backends.contract import Backend
 from fastnn.engine import PREDICT_ROWS
@@ -18,6 +18,7 @@ from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, decide, link, measure, named_metrics
+from fastnn.nn import serialize
 from fastnn.nn.layers import Flatten, Layer, Normalize
 from fastnn.plan import Op, Plan, Snapshot, State
 
@@ -294,9 +295,18 @@ class Sequential:
         TypeError or ValueError, before anything is written, for what a file cannot hold: a layer, an initialiser or a
         loss of your own, other metadata. OSError where the file cannot be written.
         """
-        from fastnn.nn import serialize  # which makes Sequentials
-
-        serialize.save(self, path, metadata)
+        header = serialize.header(
+            dtype=self.dtype,
+            layers=self.layers,
+            inputs=self.plan.inputs if self.built else None,
+            loss=self.loss if self.loss is None else self._known_loss(),
+            row_shape=self.row_shape,
+            feature_names=self.feature_names,
+            metadata=self.metadata if metadata is None else metadata,
+        )
+        if self.built and self._lower(self.plan.inputs)[0] != self.plan:
+            raise ValueError("the model's layers were changed after it was built, expected them as its plan has them")
+        files.write(path, header, self.state.views if self.built else {})
 
     # Describing -------------------------------------------------------------------------------------------
 
