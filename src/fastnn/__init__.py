@@ -26,6 +26,7 @@ from fastnn.training.callbacks import (
     CSVLogger,
     EarlyStopping,
     Lambda,
+    OptunaPruning,
     ProgressBar,
     ReduceLROnPlateau,
     TensorBoard,
@@ -34,7 +35,6 @@ from fastnn.training.callbacks import (
 )
 from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.history import History
-from fastnn.training.pruning import OptunaPruning
 from fastnn.training.run import Callback
 from fastnn.training.trainer import Trainer
 

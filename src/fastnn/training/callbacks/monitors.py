@@ -22,12 +22,30 @@ def is_score(monitor: str) -> bool:
     return name in _LARGER_IS_BETTER or name.rpartition("_")[2] in _LARGER_IS_BETTER
 
 
+def check_name(monitor: Any) -> None:
+    """TypeError where it is no name."""
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor is {monitor!r}, expected the name of a quantity, such as 'val_loss'")
+
+
+def check_validated(monitor: str, run: Run) -> None:
+    """ValueError where it is a quantity of validation data, which the fit has not."""
+    if monitor.startswith("val_") and not run.validated:
+        raise ValueError(f"monitor is {monitor!r}, which needs fit(validation=...), or monitor='loss'")
+
+
+def measured(monitor: str, run: Run) -> float:
+    """What the epoch measured of it. ValueError where that is nothing."""
+    if monitor not in run.logs:
+        raise ValueError(f"monitor is {monitor!r}, expected one of: {', '.join(run.logs)}")
+    return run.logs[monitor]
+
+
 class _Monitor(Callback):
     """Watches one quantity of the history, and for how many epochs it has not become better."""
 
     def __init__(self, monitor: str, patience: int, min_delta: float, mode: Mode) -> None:
-        if not isinstance(monitor, str):
-            raise TypeError(f"monitor is {monitor!r}, expected the name of a quantity, such as 'val_loss'")
+        check_name(monitor)
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"mode is {mode!r}, expected 'auto', 'min' or 'max'")
         self.monitor = monitor
@@ -49,17 +67,14 @@ class _Monitor(Callback):
         self.waited = 0
 
     def before_fit(self, run: Run) -> None:
-        if self.monitor.startswith("val_") and not run.validated:
-            raise ValueError(f"monitor is {self.monitor!r}, which needs fit(validation=...), or monitor='loss'")
+        check_validated(self.monitor, run)
 
     def on_fit_begin(self, run: Run) -> None:
         self.forget()
 
     def better(self, run: Run) -> bool:
         """Look at the epoch: is it the best so far, by more than min_delta? NaN never is."""
-        if self.monitor not in run.logs:
-            raise ValueError(f"monitor is {self.monitor!r}, expected one of: {', '.join(run.logs)}")
-        value = self.sign * run.logs[self.monitor]
+        value = self.sign * measured(self.monitor, run)
         if value > self.best + self.min_delta:
             self.best, self.best_epoch, self.waited = value, run.epoch, 0
             return True
