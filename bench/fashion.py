@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn import datasets, demo, optim
+from fastnn import datasets, optim
+from fastnn._cpus import usable
+from fastnn.bench import demo
 from fastnn.bench.report import markdown, number
-from fastnn.bench.runners import FASTNN, OURS, cpus
+from fastnn.bench.runners import FASTNN, OURS
 from fastnn.bench.worker import Worker, WorkerError
 from fastnn.bench.workloads import LEARNING_RATE
 from fastnn.training.trainer import Trainer
@@ -108,7 +110,7 @@ class Side:
 
 def sides(backend: str) -> list[tuple[Side, str, dict[str, str]]]:
     """Who takes part: (its results, its class, further arguments)."""
-    counts = sorted({1, cpus()})
+    counts = sorted({1, usable()})
     torches = [(Side("PyTorch", n), "TorchJob", {}) for n in counts]
     return [(Side(f"fastnn {backend}", None), "FastnnJob", {"backend": backend}), *torches]
 

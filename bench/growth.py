@@ -15,9 +15,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fastnn._cpus import usable
+from fastnn._plot import new_figure
 from fastnn.bench import runners
 from fastnn.bench.report import markdown, number
-from fastnn.bench.runners import OURS, Spec, cpus
+from fastnn.bench.runners import OURS, Spec
 from fastnn.bench.worker import Worker
 from fastnn.bench.workloads import WORKLOADS, Workload
 
@@ -87,7 +89,7 @@ def curves(max_width: int, max_batch: int, max_rows: int) -> list[Curve]:
         Point(n, Workload(f"rows {n}", (10, 32, 1), "tanh", "mse", 50, n)) for n in powers(1000, max_rows, factor=10)
     ]
     teams = [
-        Curve(f"threads, {name}", [Point(n, bounded(WORKLOADS[name]), n) for n in range(1, cpus() + 1)])
+        Curve(f"threads, {name}", [Point(n, bounded(WORKLOADS[name]), n) for n in range(1, usable() + 1)])
         for name in ("tiny", "digits", "wide")
     ]
     return [Curve("width", widths), Curve("batch", batches), Curve("rows", rows), *teams]
@@ -147,9 +149,7 @@ def table(curve: Curve) -> str:
 
 def draw(found: list[Curve], path: Path) -> None:
     """A PNG: time a step and time per FLOP of every curve."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4 * len(found), 6), layout="constrained")
+    figure = new_figure((4 * len(found), 6))
     for column, curve in zip(figure.subplots(2, len(found), squeeze=False).T, found, strict=True):
         at = [p.at for p in curve.points]
         column[0].loglog(at, [1e6 * p.seconds for p in curve.points], marker="o", markersize=3)
@@ -172,8 +172,8 @@ def write(found: list[Curve], cliffs: list[str], name: str) -> None:
     Path(f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     try:
         draw(found, Path(f"{name}.png"))
-    except ImportError:
-        print("no picture: matplotlib is not installed")
+    except ImportError as error:
+        print(f"no picture: {error}")
 
 
 def main(arguments: list[str] | None = None) -> None:

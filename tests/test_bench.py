@@ -15,7 +15,8 @@ from common import AUTOMATIC, BACKENDS
 
 from fastnn import backends, cli
 from fastnn.bench import report, runners, train, worker, workloads
-from fastnn.bench.train import Evidence, Report, Result, Timing
+from fastnn.bench.results import Report, Result, Timing
+from fastnn.bench.train import Evidence
 from fastnn.bench.worker import Worker, WorkerError
 from fastnn.bench.workloads import TARGETS, WORKLOADS, Workload
 

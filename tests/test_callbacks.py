@@ -22,8 +22,8 @@ from common import AUTOMATIC, ENGINES, features
 
 import fastnn
 from fastnn import Callback, DivergenceError, Sequential, Trainer, nn, optim
-from fastnn.training import callbacks as module
-from fastnn.training.callbacks import Lines
+from fastnn.training.callbacks import Lines, limits
+from fastnn.training.run import HOOKS
 
 X, XV = features(40, 4), features(16, 4, seed=5)
 Y, YV = X[:, :1] * X[:, 1:2] + X[:, 2:3], XV[:, :1] * XV[:, 1:2] + XV[:, 2:3]
@@ -385,7 +385,7 @@ def test_the_best_epoch_before_a_divergence():
 @pytest.mark.parametrize(("max_time", "epochs"), [(0.0, 1), (25.0, 3), (30.0, 3), (30.1, 4), (1e9, 6), (None, 6)])
 def test_timer(monkeypatch, max_time, epochs):
     now = [100.0]
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def wait(run):
         now[0] += 10.0
@@ -628,7 +628,7 @@ class Trace(Callback):
         self.name, self.trace, self.order, self.every = name, trace, order, every
 
     def __getattribute__(self, attribute):
-        if attribute in module._HOOKS:
+        if attribute in HOOKS:
             trace, name = self.trace, self.name
             return lambda run, *rest: trace.append(f"{name}.{attribute.removeprefix('on_')}")
         return super().__getattribute__(attribute)
@@ -708,7 +708,7 @@ def test_what_is_no_callback(callbacks, error):
     assert not trainer.model.built
 
 
-RAISE_IN = [name for name in module._HOOKS if name != "on_divergence"]
+RAISE_IN = [name for name in HOOKS if name != "on_divergence"]
 
 
 def descriptors() -> set[str]:
@@ -876,10 +876,10 @@ def test_a_hook_may_add_to_the_history():
 
 def test_lambda_has_every_hook():
     called = set()
-    hooks = {name: lambda run, *rest, name=name: called.add(name) for name in module._HOOKS}
+    hooks = {name: lambda run, *rest, name=name: called.add(name) for name in HOOKS}
     with pytest.raises(DivergenceError):
         fit(make(optimizer=optim.SGD(0.1)), Explode(), fastnn.Lambda(every=1, **hooks))
-    assert called == set(module._HOOKS)
+    assert called == set(HOOKS)
 
 
 def test_a_hook_cannot_fit_the_model():

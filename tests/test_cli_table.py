@@ -10,7 +10,8 @@ import pytest
 from common import run_python
 
 import fastnn
-from fastnn import cli, files, table
+from fastnn import cli, files, table, tabular
+from fastnn.training import holdout
 
 pandas = pytest.importorskip("pandas")
 datasets = pytest.importorskip("sklearn.datasets")
@@ -21,7 +22,7 @@ KINDS = ["csv", "parquet"]
 def write(frame, path) -> str:
     if path.suffix == ".parquet":
         pytest.importorskip("pyarrow")
-    table.write(frame, path)
+    tabular.write(frame, path)
     return str(path)
 
 
@@ -37,8 +38,8 @@ def run(*arguments: object) -> None:
     assert cli.main([str(argument) for argument in arguments]) == 0
 
 
-def quick(**options) -> table.Settings:
-    return table.Settings(**{"hidden": (16,), "epochs": 60, "verbose": False, "backend": "auto", **options})
+def quick(**options) -> tabular.Settings:
+    return tabular.Settings(**{"hidden": (16,), "epochs": 60, "verbose": False, "backend": "auto", **options})
 
 
 # From a file to predictions --------------------------------------------------------------------------------
@@ -55,7 +56,7 @@ def test_classes_of_text(kind, tmp_path, capsys):
     out = tmp_path / f"answers.{kind}"
     run("predict", model, data, "--out", out, "--proba")
     assert "not looked at: species" in capsys.readouterr().err
-    answers = table.read(out)
+    answers = tabular.read(out)
     assert list(answers) == ["species", *(f"probability of class_{i}" for i in range(3))]
     assert (answers["species"].to_numpy() == frame["species"].to_numpy()).mean() > 0.95
     p = answers.iloc[:, 1:].to_numpy()
@@ -87,7 +88,7 @@ def test_numbers_are_scaled_and_scaled_back(kind, tmp_path, capsys):
 def test_csv_and_parquet_give_the_same_model(tmp_path):
     pytest.importorskip("pyarrow")
     frame = named(datasets.load_breast_cancer)
-    models = [table.train(write(frame, tmp_path / f"a.{kind}"), "species", quick(epochs=5)).model for kind in KINDS]
+    models = [tabular.train(write(frame, tmp_path / f"a.{kind}"), "species", quick(epochs=5)).model for kind in KINDS]
     assert models[0].state.parameters.tobytes() == models[1].state.parameters.tobytes()
     assert models[0].metadata == models[1].metadata
 
@@ -155,11 +156,11 @@ def test_without_matplotlib_no_curves_unless_asked(tmp_path, capsys, monkeypatch
 
 def test_early_stopping_keeps_the_best_epoch(tmp_path):
     data = write(datasets.load_diabetes(as_frame=True).frame, tmp_path / "a.csv")
-    result = table.train(data, "target", quick(epochs=300, patience=5, hidden=(64, 64), lr=0.01))
+    result = tabular.train(data, "target", quick(epochs=300, patience=5, hidden=(64, 64), lr=0.01))
     losses = result.history["val_loss"]
     assert result.stopped and len(losses) == result.best_epoch + 5 and min(losses) == losses[result.best_epoch - 1]
-    frame = table.read(data)
-    parts = table.split(len(frame), {"validation": 0.2}, 0)
+    frame = tabular.read(data)
+    parts = holdout.split(len(frame), {"validation": 0.2}, 0)
     held = frame.iloc[parts["validation"]]
     about = result.description
     truth = (held["target"].to_numpy() - about.mean) / about.scale
@@ -203,7 +204,7 @@ AS_WRITTEN = {
 def test_classes_are_what_the_file_has(values, classes, task, kind, tmp_path):
     frame = pandas.DataFrame({"x": np.arange(60), "y": values * 20})
     path = write(frame, tmp_path / f"a.{kind}")
-    aim = table.target(table.read(path, text=("y",))["y"], "y", task)
+    aim = tabular.target(tabular.read(path, text=("y",))["y"], "y", task)
     assert aim.classes == classes and [type(label) for label in aim.classes] == [type(label) for label in classes]
     assert [str(aim.classes[label]) for label in aim.values] == frame["y"].tolist()
 
@@ -225,7 +226,7 @@ def test_codes_with_leading_zeros_come_back(kind, tmp_path, capsys):
 def test_whole_numbers_of_parquet_that_float64_has_not(tmp_path):
     values = [2**53, 2**53 + 1, 5] * 20
     path = write(pandas.DataFrame({"x": np.arange(60), "y": values}), tmp_path / "a.parquet")
-    aim = table.target(table.read(path)["y"], "y")
+    aim = tabular.target(tabular.read(path)["y"], "y")
     assert aim.classes == [5, 2**53, 2**53 + 1] and [aim.classes[label] for label in aim.values] == values
 
 
@@ -234,7 +235,7 @@ def test_whole_numbers_of_parquet_that_float64_has_not(tmp_path):
 def test_the_task_is_guessed(values, task, classes, kind, tmp_path):
     frame = pandas.DataFrame({"x": np.arange(len(values)), "y": values})
     path = write(frame, tmp_path / f"a.{kind}")
-    aim = table.target(table.read(path, text=("y",))["y"], "y")
+    aim = tabular.target(tabular.read(path, text=("y",))["y"], "y")
     if kind == "csv" and values[0] is True:  # text, as it is written
         values, classes = [str(value) for value in values], ["False", "True"]
     assert (aim.task, aim.classes, aim.guessed) == (task, classes, True)
@@ -265,7 +266,7 @@ def test_whole_numbers_come_back_as_such(tmp_path, capsys):
 
 @pytest.mark.parametrize("count", [2, 5, 97, 1000])
 def test_splits_are_whole_disjoint_and_of_their_size(count):
-    parts = table.split(count, {"validation": 0.3} | ({"test": 0.2} if count > 4 else {}), seed=3)
+    parts = holdout.split(count, {"validation": 0.3} | ({"test": 0.2} if count > 4 else {}), seed=3)
     assert sorted(np.concatenate(list(parts.values()))) == list(range(count))
     assert abs(len(parts["validation"]) - 0.3 * count) <= 0.5
     assert all((np.diff(rows) > 0).all() for rows in parts.values())
@@ -274,10 +275,10 @@ def test_splits_are_whole_disjoint_and_of_their_size(count):
 def test_classes_are_divided_alike():
     labels = np.repeat([0, 1, 2], [500, 95, 5])
     for seed in range(5):
-        parts = table.split(600, {"validation": 0.2, "test": 0.2}, seed, labels)
+        parts = holdout.split(600, {"validation": 0.2, "test": 0.2}, seed, labels)
         for rows, share in ((parts["validation"], 0.2), (parts["test"], 0.2), (parts["training"], 0.6)):
             assert (np.abs(np.bincount(labels[rows], minlength=3) - share * np.bincount(labels)) <= 1.5).all()
-    drawn = {tuple(table.split(600, {"validation": 0.2}, seed, labels)["validation"]) for seed in range(5)}
+    drawn = {tuple(holdout.split(600, {"validation": 0.2}, seed, labels)["validation"]) for seed in range(5)}
     assert len(drawn) == 5
 
 
@@ -421,16 +422,16 @@ def test_blanks_around_names(tmp_path, capsys):
         arguments = ["train", tmp_path / data, "--target", target, "--ignore", ignored, "--quiet", "--no-plot"]
         assert cli.main([str(each) for each in (*arguments, "--out", tmp_path / "m")]) == 1
         assert "no column beside the target 'y'" in capsys.readouterr().err
-    models = [table.train(tmp_path / name, "y", quick(epochs=1)).model for name in ("t.csv", "b.csv")]
+    models = [tabular.train(tmp_path / name, "y", quick(epochs=1)).model for name in ("t.csv", "b.csv")]
     assert models[0].metadata == models[1].metadata
-    answers, extra = table.predict(models[0], tmp_path / "b.csv")
+    answers, extra = tabular.predict(models[0], tmp_path / "b.csv")
     assert len(answers) == 10 and extra == ["y"]
 
 
 def test_blanks_in_names_of_parquet_stay(tmp_path):
     frame = pandas.DataFrame({"a ": np.arange(60.0), "b": 1.0, "y ": ["u", "v"] * 30})
     path = write(frame, tmp_path / "a.parquet")
-    about = table.train(path, "y ", quick(epochs=1), ignore=["b"]).description
+    about = tabular.train(path, "y ", quick(epochs=1), ignore=["b"]).description
     assert (about.features, about.target) == (["a "], "y ")
 
 
@@ -463,28 +464,28 @@ def test_the_hidden_index_of_parquet_is_no_feature(tmp_path, capsys):
     frame = named(datasets.load_iris)
     shuffled = frame.sample(frac=1, random_state=0)
     shuffled.to_parquet(tmp_path / "a.parquet")
-    result = table.train(tmp_path / "a.parquet", "species", quick(epochs=1))
+    result = tabular.train(tmp_path / "a.parquet", "species", quick(epochs=1))
     assert result.description.features == list(frame)[:-1]
     shuffled.to_csv(tmp_path / "a.csv", index=False)
-    same = table.train(tmp_path / "a.csv", "species", quick(epochs=1))
+    same = tabular.train(tmp_path / "a.csv", "species", quick(epochs=1))
     assert result.model.state.parameters.tobytes() == same.model.state.parameters.tobytes()
     result.model.save(tmp_path / "m")
     run("predict", tmp_path / "m", tmp_path / "a.parquet")
     assert capsys.readouterr().err == "fastnn: not looked at: species\n"
     two = shuffled.set_index([np.arange(150) % 3, np.arange(150)])
     two.to_parquet(tmp_path / "two.parquet")
-    assert list(table.read(tmp_path / "two.parquet")) == list(frame)
+    assert list(tabular.read(tmp_path / "two.parquet")) == list(frame)
     shuffled.rename_axis("plant").to_parquet(tmp_path / "named.parquet")
-    assert list(table.read(tmp_path / "named.parquet")) == [*frame, "plant"]
+    assert list(tabular.read(tmp_path / "named.parquet")) == [*frame, "plant"]
     frame.to_parquet(tmp_path / "range.parquet")  # a range is kept as its bounds
-    assert list(table.read(tmp_path / "range.parquet")) == list(frame)
+    assert list(tabular.read(tmp_path / "range.parquet")) == list(frame)
 
 
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zip", "t.csv.bz2", "t.csv.xz"])
 def test_compressed(name, tmp_path, capsys):
     frame = named(datasets.load_iris)
     frame.to_csv(tmp_path / name, index=False)
-    assert table.train(tmp_path / name, "species", quick(epochs=1)).rows["training"] == 120
+    assert tabular.train(tmp_path / name, "species", quick(epochs=1)).rows["training"] == 120
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) // 2])
     assert cli.main(["train", str(tmp_path / name), "--target", "species", "--out", str(tmp_path / "m")]) == 1
@@ -526,8 +527,8 @@ def test_blank_lines_at_the_end_are_no_rows(content, of_bmi, tmp_path, capsys):
     (tmp_path / "b.csv").write_bytes(content.encode())
     run("predict", of_bmi, tmp_path / "b.csv")
     assert capsys.readouterr().out.count("\n") == 3
-    frame = table.read(tmp_path / "b.csv", text=("bmi",))
-    assert frame["bmi"].tolist() == ["1", "3"] and table.read(tmp_path / "b.csv")["bmi"].tolist() == [1, 3]
+    frame = tabular.read(tmp_path / "b.csv", text=("bmi",))
+    assert frame["bmi"].tolist() == ["1", "3"] and tabular.read(tmp_path / "b.csv")["bmi"].tolist() == [1, 3]
 
 
 def test_predictions_that_cannot_be_made(tmp_path, capsys):
@@ -580,13 +581,13 @@ def test_a_probability_does_not_take_the_column_of_the_answers(tmp_path, capsys)
 )
 def test_descriptions_that_do_not_fit_the_model(key, value, message, tmp_path):
     (tmp_path / "t.csv").write_text(GOOD)
-    model = table.train(tmp_path / "t.csv", "y", quick(epochs=1)).model
+    model = tabular.train(tmp_path / "t.csv", "y", quick(epochs=1)).model
     model.save(tmp_path / "m")
     header, arrays = files.read(tmp_path / "m")
     header["metadata"]["table"][key] = value
     files.write(tmp_path / "m", header, arrays)
     with pytest.raises(fastnn.ModelFormatError, match=message):
-        table.predict(fastnn.load(tmp_path / "m"), tmp_path / "t.csv")
+        tabular.predict(fastnn.load(tmp_path / "m"), tmp_path / "t.csv")
 
 
 def test_without_pandas_the_error_names_the_extra(tmp_path):
@@ -618,3 +619,8 @@ def test_a_pipe_that_closes_is_no_error(tmp_path):
     status, *said = result.stdout.split(maxsplit=1)
     assert status == "141", result.stdout + result.stderr
     assert not said or ("FallbackWarning" in said[0] and "Error" not in said[0])  # where nothing was compiled
+
+
+def test_the_former_name_has_the_same():
+    assert table.__all__ == tabular.__all__
+    assert all(getattr(table, name) is getattr(tabular, name) for name in tabular.__all__)

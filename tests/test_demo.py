@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import cli, datasets, demo
+from fastnn import cli, datasets
+from fastnn.bench import demo
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

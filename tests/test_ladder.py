@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fastnn import backends, cli, ladder
+from fastnn import backends, cli
+from fastnn.bench import ladder
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -316,7 +316,7 @@ def test_headers_that_say_what_cannot_be(where, value, message, saved):
     assert str(saved) in str(caught.value)
 
 
-@pytest.mark.parametrize("field", list(serialize._FIELDS))
+@pytest.mark.parametrize("field", list(serialize.FIELDS))
 def test_a_field_left_out(field, saved):
     header, arrays = files.read(saved)
     del header[field]

@@ -53,7 +53,7 @@ def close(ours, theirs, dtype=torch.float32) -> None:
 MODULES = {
     "Linear": lambda: tnn.Linear(6, 4),
     "Linear without bias": lambda: tnn.Linear(6, 4, bias=False),
-    **{kind.__name__: kind for kind in (*bridge._NAMED, tnn.ELU, tnn.GELU, tnn.Softplus, tnn.Hardtanh, tnn.PReLU)},
+    **{kind.__name__: kind for kind in (*bridge.pairs.NAMED, tnn.ELU, tnn.GELU, tnn.Softplus, tnn.Hardtanh, tnn.PReLU)},
     **{kind.__name__: kind for kind in (tnn.LeakyReLU, tnn.RReLU, tnn.Dropout, tnn.Identity, tnn.Flatten)},
     "LeakyReLU(0.3)": lambda: tnn.LeakyReLU(0.3),
     "ELU(0.5)": lambda: tnn.ELU(0.5),
@@ -88,7 +88,7 @@ def test_each_module_there_and_back(make, dtype):
 
 def test_every_supported_module_has_a_case():
     tried = {type(make()) for make in MODULES.values()} - {tnn.Sequential}
-    assert tried == set(bridge._FROM) - {tnn.LogSoftmax, bridge.Normalize}
+    assert tried == set(bridge.to_layers.LAYER_OF) - {tnn.LogSoftmax, bridge.Normalize}
 
 
 LAYERS = {
@@ -261,7 +261,7 @@ def test_optimizers_equal_pytorchs_loop(make, batch):
 def test_every_optimizer_has_a_case():
     module = tnn.Linear(1, 1)
     assert {type(make(module)) for make in OPTIMIZERS.values() if make.__name__ == "<lambda>"} == set(
-        bridge._OPTIMIZERS
+        bridge.optimizers.OPTIMIZERS
     )
 
 
@@ -305,7 +305,7 @@ def test_the_history_has_pytorchs_loss(make, target):
 
 
 def test_every_loss_has_a_case():
-    assert {type(make()) for make, _ in LOSSES.values()} == set(bridge._LOSSES)
+    assert {type(make()) for make, _ in LOSSES.values()} == set(bridge.losses.LOSSES)
 
 
 def test_fastnns_own_settings_are_those_of_a_trainer():

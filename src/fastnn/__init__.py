@@ -18,14 +18,15 @@ from fastnn.errors import (
     PrecisionWarning,
 )
 from fastnn.gradient_check import gradient_check
-from fastnn.nn.model import METRICS, Sequential
-from fastnn.nn.serialize import load
+from fastnn.metrics import METRICS
+from fastnn.nn.model import Sequential
+from fastnn.nn.reading import load
 from fastnn.training.callbacks import (
     EMA,
-    Callback,
     CSVLogger,
     EarlyStopping,
     Lambda,
+    OptunaPruning,
     ProgressBar,
     ReduceLROnPlateau,
     TensorBoard,
@@ -34,7 +35,7 @@ from fastnn.training.callbacks import (
 )
 from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.history import History
-from fastnn.training.pruning import OptunaPruning
+from fastnn.training.run import Callback
 from fastnn.training.trainer import Trainer
 
 if TYPE_CHECKING:

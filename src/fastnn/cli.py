@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastnn import backends, datasets, demo, ladder, table
+from fastnn import backends, datasets, tabular
 from fastnn._version import __version__
+from fastnn.bench import demo, ladder
 from fastnn.bench import train as race
 from fastnn.bench.runners import OURS
 from fastnn.config import show_config
-from fastnn.nn.serialize import load
+from fastnn.nn.reading import load
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -62,7 +63,7 @@ def _picture(options: argparse.Namespace) -> str | None:
 def _train(options: argparse.Namespace) -> None:
     _writable("--out", options.out, options.data)
     picture = _picture(options)
-    settings = table.Settings(
+    settings = tabular.Settings(
         hidden=options.hidden,
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -74,7 +75,7 @@ def _train(options: argparse.Namespace) -> None:
         backend=options.backend,
         verbose=False if options.quiet else None,
     )
-    result = table.train(
+    result = tabular.train(
         options.data,
         options.target,
         settings,
@@ -84,12 +85,12 @@ def _train(options: argparse.Namespace) -> None:
     )
     result.model.save(options.out)
     if picture is not None:
-        table.draw(result, picture)
+        tabular.draw(result, picture)
     _report(result)
     print(f"model: {options.out}" + ("" if picture is None else f", curves: {picture}"))
 
 
-def _report(result: table.Result) -> None:
+def _report(result: tabular.Result) -> None:
     about, history = result.description, result.history
     classes = "" if about.classes is None else f" into {len(about.classes)} classes"
     guess = " (a guess: --task says otherwise)" if result.guessed else ""
@@ -107,13 +108,13 @@ def _report(result: table.Result) -> None:
 def _predict(options: argparse.Namespace) -> None:
     if options.out is not None:
         _writable("--out", options.out, options.data, options.model)
-    frame, extra = table.predict(load(options.model), options.data, proba=options.proba, separator=options.separator)
+    frame, extra = tabular.predict(load(options.model), options.data, proba=options.proba, separator=options.separator)
     if extra:
         print(f"fastnn: not looked at: {', '.join(extra)}", file=sys.stderr)
     if options.out is None:
         frame.to_csv(sys.stdout, index=False)
     else:
-        table.write(frame, options.out)
+        tabular.write(frame, options.out)
 
 
 def _ladder(options: argparse.Namespace) -> None:
@@ -149,7 +150,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _add_train(commands: Any) -> None:
-    usual = table.Settings()
+    usual = tabular.Settings()
     fit = commands.add_parser("train", help="train a network on a table (CSV or Parquet) to predict one of its columns")
     fit.add_argument("data", help="a file of numbers with a line of column names; the target may be text")
     fit.add_argument("--target", required=True, metavar="COL", help="the column to predict")

@@ -18,8 +18,8 @@ from fastnn import _random
 from fastnn.formulas.activations import Activation, identity
 from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule
-from fastnn.ops import OPS, Operation
-from fastnn.ops.operation import Shape
+from fastnn.ops import OPS
+from fastnn.ops.operation import Operation, Shape
 
 Array = np.ndarray
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector

@@ -246,7 +246,9 @@ def rrelu_backward(x, lower, width, bits, da, dx):
 # Normalisation: `row_share` is 1 / B and `share` 1 / O -----------------------------------------------------
 
 
-def batch_norm_forward(x, gamma, beta, momentum, epsilon, row_share, unbias, running_mean, running_var, mean, inv_std, a):
+def batch_norm_forward(
+    x, gamma, beta, momentum, epsilon, row_share, unbias, running_mean, running_var, mean, inv_std, a
+):
     """`unbias` is B / (B - 1), and of no use for one row."""
     B, O = x.shape[0], x.shape[1]
     for j in range(O):

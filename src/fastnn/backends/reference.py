@@ -1,7 +1,7 @@
 """The `numpy` backend: every kernel vectorised, as the course notes write it. The oracle and the fallback.
 
-Nothing here is clever: one NumPy expression a quantity. See `contract.py` for the shapes; what the operations compute is
-in fastnn/ops, a file each.
+Nothing here is clever: one NumPy expression a quantity. See `contract.py` for the shapes; what the operations compute
+is in fastnn/ops, a file each.
 """
 
 from __future__ import annotations

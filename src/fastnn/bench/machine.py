@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.bench.runners import cpus
+from fastnn._cpus import usable
 from fastnn.bench.worker import Worker, WorkerError
 
 BLOCK = 16384  # values of a triad's part: three of them, 192 kB, stay in L2
@@ -53,7 +53,7 @@ class Machine:
     """A worker a core; None in place of a figure where the native extension is missing."""
 
     def __init__(self) -> None:
-        self.cores = [Worker(threads=1) for _ in range(cpus())]
+        self.cores = [Worker(threads=1) for _ in range(usable())]
         for core in self.cores:
             core.make(f"{__name__}:Core")
 

@@ -10,8 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fastnn.bench.runners import FASTNN, cpus
-from fastnn.bench.train import Report, Result, Timing
+from fastnn._cpus import usable
+from fastnn._plot import new_figure
+from fastnn.bench.results import Report, Result, Timing
+from fastnn.bench.runners import FASTNN
 from fastnn.bench.workloads import TARGETS
 
 BUSY = 0.5  # load above which others are at work
@@ -149,7 +151,7 @@ def machine_lines(report: Report) -> str:
     one = statistics.median(p[0] for p in peaks) if peaks else None
     all_ = statistics.median(p[1] for p in peaks) if peaks else None
     lines = [
-        f"{cpus()} CPUs ({processor()}), Python {platform.python_version()}, float32, Adam.",
+        f"{usable()} CPUs ({processor()}), Python {platform.python_version()}, float32, Adam.",
         f"FMA peak: {number(one)} GFLOP/s on one core, {number(all_)} on all at once (medians of this run).",
     ]
     for cores, (copied, summed) in report.bandwidth.items():
@@ -177,7 +179,7 @@ def as_dict(report: Report) -> dict[str, Any]:
     """All of it, for JSON."""
     return {
         "machine": {
-            "cpus": cpus(),
+            "cpus": usable(),
             "processor": processor(),
             "load_before": report.load,
             "python": platform.python_version(),
@@ -217,10 +219,8 @@ def _timing(result: Result, timing: Timing) -> dict[str, Any]:
 
 def draw(report: Report, path: Path) -> None:
     """A PNG: how many times longer than fastnn each peer takes, on each workload, with the targets as marks."""
-    from matplotlib.figure import Figure
-
     peers, results = _peers(report), [result for result in report.results if result.ours]
-    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure = new_figure((12, 5))
     axes = figure.subplots()
     width = 0.8 / max(1, len(peers))
     for index, name in enumerate(peers):
@@ -247,7 +247,7 @@ def write(report: Report, name: Path) -> None:
     print(f"\nfigures: {json_path}")
     try:
         draw(report, png_path)
-    except ImportError:
-        print("no picture: matplotlib is not installed, install this package with the extra [plot]")
+    except ImportError as error:
+        print(f"no picture: {error}")
     else:
         print(f"picture: {png_path}")

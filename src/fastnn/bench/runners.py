@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import nn, optim
+from fastnn._cpus import usable
 from fastnn._version import __version__
 from fastnn.bench.worker import Worker
 from fastnn.bench.workloads import BETA1, BETA2, EPSILON, LEARNING_RATE, Workload, from_dict
@@ -209,7 +209,7 @@ class Spec:
     def thread_counts(self) -> list[int | None]:
         if not self.each:
             return [None]
-        return [1] if cpus() == 1 else [1, cpus()]
+        return [1] if usable() == 1 else [1, usable()]
 
     def make(self, workload: Workload, threads: int | None) -> Runner:
         module, _, name = self.target.partition(":")
@@ -276,11 +276,6 @@ def _seconds(runner: Runner, epochs: int) -> float:
 def start(worker: Worker, spec: Spec, workload: Workload) -> None:
     """Make the session of a runner in the worker."""
     worker.make(f"{__name__}:Session", spec=asdict(spec), workload=asdict(workload), threads=worker.threads)
-
-
-def cpus() -> int:
-    """The CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fastnn(backend: str, workloads: tuple[str, ...] | None = None, max_rows: int | None = None) -> Spec:

@@ -36,9 +36,9 @@ from fastnn.nn.model import Sequential
 from fastnn.optim.optimizers import OPTIMIZERS, Optimizer
 from fastnn.optim.schedules import SCHEDULES, Schedule
 from fastnn.plan import Snapshot
-from fastnn.training.callbacks import EMA, Callback, ProgressBar
+from fastnn.training.callbacks import EMA, ProgressBar
 from fastnn.training.data import Data
-from fastnn.training.run import Run
+from fastnn.training.run import Callback, Run
 from fastnn.training.trainer import Trainer
 
 Array = np.ndarray

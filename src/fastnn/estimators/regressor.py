@@ -15,7 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from fastnn.estimators.base import KEPT, BaseMLP
 from fastnn.formulas.losses import LOSSES, Loss
-from fastnn.nn.model import link
+from fastnn.metrics import link
 
 Array = np.ndarray
 SKLEARN_LOSSES = {"squared_error": "half_mse", "absolute_error": "mae"}

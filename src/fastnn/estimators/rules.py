@@ -9,8 +9,7 @@ import numpy as np
 
 from fastnn.estimators.network import change_rate, dense_layers, squares
 from fastnn.plan import Snapshot
-from fastnn.training.callbacks import Callback
-from fastnn.training.run import Run
+from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
 

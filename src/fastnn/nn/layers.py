@@ -94,8 +94,7 @@ class Layer:
 
 
 class Dense(Layer):
-    """a = f(x w + b): x (B, I), w (I, O), b (O,), a (B, O); of rows with positions, the same at each: (B, ..., I) -> (B,
-    ..., O).
+    """a = f(x w + b): x (B, I), w (I, O), b (O,), a (B, O); the same at every position of rows that have some.
 
     `activation`: a name of `fastnn.nn.ACTIVATIONS`, an `activations.Activation` (with its parameter), or
     "softmax", "maxout", "prelu", "rrelu" or such a layer. `init`: a name of `INITIALIZERS`, an initialiser or a
@@ -352,8 +351,8 @@ class Flatten(Layer):
     >>> model.predict(np.zeros((5, 28, 28))).shape, model.predict(np.zeros((5, 784))).shape
     ((5, 2), (5, 2))
 
-    As the first layer it takes rows that were flattened before, too. The model keeps the shape that it was built with or
-    first fitted on, and refuses rows of another shape with as many values, such as channels first instead of last:
+    As the first layer it takes rows that were flattened before, too. The model keeps the shape that it was built with
+    or first fitted on, and refuses rows of another shape with as many values, such as channels first instead of last:
 
     >>> model.predict(np.zeros((5, 14, 56)))
     Traceback (most recent call last):

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fastnn import _validate, backends
+from fastnn import _validate, backends, files
 from fastnn._lock import FitLock
-from fastnn.backends import reference
 from fastnn.backends.contract import Backend
 from fastnn.engine import PREDICT_ROWS
 from fastnn.errors import NotFittedError
-from fastnn.formulas import activations, losses
+from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
+from fastnn.metrics import Metric, decide, link, measure, named_metrics
+from fastnn.nn import serialize
 from fastnn.nn.layers import Flatten, Layer, Normalize
 from fastnn.ops.operation import Shape
 from fastnn.plan import Op, Plan, Snapshot, State
 
 Array = np.ndarray
-Metric = str | Callable[[Array, Array], float]
-RESERVED = ("loss", "lr", "seconds")  # keys of a history
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
 _SPARSE_BYTES = 1 << 25  # of sparse rows made dense at once: 32 MB
 
@@ -255,14 +253,7 @@ class Sequential:
             with np.errstate(over="ignore", invalid="ignore"):  # what diverged shows in the loss
                 chosen.kernels.loss(loss, z[part], y[part], unit[part], value[part], dz[: part.stop - start])
         result = {"loss": float(np.average(value.astype(np.float64), weights=weight))}
-        if metrics:
-            answer = decide(loss, z) if _classifies(loss) else z
-            for name, metric in metrics.items():
-                if callable(metric):
-                    result[name] = _call(name, metric, y, answer)
-                else:
-                    result[name] = METRICS[metric](loss, y, answer, weight)
-        return result
+        return result | measure(metrics, loss, z, y, weight)
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
@@ -301,9 +292,18 @@ class Sequential:
         TypeError or ValueError, before anything is written, for what a file cannot hold: a layer, an initialiser or a
         loss of your own, other metadata. OSError where the file cannot be written.
         """
-        from fastnn.nn import serialize  # which makes Sequentials
-
-        serialize.save(self, path, metadata)
+        header = serialize.header(
+            dtype=self.dtype,
+            layers=self.layers,
+            inputs=self.plan.inputs if self.built else None,
+            loss=self.loss if self.loss is None else self._known_loss(),
+            row_shape=self.row_shape,
+            feature_names=self.feature_names,
+            metadata=self.metadata if metadata is None else metadata,
+        )
+        if self.built and self._lower(self.plan.input_shape)[0] != self.plan:
+            raise ValueError("the model's layers were changed after it was built, expected them as its plan has them")
+        files.write(path, header, self.state.views if self.built else {})
 
     # Describing -------------------------------------------------------------------------------------------
 
@@ -333,96 +333,3 @@ class Sequential:
 
 def _not_built() -> NotFittedError:
     return NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")
-
-
-def link(loss: Loss, z: Array) -> Array:
-    """The activation that the loss fuses, applied to its logits z (B, O)."""
-    a = np.empty_like(z)
-    if loss.link == "softmax":
-        reference.softmax_forward(z, a)
-    else:
-        reference.activation_forward(activations.get(loss.link), z, a)
-    return a
-
-
-def decide(loss: Loss, z: Array) -> Array:
-    """Classes from logits: the largest of a row, or the positive values of a sigmoid."""
-    if loss.link == "sigmoid":
-        positive = (z > 0).astype(np.int64)
-        return positive[:, 0] if z.shape[1] == 1 else positive
-    largest: Array = z.argmax(axis=1)
-    return largest
-
-
-def _classifies(loss: Loss) -> bool:
-    return loss.link in ("softmax", "sigmoid") or loss.name == "hinge"
-
-
-def named_metrics(metrics: Sequence[Metric], loss: Loss) -> dict[str, Metric]:
-    """The metrics under their keys in a history. ValueError or TypeError for what is none, or none of this loss."""
-    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-        example = metrics if isinstance(metrics, str) else "accuracy"
-        raise TypeError(f"metrics is {metrics!r}, expected a list: [{example!r}]")
-    named: dict[str, Metric] = {}
-    for metric in metrics:
-        if not callable(metric) and (not isinstance(metric, str) or metric not in METRICS):
-            known = ", ".join(METRICS)
-            raise ValueError(f"metrics has {metric!r}, expected one of {known} or a function of (y, prediction)")
-        if isinstance(metric, str) and (metric == "accuracy") != _classifies(loss):
-            wanted = "classes" if metric == "accuracy" else "values"
-            raise ValueError(f"metrics has {metric!r}, expected a loss of {wanted} for it, not {loss}")
-        name = metric if isinstance(metric, str) else str(getattr(metric, "__name__", type(metric).__name__))
-        if name in named or name in RESERVED:
-            problem = "is what a history calls something else" if name in RESERVED else "is there twice"
-            raise ValueError(f"metrics has the name {name!r}, which {problem}, expected a name of its own for each")
-        named[name] = metric
-    return named
-
-
-def _accuracy(loss: Loss, y: Array, answer: Array, weight: Array | None) -> float:
-    if loss.link == "sigmoid":
-        right = ((y > 0.5) == answer.reshape(y.shape)).all(axis=1)
-    else:
-        right = (y if y.ndim == 1 else y.argmax(axis=1)) == answer
-    return float(np.average(right, weights=weight))
-
-
-def _residuals(loss: Loss, y: Array, z: Array) -> Array:
-    """y - prediction (B, O) in float64."""
-    prediction = z if loss.link is None else link(loss, z)
-    residuals: Array = y.astype(np.float64) - prediction
-    return residuals
-
-
-def _mae(loss: Loss, y: Array, z: Array, weight: Array | None) -> float:
-    return float(np.average(np.abs(_residuals(loss, y, z)).mean(axis=1), weights=weight))
-
-
-def _rmse(loss: Loss, y: Array, z: Array, weight: Array | None) -> float:
-    return math.sqrt(np.average((_residuals(loss, y, z) ** 2).mean(axis=1), weights=weight))
-
-
-def _r2(loss: Loss, y: Array, z: Array, weight: Array | None) -> float:
-    truth = y.astype(np.float64)
-    left = np.average(_residuals(loss, y, z) ** 2, axis=0, weights=weight)
-    spread = np.average((truth - np.average(truth, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
-    scores = np.where(spread > 0, 1.0 - left / np.where(spread > 0, spread, 1.0), np.where(left > 0, 0.0, 1.0))
-    return float(scores.mean())
-
-
-METRICS: dict[str, Callable[[Loss, Array, Array, Array | None], float]] = {
-    "accuracy": _accuracy,  # rows whose class, or whose every 0 and 1, is right
-    "mae": _mae,  # mean |y - prediction|, over rows and outputs
-    "rmse": _rmse,  # root of the mean of (y - prediction)^2
-    "r2": _r2,  # 1 - sum (y - prediction)^2 / sum (y - mean y)^2, mean over the outputs
-}
-
-
-def _call(name: str, metric: Callable[[Array, Array], float], y: Array, answer: Array) -> float:
-    truth = y[:, 0] if y.ndim == 2 and answer.ndim == 1 and y.shape[1] == 1 else y[:]
-    truth.flags.writeable = False  # it may be the caller's own array
-    value = metric(truth, answer)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"metric {name} returned {value!r}, expected a number") from None

@@ -1,4 +1,4 @@
-"""Models as files: layers <-> plain dicts, and those with every tensor <-> `files.py`. No arithmetic, never a pickle.
+"""What a model's file says of it: layers and losses <-> plain dicts. `Sequential.save` writes, `reading.py` reads.
 
 A layer is written as its constructor's arguments, `{"kind": "Dense", "units": 4, "activation": {"kind": "relu",
 "alpha": 0.0}, ...}`, and read by calling that constructor: whatever it refuses, a file cannot hold. A new layer,
@@ -10,14 +10,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastnn import _validate, files
 from fastnn._version import __version__
 from fastnn.errors import ModelFormatError
 from fastnn.formulas import activations, initializers, losses
@@ -26,14 +23,12 @@ from fastnn.formulas.initializers import Initializer
 from fastnn.formulas.losses import Loss
 from fastnn.nn import layers
 from fastnn.nn.layers import Layer
-from fastnn.nn.model import Sequential
-from fastnn.plan import Plan, State
 
 Array = np.ndarray
 FORMAT = "fastnn model"
 VERSION = 1  # of the header; the layout of the bytes has one of its own, in files.MAGIC
 _DEEPEST = 4  # a Dense, its activation: no layer nests more than once
-_FIELDS: dict[str, type | tuple[type, ...]] = {
+FIELDS: dict[str, type | tuple[type, ...]] = {
     "format": str,
     "version": int,
     "written_by": str,
@@ -101,13 +96,13 @@ def from_config(config: Any, where: str = "layer", depth: int = 0) -> Any:
     if depth == _DEEPEST:
         raise ModelFormatError(f"{where} is nested too deeply")
     if isinstance(config, list) or not isinstance(config.get("kind"), str):
-        raise ModelFormatError(f"{where} is {_short(config)}, expected an object with a kind")
+        raise ModelFormatError(f"{where} is {short(config)}, expected an object with a kind")
     kind = config["kind"]
     maker = MAKERS.get(kind)
     if maker is None:
         raise ModelFormatError(f"{where} has kind {kind!r}, which this version of fastnn does not know")
     expected = set(inspect.signature(maker).parameters)
-    _same_keys(f"{where} ({kind})", set(config) - {"kind"}, expected)
+    same_keys(f"{where} ({kind})", set(config) - {"kind"}, expected)
     arguments = {key: from_config(config[key], f"{where}.{key}", depth + 1) for key in expected}
     try:
         return maker(**arguments)
@@ -115,13 +110,13 @@ def from_config(config: Any, where: str = "layer", depth: int = 0) -> Any:
         raise ModelFormatError(f"{where} ({kind}): {error}") from None
 
 
-def _same_keys(where: str, got: set[str], expected: set[str]) -> None:
+def same_keys(where: str, got: set[str], expected: set[str]) -> None:
     for problem, names in (("has no", expected - got), ("has the unknown field", got - expected)):
         if names:
             raise ModelFormatError(f"{where} {problem} {', '.join(sorted(names))}")
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -138,36 +133,48 @@ def _loss_to_config(loss: Loss | None) -> dict[str, Any] | None:
     return {"name": loss.name, "parameter": float(loss.parameter)}
 
 
-def _loss_from_config(config: Any) -> Loss | None:
+def loss_from_config(config: Any) -> Loss | None:
     if config is None:
         return None
-    _same_keys("loss", set(config), {"name", "parameter"})
+    same_keys("loss", set(config), {"name", "parameter"})
     try:
         return losses.get(config["name"]).with_parameter(config["parameter"])
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"loss: {error}") from None
 
 
-# Models as files ------------------------------------------------------------------------------------------
+# What else a file says ------------------------------------------------------------------------------------
 
 
-def save(model: Sequential, path: str | os.PathLike[str], metadata: Mapping[str, Any] | None = None) -> None:
-    """See `Sequential.save`."""
-    header = {
+def header(
+    *,
+    dtype: np.dtype,
+    layers: Sequence[Layer],
+    inputs: int | None,
+    loss: Loss | None,
+    row_shape: tuple[int, ...] | None,
+    feature_names: list[str] | None,
+    metadata: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All that is not tensors; inputs is None before the model is built. TypeError or ValueError for what it cannot be.
+
+    >>> made = header(dtype=np.dtype("f4"), layers=[layers.PReLU()], inputs=3, loss=None, row_shape=None,
+    ...               feature_names=None, metadata={"unit": "m"})
+    >>> made["layers"], made["metadata"]
+    ([{'kind': 'PReLU', 'init': 0.25}], {'unit': 'm'})
+    """
+    return {
         "format": FORMAT,
         "version": VERSION,
         "written_by": f"fastnn {__version__}, NumPy {np.__version__}",
-        "dtype": model.dtype.name,
-        "layers": [_layer_to_config(layer, f"layers[{index}]") for index, layer in enumerate(model.layers)],
-        "inputs": model.plan.inputs if model.built else None,
-        "loss": _loss_to_config(model.loss if model.loss is None else losses.get(model.loss)),
-        "row_shape": None if model.row_shape is None else list(model.row_shape),
-        "feature_names": model.feature_names,
-        "metadata": _checked_metadata(model.metadata if metadata is None else metadata),
+        "dtype": dtype.name,
+        "layers": [_layer_to_config(layer, f"layers[{index}]") for index, layer in enumerate(layers)],
+        "inputs": inputs,
+        "loss": _loss_to_config(loss),
+        "row_shape": None if row_shape is None else list(row_shape),
+        "feature_names": feature_names,
+        "metadata": _checked_metadata(metadata),
     }
-    if model.built and model._lower(model.plan.input_shape)[0] != model.plan:
-        raise ValueError("the model's layers were changed after it was built, expected them as its plan has them")
-    files.write(path, header, model.state.views if model.built else {})
 
 
 def _layer_to_config(layer: Layer, where: str) -> dict[str, Any]:
@@ -198,117 +205,37 @@ def _only_text_keys(value: Any, where: str) -> None:
         for index, item in enumerate(value):
             _only_text_keys(item, f"{where}[{index}]")
     elif value is not None and not isinstance(value, (bool, int, float, str)):
-        raise TypeError(f"{where} is {_short(value)} ({type(value).__name__}), expected what JSON holds")
+        raise TypeError(f"{where} is {short(value)} ({type(value).__name__}), expected what JSON holds")
 
 
-def load(path: str | os.PathLike[str]) -> Sequential:
-    """The model that `Sequential.save` put into the file `path`: it predicts the same bits.
-
-    Nothing in the file is executed. OSError where it cannot be read; ModelFormatError where it is not a model's, is
-    damaged, or says what cannot be: an unknown layer, a number out of range, tensors that are not those of the layers.
-
-    >>> import tempfile
-    >>> model = fastnn.Sequential([nn.Dense(2, activation="relu")]).build(3, seed=0)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model.save(f"{folder}/model", metadata={"unit": "m"})
-    ...     again = fastnn.load(f"{folder}/model")
-    >>> again.metadata, np.array_equal(again.predict(np.eye(3)), model.predict(np.eye(3)))
-    ({'unit': 'm'}, True)
-    """
-    header, arrays = files.read(path)
-    try:
-        return _assemble(header, arrays)
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{os.fspath(path)}: {error}") from None
-
-
-def _assemble(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
-    _check_header(header)
-    parts = [_layer_from_config(config, f"layers[{index}]") for index, config in enumerate(header["layers"])]
-    try:
-        model = Sequential(parts, dtype=header["dtype"])
-    except (TypeError, ValueError) as error:
-        raise ModelFormatError(str(error)) from None
-    model.loss = _loss_from_config(header["loss"])
-    model.metadata = header["metadata"]
-    if header["inputs"] is None:
-        _same_keys("the model, which was not built, with its tensors,", set(arrays), set())
-    else:
-        _restore_state(model, header["inputs"], arrays)
-    model.row_shape = _row_shape(header["row_shape"], header["inputs"])
-    model.feature_names = _feature_names(header["feature_names"], header["inputs"])
-    return model
-
-
-def _check_header(header: dict[str, Any]) -> None:
+def check_header(header: dict[str, Any]) -> None:
     """Its format, its version, then its fields and their types."""
     if header.get("format") != FORMAT:
-        raise ModelFormatError(f"this is not a model: format is {_short(header.get('format'))}, expected {FORMAT!r}")
+        raise ModelFormatError(f"this is not a model: format is {short(header.get('format'))}, expected {FORMAT!r}")
     if header.get("version") != VERSION:
-        found, writer = _short(header.get("version")), _short(header.get("written_by"))
+        found, writer = short(header.get("version")), short(header.get("written_by"))
         raise ModelFormatError(f"version is {found}, expected {VERSION}: written by {writer}, this is {__version__}")
-    _same_keys("the header", set(header), set(_FIELDS))
-    for name, kind in _FIELDS.items():
+    same_keys("the header", set(header), set(FIELDS))
+    for name, kind in FIELDS.items():
         if not isinstance(header[name], kind) or isinstance(header[name], bool):
-            raise ModelFormatError(f"{name} is {_short(header[name])}, of the wrong type")
+            raise ModelFormatError(f"{name} is {short(header[name])}, of the wrong type")
 
 
-def _layer_from_config(config: Any, where: str) -> Layer:
+def layer_from_config(config: Any, where: str) -> Layer:
     kept: Any = {}
     if isinstance(config, dict) and "kept" in config:
         kept = config["kept"]
         config = {key: value for key, value in config.items() if key != "kept"}
     layer = from_config(config, where)
     if not isinstance(layer, Layer):
-        raise ModelFormatError(f"{where} is {_short(config)}, expected a layer")
+        raise ModelFormatError(f"{where} is {short(config)}, expected a layer")
     if not isinstance(kept, dict):
-        raise ModelFormatError(f"{where}.kept is {_short(kept)}, expected an object")
-    _same_keys(f"{where}.kept", set(kept), set(layer.KEPT))
+        raise ModelFormatError(f"{where}.kept is {short(kept)}, expected an object")
+    same_keys(f"{where}.kept", set(kept), set(layer.KEPT))
     for name, value in kept.items():
         if type(value) is not type(getattr(layer, name)):
             raise ModelFormatError(
-                f"{where}.kept.{name} is {_short(value)}, expected {type(getattr(layer, name)).__name__}"
+                f"{where}.kept.{name} is {short(value)}, expected {type(getattr(layer, name)).__name__}"
             )
         setattr(layer, name, value)
     return layer
-
-
-def _restore_state(model: Sequential, inputs: int, arrays: dict[str, Array]) -> None:
-    """The state from the arrays: compared with the plan before anything of the plan's size is allocated."""
-    try:
-        plan, spans = model._lower(_validate.integer("inputs", inputs))
-    except (TypeError, ValueError) as error:
-        raise ModelFormatError(str(error)) from None
-    _check_tensors(plan, arrays)
-    state = State(plan)
-    for name, view in state.views.items():
-        view[...] = arrays[name]
-    model._plan, model._state, model._spans = plan, state, spans
-    model._bind()
-
-
-def _check_tensors(plan: Plan, arrays: dict[str, Array]) -> None:
-    _same_keys("the model with its tensors", set(arrays), {tensor.name for tensor in plan.tensors})
-    for tensor in plan.tensors:
-        got = arrays[tensor.name]
-        dtype = np.dtype(np.float64) if tensor.scaling else plan.dtype
-        if got.shape != tensor.shape or got.dtype.newbyteorder("=") != dtype:
-            raise ModelFormatError(
-                f"tensor {tensor.name} is {got.dtype} {got.shape}, but its layer has {dtype} {tensor.shape}"
-            )
-
-
-def _row_shape(shape: Any, inputs: int | None) -> tuple[int, ...] | None:
-    if shape is None:
-        return None
-    if not all(type(size) is int and size > 0 for size in shape) or math.prod(shape) != inputs:
-        raise ModelFormatError(f"row_shape is {_short(shape)}, expected sizes whose product is {inputs}")
-    return tuple(shape)
-
-
-def _feature_names(names: Any, inputs: int | None) -> list[str] | None:
-    if names is None:
-        return None
-    if not all(isinstance(name, str) for name in names) or len(names) != inputs:
-        raise ModelFormatError(f"feature_names is {_short(names)}, expected one text for each of {inputs} inputs")
-    return list(names)

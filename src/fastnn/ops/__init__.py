@@ -1,4 +1,4 @@
-"""What a plan is made of: one file an operation, and the list of them. A line here is all that the rest needs to know."""
+"""What a plan is made of: one file an operation, and the list of them. A line here is all that others need to know."""
 
 from fastnn.ops.activation import activation
 from fastnn.ops.batch_norm import batch_norm

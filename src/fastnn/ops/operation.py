@@ -1,10 +1,10 @@
-"""Operation: the base of what a plan is made of. A subclass is one file: its Spec, its shapes, its formulas in NumPy."""
+"""Operation: the base of what a plan is made of. Each is one file: its Spec, its shapes, its formulas in NumPy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Spec: what an operation declares of itself, in words that Python and C++ read alike. No arithmetic.
 
-A field is `name:DIMS`, DIMS being a letter for each dimension, and `name:DIMS:dtype` where it is not of the plan's dtype:
+A field is `name:DIMS`, a letter for each dimension, and `name:DIMS:dtype` where it is not of the plan's dtype:
 
     B  rows of the batch            P  positions of a row: 1 for (features,), height * width for an image
     N  B * P                        I, O  channels, the last size of a row, that come in and go out
@@ -17,8 +17,8 @@ declares it may name
     data, rows    where rows are stored, and which of them come: a source's input
     other, dother the x and the da of the operation that this one is paired with
 
-`out~in` means that out may share the memory of in, `out?` that it may be None: nobody asks for it. `x -> x`: the output is
-the input, and nothing is computed. A statistic among the outputs is read and written.
+`out~in` means that out may share the memory of in, `out?` that it may be None: nobody asks for it. `x -> x`: the
+output is the input, and nothing is computed. A statistic among the outputs is read and written.
 
 >>> call = Call.parse("x gamma epsilon -> mean a~x")
 >>> call.inputs, call.outputs, call.alias, call.passes
@@ -108,7 +108,22 @@ class Spec:
 
     def __post_init__(self) -> None:
         assert self.phase in PHASES
-        known = {"x", "a", "z", "da", "dz", "dx", "activation", "below", "saved", "key", "data", "rows", "other", "dother"}
+        known = {
+            "x",
+            "a",
+            "z",
+            "da",
+            "dz",
+            "dx",
+            "activation",
+            "below",
+            "saved",
+            "key",
+            "data",
+            "rows",
+            "other",
+            "dother",
+        }
         known |= set(self.fields) | {f"d{field.name}" for field in self.param_fields} | set(self.setting_names)
         for call in self.calls.values():
             assert set(call.names) <= known, (call, known)

@@ -23,10 +23,9 @@ from fastnn import _validate, files
 from fastnn._version import __version__
 from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError
 from fastnn.plan import Plan, aligned
-from fastnn.training.callbacks import Callback
 from fastnn.training.data import Batches, Data
 from fastnn.training.history import History
-from fastnn.training.run import Run
+from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
 _NAME = re.compile(r"epoch-(\d{8})-step-(\d{12})\.fastnn")

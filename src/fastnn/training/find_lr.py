@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastnn import _random
 from fastnn._plot import axes_or_new
 from fastnn.training.data import Data
-
-if TYPE_CHECKING:
-    from fastnn.training.trainer import Trainer
+from fastnn.training.run import Fitter
 
 Array = np.ndarray
 _MEMORY = 0.9  # of the running mean of the losses: about 10 steps
@@ -69,13 +67,13 @@ def _running_mean(loss: Array) -> Array:
     return means
 
 
-def range_test(trainer: Trainer, data: Data, batch: int, rates: Array) -> LearningRates:
+def range_test(trainer: Fitter, data: Data, batch: int, rates: Array) -> LearningRates:
     """Take a step with each of the rates on a copy of the trainer's built model, the optimizer beginning anew."""
     model = copy.deepcopy(trainer.model)
     model.state.forget_optimizer()
     rows = min(batch, len(data))
     epochs = -(-len(rates) * rows // len(data))
-    order = np.concatenate([_random.permutation(trainer.seed, epoch, len(data)) for epoch in range(epochs)])
+    order = np.concatenate([_random.permutation(trainer.recipe.seed, epoch, len(data)) for epoch in range(epochs)])
     order = order[: len(rates) * rows]
     if data.sparse:  # the rows that are visited, no others
         visited, order = np.unique(order, return_inverse=True)

@@ -1,31 +1,126 @@
-"""Run: one fit as it goes, in slices of steps; what callbacks see of it. Checks no input, knows no files."""
+"""Run: one fit as it goes, in slices of steps. Callback: what may hook into it. Checks no input, knows no files."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastnn import _validate
+from fastnn.backends.contract import Backend
+from fastnn.engine import Batches, Recipe
 from fastnn.errors import DivergenceError
-from fastnn.optim.schedules import Constant
+from fastnn.metrics import Metric
+from fastnn.nn.model import Sequential
+from fastnn.optim.schedules import Constant, Schedule
 from fastnn.plan import Snapshot, State
-from fastnn.engine import Batches
 from fastnn.training.data import Batches as Stream
 from fastnn.training.data import Data, Piece, Rows
 from fastnn.training.history import History
 
-if TYPE_CHECKING:
-    from fastnn.nn.model import Sequential
-    from fastnn.training.callbacks import Callback
-    from fastnn.training.checkpoint import Saved
-    from fastnn.training.trainer import Trainer
-
 Array = np.ndarray
 SLICE_SECONDS = 0.05  # one call to the backend: short enough for Ctrl-C and the progress bar
+
+
+class Fitter(Protocol):
+    """What a fit needs of the `Trainer`, whose file is above this one."""
+
+    model: Sequential
+    history: History
+    schedule: Schedule
+    metrics: Sequence[Metric]
+    backend: Backend
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    @property
+    def named(self) -> dict[str, Metric]: ...
+
+    def score(self, data: Data) -> dict[str, float]: ...
+
+
+class Resumable(Protocol):
+    """What a fit needs of the checkpoint that it goes on from."""
+
+    path: Path
+    passed_over: list[Path]
+
+    def restore(self, run: Run) -> None: ...
+
+
+class Callback:
+    """Base: hooks that do nothing. Each gets the `Run`; one that raises ends the fit with that very exception.
+
+    `every`: `on_step` comes after each multiple of so many optimizer steps (calls to the engine are cut there: a small
+    number costs speed); None: never. `order`: where hooks of a larger one are called later, and their `on_fit_end`
+    earlier; those of equal ones in the order they were given. `essential`: whether a fit that is resumed must have
+    it, if it had a state: False of what only writes down.
+
+    >>> class Announce(Callback):
+    ...     def on_epoch_end(self, run):
+    ...         print(run.epoch, "loss" in run.logs)
+    ...         if run.epoch == 2:
+    ...             run.stop("enough")
+    >>> trainer = fastnn.Trainer(fastnn.Sequential([nn.Dense(1)]), "mse", seed=0)
+    >>> history = trainer.fit(np.eye(3), [0.0, 1.0, 2.0], epochs=10, callbacks=[Announce()])
+    1 True
+    2 True
+    """
+
+    every: int | None = None
+    order: int = 0
+    essential: bool = True
+
+    @property
+    def label(self) -> str:
+        """What a checkpoint knows its state by: the class, and the settings that give the state its meaning."""
+        return type(self).__name__
+
+    def before_fit(self, run: Run) -> None:
+        """Raise here what speaks against this fit: nothing is touched yet, the model may have no parameters."""
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Before the first step. Where a fit is resumed it is put where it was after this."""
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """Before an epoch's first step."""
+
+    def on_slice(self, run: Run, rows: int) -> None:
+        """After each call to the engine: some 50 ms of steps over `rows` rows."""
+
+    def on_step(self, run: Run) -> None:
+        """After each multiple of `every` steps."""
+
+    def on_evaluate(self, run: Run) -> None:
+        """Before the epoch's validation."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After it: `run.logs` has what the epoch measured (and may be added to), `run.epoch` counts it."""
+
+    def on_evaluated(self, run: Run) -> None:
+        """After every callback's `on_epoch_end`."""
+
+    def on_divergence(self, run: Run, error: DivergenceError) -> bool:
+        """Whether the fit shall end without the error that is about to be raised."""
+        return False
+
+    def on_fit_end(self, run: Run) -> None:
+        """At the end, also where it is an error: `run.error`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: text, numbers, lists, arrays."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there; called after `on_fit_begin`."""
+
+
+HOOKS = [name for name in vars(Callback) if name.startswith("on_") or name == "before_fit"]
 
 
 class Run:
@@ -39,15 +134,14 @@ class Run:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Fitter,
         source: Rows | Stream,
         held_out: Data | None,
         epochs: int,
         callbacks: Sequence[Callback],
     ) -> None:
         self.trainer, self.source, self.held_out = trainer, source, held_out
-        self.model: Sequential = trainer.model
-        self.history: History = trainer.history
+        self.model, self.history = trainer.model, trainer.history
         self.recipe, self.backend, self.schedule = trainer.recipe, trainer.backend, trainer.schedule
         self.callbacks = sorted(callbacks, key=lambda callback: callback.order)
         self.epoch = len(self.history)
@@ -58,7 +152,7 @@ class Run:
         self.stopped: str | None = None
         self.resumable = False  # the reason to stop does not hold for who resumes
         self.error: BaseException | None = None
-        self.resumed: Saved | None = None  # what it goes on from
+        self.resumed: Resumable | None = None  # what it goes on from
         self.identity: dict[str, str] = {}  # what that must be of; empty where nothing is saved
         self.done = 0  # steps of this epoch
         self.seconds = 0.0  # of training, in this epoch

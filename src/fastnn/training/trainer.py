@@ -14,18 +14,19 @@ from fastnn.backends.contract import Backend
 from fastnn.engine import Recipe
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
+from fastnn.metrics import Metric, named_metrics
 from fastnn.nn.layers import Normalize
-from fastnn.nn.model import Metric, Sequential, named_metrics
+from fastnn.nn.model import Sequential
 from fastnn.optim import optimizers, schedules
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Constant, Schedule
 from fastnn.training import checkpoint, find_lr
-from fastnn.training.callbacks import Callback, ProgressBar
+from fastnn.training.callbacks import ProgressBar
 from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.data import Batches, Data, Rows, class_weights, is_batches
 from fastnn.training.find_lr import LearningRates
 from fastnn.training.history import History
-from fastnn.training.run import Run
+from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from fastnn import backends, nn, optim
+from fastnn._plot import new_figure
 from fastnn.engine import Recipe
-from fastnn.errors import missing_extra
 from fastnn.formulas.losses import LOSSES
 from fastnn.nn.model import Sequential
 
@@ -277,11 +277,7 @@ def draw(results: dict[str, list[Timing]], path: str | Path) -> None:
 
     ImportError naming the extra [plot] where matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "drawing", "plot") from error
-    figure = Figure(figsize=(12, 4), layout="constrained")
+    figure = new_figure((12, 4))
     for axes, (name, timings) in zip(figure.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
         bars = axes.barh([t.name for t in timings], [t.microseconds for t in timings], color="C0", log=True)
         axes.bar_label(bars, [f"{t.speedup:,.0f}x" for t in timings], padding=4)

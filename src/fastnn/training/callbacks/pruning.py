@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.errors import DivergenceError, missing_extra
-from fastnn.training.callbacks import Callback, is_score
-from fastnn.training.run import Run
+from fastnn.training.callbacks.monitors import check_name, check_validated, is_score, measured
+from fastnn.training.run import Callback, Run
 
 _LOSSES = ("loss", "mae", "mse", "rmse", "error")  # names of what is to be minimised
 
@@ -39,8 +39,7 @@ class OptunaPruning(Callback):
             raise missing_extra("optuna", "pruning", "optuna") from error
         if not isinstance(trial, optuna.trial.BaseTrial):
             raise TypeError(f"trial is {trial!r}, expected an optuna.Trial")
-        if not isinstance(monitor, str):
-            raise TypeError(f"monitor is {monitor!r}, expected the name of a quantity, such as 'val_loss'")
+        check_name(monitor)
         self.trial, self.monitor = trial, monitor
         self._pruned: type[Exception] = optuna.TrialPruned
         directions = [direction.name for direction in trial.study.directions] if isinstance(trial, optuna.Trial) else []
@@ -54,13 +53,10 @@ class OptunaPruning(Callback):
             )
 
     def before_fit(self, run: Run) -> None:
-        if self.monitor.startswith("val_") and not run.validated:
-            raise ValueError(f"monitor is {self.monitor!r}, which needs fit(validation=...), or monitor='loss'")
+        check_validated(self.monitor, run)
 
     def on_evaluated(self, run: Run) -> None:
-        if self.monitor not in run.logs:
-            raise ValueError(f"monitor is {self.monitor!r}, expected one of: {', '.join(run.logs)}")
-        value = run.logs[self.monitor]
+        value = measured(self.monitor, run)
         self.trial.report(value, run.epoch - 1)
         if self.trial.should_prune():
             raise self._pruned(f"{self.monitor} {value:g} after epoch {run.epoch}")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import nn, optim
+from fastnn._plot import new_figure
 from fastnn.datasets import Images
-from fastnn.errors import missing_extra
 from fastnn.nn.model import Sequential
 from fastnn.training.history import History
 from fastnn.training.trainer import Trainer
@@ -85,11 +85,7 @@ def draw(result: Result, images: Images, path: str | Path) -> None:
 
     ImportError naming the extra [plot] where matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "drawing", "plot") from error
-    figure = Figure(figsize=(15, 6), layout="constrained")
+    figure = new_figure((15, 6))
     curves, grid = np.asarray(figure.subfigures(1, 2, width_ratios=(1, 1.5)))
     axes = curves.subplots()
     result.history.plot(axes)

@@ -1,0 +1,55 @@
+"""What a trained network says of the rows of a table."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from fastnn.nn.model import Sequential
+from fastnn.tabular.columns import numbers
+from fastnn.tabular.description import Description
+from fastnn.tabular.files import listed, pandas_module, read
+
+Array = np.ndarray
+
+
+def predict(
+    model: Sequential, path: str | os.PathLike[str], *, proba: bool = False, separator: str | None = None
+) -> tuple[Any, list[str]]:
+    """What the model says of each row of the table in `path`: a DataFrame, and the columns that were not looked at.
+
+    Its column has the name of the target; with `proba`, which classes alone have, a column "probability of c" for each.
+    ValueError where a feature is missing, has something else than numbers, or where two columns would have one name.
+    """
+    pandas = pandas_module()
+    description = Description.of(model)
+    if proba and description.classes is None:
+        raise ValueError(f"this model predicts {description.target!r}, a number, expected one of classes for --proba")
+    columns = [f"probability of {label}" for label in description.classes or ()] if proba else []
+    if description.target in columns:
+        raise ValueError(f"the target is {description.target!r}, as a column of --proba is: predict without it")
+    name = os.fspath(path)
+    frame = read(path, separator=separator)
+    absent = [column for column in description.features if column not in frame.columns]
+    if absent:
+        raise ValueError(f"{name} has no column {listed(absent)}, which the model was trained with")
+    extra = [column for column in frame.columns if column not in description.features]
+    x = numbers(frame, description.features, name)
+    found = answers(model, description, x)
+    if description.classes is not None:
+        table: dict[str, Any] = {description.target: [description.classes[label] for label in found]}
+        if proba:
+            table |= dict(zip(columns, model.predict_proba(x).T, strict=True))
+    else:
+        table = {description.target: found}
+    return pandas.DataFrame(table), extra
+
+
+def answers(model: Sequential, description: Description, x: Array) -> Array:
+    """Predicted numbers (n,) in the target's own unit, float64; or labels (n,)."""
+    if description.classes is not None:
+        return model.predict_class(x)
+    scaled: Array = description.mean + description.scale * model.predict(x)[:, 0].astype(np.float64)
+    return scaled
