@@ -76,6 +76,12 @@ def _adapted(find: Find, name: str, call: Call) -> Callable[..., None]:
     return kernel
 
 
+def _takes(name: str, call: Call) -> bool:
+    """Whether there is a loop of that name, around no formula."""
+    loop = getattr(loops, name, None)
+    return loop is not None and set(inspect.signature(loop).parameters) <= {*call.names, *_DERIVED}
+
+
 def _operations(find: Find, rest: Mapping[str, OpKernels]) -> dict[str, OpKernels]:
     """For each function of an operation the loop that is called like both, else what `rest` has."""
     made = {}
@@ -84,7 +90,7 @@ def _operations(find: Find, rest: Mapping[str, OpKernels]) -> dict[str, OpKernel
         functions = rest[name]._asdict()
         for each, call in calls.items():
             own = each if each in op.spec.calls else "forward"
-            if hasattr(loops, f"{name}_{own}"):
+            if _takes(f"{name}_{own}", call):
                 functions[each] = _adapted(find, f"{name}_{own}", call)
         made[name] = OpKernels(**functions)
     return made
