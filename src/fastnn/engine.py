@@ -190,7 +190,8 @@ class Step:
         below, saved = self._below(index)
         dx = (work.ops[index - 1]["da"] if index else work.dx).reshape(own["x"].shape)
         wanted = index > self.first or "dx" not in call.optional
-        named = own | arguments(op, self.state.views) | {"below": below, "saved": saved, "dx": dx if wanted else None}
+        named = own | arguments(op, self.state.views) | {"below": below, "dx": dx if wanted else None}
+        named["saved"] = saved.reshape(dx.shape)
         named |= {f"d{name}": work.gradients[tensor.name] for name, tensor in op.tensors.items()}
         if op.dother >= 0:
             named["dother"] = work.ops[op.dother]["da"].reshape(own["x"].shape)
