@@ -218,8 +218,14 @@ PyObject* call(PyObject*, PyObject* const* items, Py_ssize_t count) {
      name "(isa, " arguments ", /)\n--\n\nSee backends/contract.py. isa: index into instruction_sets()."}
 
 bool all_below(const Vector<int64_t>& indices, size_t n);
-// The rows of array i, if gather reads their dtype and layout: data is null otherwise.
-Rows stored_rows(const Args& args, int i, const char* name);
+// A data set: `count` rows of `inputs` values.
+struct Stores {
+    Rows rows;
+    size_t count = 0, inputs = 0;
+};
+// Argument i, an array or (data, indices, indptr, inputs) of a CSR matrix, if gather reads its dtype and layout: rows.data is
+// null otherwise.
+Stores stored_rows(const Args& args, int i, const char* name);
 // A table's activation and its parameter, of a Python Activation.
 Activated activated(PyObject* activation);
 

@@ -159,11 +159,16 @@ Args args_of(const py::handle& tuple, const char* name) {
     return {PySequence_Fast_ITEMS(tuple.ptr()), PyTuple_GET_SIZE(tuple.ptr())};
 }
 
+[[noreturn]] void raise(const Refused& refused) {
+    value_error("X cannot be read at row " + std::to_string(refused.row) + ", column " +
+                std::to_string(refused.column) +
+                ": expected an id, a whole number from 0 to below their count; of a sparse X, columns that it has");
+}
+
 // The rows of array i for a plan: data is null as in stored_rows.
-Rows rows_for(const Plan& plan, const Args& args, int i) {
-    const Rows x = stored_rows(args, i, "x");
-    if (x.data != nullptr && static_cast<size_t>(args.array(i, "x").dimensions[1]) != plan.inputs)
-        value_error("x has another number of columns");
+Stores rows_for(const Plan& plan, const Args& args, int i) {
+    const Stores x = stored_rows(args, i, "x");
+    if (x.rows.data != nullptr && x.inputs != plan.inputs) value_error("x has another number of columns");
     return x;
 }
 
@@ -228,9 +233,10 @@ class TrainerBinding {
     // Labels are checked as they are gathered: of rows that the call does not visit nothing is read.
     bool visit(const Args& args, Batches<T>& batches) const {
         args.expect(5);
-        batches.x = rows_for(plan_, args, 0);
-        if (batches.x.data == nullptr) return false;
-        const size_t n = static_cast<size_t>(args.array(0, "x").dimensions[0]);
+        const Stores x = rows_for(plan_, args, 0);
+        if (x.rows.data == nullptr) return false;
+        batches.x = x.rows;
+        const size_t n = x.count;
         const int targets = table_.loss_targets[recipe_.loss];
         if (args.array(1, "y").nd == 1) {
             if (!(targets & 1)) value_error("y is 1-D, but the loss takes values (n, outputs)");
@@ -254,6 +260,8 @@ class TrainerBinding {
             Unlocked unlocked;
             Watch watch{unlocked, interrupted};
             trainer_.run(state, batches, losses, taken, signalled, &watch);
+        } catch (const Refused& refused) {
+            raise(refused);
         } catch (const std::out_of_range& error) {
             throw py::index_error(error.what());
         } catch (const std::runtime_error&) {  // a handler forked: what it raised in the child comes first
@@ -296,12 +304,15 @@ class PredictorBinding {
         tensors.parameters = args.vector<T>(0, "parameters", extents_.parameters).data;
         tensors.statistics = args.vector<T>(1, "statistics", extents_.statistics).data;
         tensors.scaling = args.vector<double>(2, "scaling", extents_.scaling).data;
-        const Rows x = rows_for(plan_, args, 3);
-        if (x.data == nullptr) return false;
-        const size_t n = static_cast<size_t>(args.array(3, "x").dimensions[0]);
-        const auto out = args.matrix<T>(4, "out", n, plan_.outputs, true);
-        Unlocked unlocked;
-        predictor_.run(tensors, x, out.rows, out.data);
+        const Stores x = rows_for(plan_, args, 3);
+        if (x.rows.data == nullptr) return false;
+        const auto out = args.matrix<T>(4, "out", x.count, plan_.outputs, true);
+        try {
+            Unlocked unlocked;
+            predictor_.run(tensors, x.rows, out.rows, out.data);
+        } catch (const Refused& refused) {
+            raise(refused);
+        }
         return true;
     }
 

@@ -5,22 +5,87 @@
 namespace fastnn {
 namespace bindings {
 
-Rows stored_rows(const Args& args, int i, const char* name) {
+namespace {
+
+// Of NumPy's type number, for its native byte order; 0 bytes: not read.
+struct Kind {
+    Stored stored = kFloat32;
+    ptrdiff_t bytes = 0;
+};
+Kind kind_of(int type) {
+    using Api = py::detail::npy_api;
+    switch (type) {
+        case Api::NPY_FLOAT_:
+            return {kFloat32, 4};
+        case Api::NPY_DOUBLE_:
+            return {kFloat64, 8};
+        case Api::NPY_BOOL_:
+        case Api::NPY_UBYTE_:
+            return {kUint8, 1};
+        case Api::NPY_BYTE_:
+            return {kInt8, 1};
+        case Api::NPY_SHORT_:
+            return {kInt16, 2};
+        case Api::NPY_USHORT_:
+            return {kUint16, 2};
+        case Api::NPY_INT_:
+            return {kInt32, 4};
+        case Api::NPY_UINT_:
+            return {kUint32, 4};
+        case Api::NPY_LONGLONG_:
+            return {kInt64, 8};
+        case Api::NPY_LONG_:
+            return sizeof(long) == 8 ? Kind{kInt64, 8} : Kind{kInt32, 4};
+        case Api::NPY_ULONG_:
+            return sizeof(long) == 8 ? Kind{} : Kind{kUint32, 4};
+        default:
+            return {};
+    }
+}
+
+constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int kPlain = kAligned | py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_;
+
+// A 1-D array that lies in memory as it should, or null.
+const py::detail::PyArray_Proxy* plain_vector(const Args& args, int i, const char* name) {
+    const auto& array = args.array(i, name);
+    const bool plain = array.nd == 1 && Args::native_order(array) && (array.flags & kPlain) == kPlain;
+    return plain ? &array : nullptr;
+}
+
+Stores sparse_rows(const Args& args) {
+    args.expect(4);
+    Stores found;
+    const auto *data = plain_vector(args, 0, "data"), *columns = plain_vector(args, 1, "indices"),
+               *starts = plain_vector(args, 2, "indptr");
+    if (data == nullptr || columns == nullptr || starts == nullptr) return found;
+    const Kind kind = kind_of(Args::type_number(*data)), index = kind_of(Args::type_number(*columns));
+    const bool indices = index.stored == kInt32 || index.stored == kInt64;
+    if (kind.bytes == 0 || !indices || kind_of(Args::type_number(*starts)).stored != index.stored) return found;
+    if (starts->dimensions[0] < 1 || columns->dimensions[0] < data->dimensions[0])
+        value_error("a sparse x has fewer indices than it needs");
+    static const char nothing = 0;
+    found.rows.data = data->dimensions[0] > 0 ? data->data : &nothing;
+    found.rows.stored = kind.stored;
+    found.rows.starts = starts->data, found.rows.columns = columns->data, found.rows.wide = index.stored == kInt64;
+    found.rows.entries = static_cast<size_t>(data->dimensions[0]);
+    found.count = static_cast<size_t>(starts->dimensions[0]) - 1;
+    found.inputs = py::handle(args[3]).cast<size_t>();
+    return found;
+}
+
+}  // namespace
+
+Stores stored_rows(const Args& args, int i, const char* name) {
+    if (PyTuple_Check(args[i])) return sparse_rows({PySequence_Fast_ITEMS(args[i]), PyTuple_GET_SIZE(args[i])});
+    Stores found;
     const auto& x = args.array(i, name);
-    const int type = Args::type_number(x);
-    Rows rows{nullptr, kFloat32, 0};
-    ptrdiff_t size = 4;
-    if (type == py::detail::npy_api::NPY_DOUBLE_)
-        rows.stored = kFloat64, size = 8;
-    else if (type == py::detail::npy_api::NPY_UBYTE_)
-        rows.stored = kUint8, size = 1;
-    else if (type != py::detail::npy_api::NPY_FLOAT_)
-        return rows;
-    if (x.nd != 2 || !Args::native_order(x) || !(x.flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
-        return rows;
-    if (x.dimensions[1] > 1 && x.strides[1] != size) return rows;
-    rows.data = x.data, rows.stride = x.strides[0];
-    return rows;
+    const Kind kind = kind_of(Args::type_number(x));
+    if (kind.bytes == 0 || x.nd != 2 || !Args::native_order(x) || !(x.flags & kAligned)) return found;
+    if (x.dimensions[1] > 1 && x.strides[1] != kind.bytes) return found;
+    found.rows.data = x.data, found.rows.stored = kind.stored, found.rows.stride = x.strides[0];
+    found.count = static_cast<size_t>(x.dimensions[0]), found.inputs = static_cast<size_t>(x.dimensions[1]);
+    return found;
 }
 
 bool all_below(const Vector<int64_t>& indices, size_t n) {

@@ -190,13 +190,12 @@ PyObject* op_gather(const Args& args) {
     bool done = false;
     args.dispatch(last, "a", [&](const auto& t) {
         FASTNN_T;
-        const Rows data = stored_rows(args, kFirst, "data");
-        if (data.data == nullptr) return;
-        const auto& shape = args.array(kFirst, "data").dimensions;
+        const Stores data = stored_rows(args, kFirst, "data");
+        if (data.rows.data == nullptr) return;
         const auto rows = args.indices(kFirst + 1, "rows");
-        const auto out = args.matrix<T>(last, "a", rows.n, static_cast<size_t>(shape[1]), true);
+        const auto out = args.matrix<T>(last, "a", rows.n, data.inputs, true);
         // NumPy's indexing knows negative rows, and says what is wrong with the others
-        if (!all_below(rows, static_cast<size_t>(shape[0]))) return;
+        if (!all_below(rows, data.count)) return;
         Call<T> call;
         Moment moment{0, 0};
         Letters letters;
@@ -204,8 +203,9 @@ PyObject* op_gather(const Args& args) {
         for (int i = 2; i < count - 1; ++i)
             take<T>(args, kFirst + i, declared.forward.arguments[i], letters, call, moment);
         Unlocked unlocked(0.3 * static_cast<double>(out.rows * out.cols));
-        t.operations[&declared - all.data()].gather(call, data, rows.data, out.rows, 0, out.cols, out.data);
-        done = true;
+        // what it cannot take the reference says
+        done = kFine == t.operations[&declared - all.data()].gather(call, data.rows, rows.data, out.rows, 0,
+                                                                    out.cols, out.data);
     });
     return PyBool_FromLong(done);
 }

@@ -2,10 +2,17 @@
 #pragma once
 
 #include <memory>
+#include <stdexcept>
 
 #include "buffers.hpp"
 
 namespace fastnn {
+
+// A value of X that the plan's source cannot take.
+struct Refused : std::domain_error {
+    Refused(int64_t row_, int64_t column_) : std::domain_error("X"), row(row_), column(column_) {}
+    int64_t row, column;
+};
 
 // What training changes.
 template <class T>
@@ -41,7 +48,8 @@ class Trainer {
     // leaves anything that is not (its loss becomes NaN). losses: (steps,), what is not reached untouched; taken: the
     // steps taken, counted up as they are. stop(context) is asked by the calling thread every 50 ms between tasks; true
     // ends the call before the next update. The state is then as a whole step left it; not so after std::bad_alloc, which
-    // a thread that packs may throw within an update. Throws std::out_of_range where a label is none of the outputs.
+    // a thread that packs may throw within an update. Throws std::out_of_range where a
+    // label is none of the outputs, Refused where the source cannot take a value.
     void run(const State<T>& state, const Batches<T>& batches, double* losses, int64_t* taken,
              bool (*stop)(void*), void* context);
 
@@ -56,7 +64,7 @@ class Predictor {
   public:
     Predictor(const Table<T>& kernels, Plan plan);
     ~Predictor();
-    // out (n, outputs): the last operation's output for rows 0 .. n-1 of x. Throws std::bad_alloc.
+    // out (n, outputs): the last operation's output for rows 0 .. n-1 of x. Throws std::bad_alloc, Refused.
     void run(const Tensors<T>& tensors, const Rows& x, size_t n, T* out);
 
   private:

@@ -1,5 +1,6 @@
 // Predictions: the forward half of the walk, 512 rows at a time through all operations. See engine.hpp.
 #include <algorithm>
+#include <atomic>
 
 #include "../threads.hpp"
 #include "engine.hpp"
@@ -23,6 +24,7 @@ class Predictor<T>::Impl {
         work.buffers.resize(threads);
         work.pack();
         run_program(work, threads);
+        if (work.wrong_row >= 0) throw Refused(work.wrong_row, work.wrong_column);
     }
 
   private:
@@ -42,6 +44,7 @@ class Predictor<T>::Impl {
         std::vector<Buffers<T>> buffers;  // one a thread
         Buffers<T> packing;               // what all of them read: see Operation::packed
         Block packed_block;
+        std::atomic<int64_t> wrong_row{-1}, wrong_column{0};  // of a value that the source cannot take
 
         int phases() const override { return 1; }
         int tasks(int64_t, int) const override { return static_cast<int>((n + piece - 1) / piece); }
@@ -102,20 +105,20 @@ class Predictor<T>::Impl {
         }
 
         // The rows as they lie there, where they are what the first operation reads.
-        const T* gather(const Buffers<T>& own, Range rows) const {
-            Rows here = x;
-            here.data = static_cast<const char*>(x.data) + static_cast<ptrdiff_t>(rows.begin) * x.stride;
+        const T* gather(const Buffers<T>& own, Range rows) {
             const bool source = plan.ops[0].declared->source;
             const Stored real = sizeof(T) == 4 ? kFloat32 : kFloat64;
-            if (!source && x.stored == real && x.stride == static_cast<ptrdiff_t>(plan.inputs * sizeof(T)))
-                return static_cast<const T*>(here.data);
+            const size_t I = plan.inputs;
+            const bool plain = x.starts == nullptr && x.stride == static_cast<ptrdiff_t>(I * sizeof(T));
+            if (!source && plain && x.stored == real) return static_cast<const T*>(x.data) + rows.begin * I;
             int64_t order[kRows];
-            for (size_t i = 0; i < rows.size(); ++i) order[i] = static_cast<int64_t>(i);
-            if (source)
-                kernels.operations[plan.ops[0].code].gather(own.calls[0], here, order, rows.size(), 0, plan.inputs,
-                                                            own.x);
-            else
-                kernels.gather(here, order, rows.size(), 0, plan.inputs, own.x);
+            for (size_t i = 0; i < rows.size(); ++i) order[i] = static_cast<int64_t>(rows.begin + i);
+            const size_t wrong =
+                source ? kernels.operations[plan.ops[0].code].gather(own.calls[0], x, order, rows.size(), 0, I, own.x)
+                       : kernels.gather(x, order, rows.size(), 0, I, own.x);
+            if (wrong != kFine) {
+                wrong_row = order[wrong / I], wrong_column = static_cast<int64_t>(wrong % I);
+            }
             return own.x;
         }
     };

@@ -46,7 +46,8 @@ class Trainer<T>::Impl final : public Program {
              bool (*stop)(void*), void* context) {
         if (batches.rows == 0) return;
         stop_ = stop, context_ = context;
-        stopped_ = diverged_ = outside_ = false;
+        stopped_ = diverged_ = refused_ = false;
+        wrong_row_ = -1;
         asked_ = Clock::now();
         turn_ = 0;
         state_ = state, batches_ = batches, losses_ = losses;
@@ -72,8 +73,10 @@ class Trainer<T>::Impl final : public Program {
         run_program(*this, threads);
         const double took = std::chrono::duration<double, std::nano>(Clock::now() - start).count();
         trials_.report(threads, steps_, took / static_cast<double>(steps_));
-        if (outside_)
+        if (!refused_) return;
+        if (wrong_row_ < 0)
             throw std::out_of_range("y has a label outside 0 .. " + std::to_string(plan_.outputs) + " - 1");
+        throw Refused(wrong_row_, wrong_column_);
     }
 
     // The program: see team.hpp.
@@ -104,7 +107,7 @@ class Trainer<T>::Impl final : public Program {
     bool finish(int64_t step, int index) override {
         const Schedule& schedule = schedule_of(step);
         if (schedule.phases[index].with_loss) {
-            if (outside_ || (stopped_ && !running_averages_))
+            if (refused_ || (stopped_ && !running_averages_))
                 return false;  // before the loss: it may not have been computed
             losses_[step] = loss_of_batch(schedule.batch);
             if (!isfinite(losses_[step])) return false;
@@ -176,10 +179,10 @@ class Trainer<T>::Impl final : public Program {
         // the next batch's rows follow, if this task has them all
         const size_t following = B == s.batch ? batches_.rows - step * batches_.size - B : 0;
         T* const x = work_.x + rows.begin * I;
-        if (plan_.ops[0].declared->source)
-            operations_[0]->gather(calls_[0], batches_.x, mine, B, following, I, x);
-        else
-            kernels_.gather(batches_.x, mine, B, following, I, x);
+        const size_t wrong = plan_.ops[0].declared->source
+                                 ? operations_[0]->gather(calls_[0], batches_.x, mine, B, following, I, x)
+                                 : kernels_.gather(batches_.x, mine, B, following, I, x);
+        if (wrong != kFine) refuse(mine[wrong / I], wrong % I);
         if (batches_.labels != nullptr)
             gather_labels(mine, B, work_.labels + rows.begin);
         else if (O == 1)
@@ -208,7 +211,12 @@ class Trainer<T>::Impl final : public Program {
             outside |= bad;
             labels[i] = bad ? 0 : label;
         }
-        if (outside) outside_ = true;
+        if (outside) refused_ = true;
+    }
+    // X has a value that its source cannot take: the step, and the call, end before the loss.
+    void refuse(int64_t row, size_t column) {
+        wrong_row_ = row, wrong_column_ = static_cast<int64_t>(column);
+        refused_ = true;
     }
 
     void loss(Range rows) {
@@ -337,7 +345,8 @@ class Trainer<T>::Impl final : public Program {
     Schedule whole_, last_;
     double scale_ = 1.0;  // of the gradient: clipping by global norm
     std::atomic<bool> diverged_{false}, stopped_{false};
-    std::atomic<bool> outside_{false};  // a label is
+    std::atomic<bool> refused_{false};  // a label or a value of X
+    std::atomic<int64_t> wrong_row_{-1}, wrong_column_{0};
     bool (*stop_)(void*) = nullptr;
     void* context_ = nullptr;
     Clock::time_point asked_;

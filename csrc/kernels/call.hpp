@@ -40,14 +40,30 @@ struct Activated {
     double alpha;
 };
 
-enum Stored { kFloat32, kFloat64, kUint8 };  // what rows of a data set may be
+// What rows of a data set may be.
+enum Stored { kFloat32, kFloat64, kUint8, kInt8, kInt16, kUint16, kInt32, kUint32, kInt64 };
 
-// Rows of a data set as they are stored: not copied, cast when a batch is gathered.
+// Rows of a data set as they are stored: not copied, cast when a batch is gathered. Dense, `stride` bytes apart, the
+// elements of a row contiguous; or sparse (CSR): those of row r are entries starts[r] .. starts[r + 1] - 1 of data, in
+// these columns, and the others are 0.
 struct Rows {
-    const void* data;
-    Stored stored;
-    ptrdiff_t stride;  // bytes between rows; the elements of a row are contiguous
+    const void* data = nullptr;
+    Stored stored = kFloat32;
+    ptrdiff_t stride = 0;
+    const void* starts = nullptr;  // null: dense
+    const void* columns = nullptr;
+    bool wide = false;   // starts and columns are int64, else int32
+    size_t entries = 0;  // of data, where it is sparse
+
+    int64_t start(int64_t row) const { return number(starts, row); }
+    int64_t column(int64_t entry) const { return number(columns, entry); }
+
+  private:
+    int64_t number(const void* numbers, int64_t i) const {
+        return wide ? static_cast<const int64_t*>(numbers)[i] : static_cast<const int32_t*>(numbers)[i];
+    }
 };
+constexpr size_t kFine = static_cast<size_t>(-1);  // what a source returns that could take every value
 
 constexpr int kMostTensors = 8, kMostScratch = 8, kMostPacked = 4, kMostSettings = 8;
 
@@ -104,8 +120,8 @@ struct Operation {
     void (*pack)(const Call<T>&, int tensor, Range rows);
     size_t (*packed)(const Call<T>&, const Use&, int which);  // elements of call.packed[which]; 0: not wanted
     // Of a source: rows of the data into out (B, F). Behind the B numbers of rows stand `following` more, of rows that will
-    // be asked for next.
-    void (*gather)(const Call<T>&, const Rows& data, const int64_t* rows, size_t B, size_t following, size_t F,
+    // be asked for next. Returns kFine, or the place of a value that it cannot take: (its place among B) * F + column.
+    size_t (*gather)(const Call<T>&, const Rows& data, const int64_t* rows, size_t B, size_t following, size_t F,
                    T* out);
     double (*ns)(size_t N, size_t I, size_t O);  // of forward over N positions, for deciding on threads
     bool (*fits)(size_t I, size_t O);            // where the Spec lets them differ

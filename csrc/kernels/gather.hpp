@@ -1,9 +1,10 @@
-// Picking rows out of a data set, cast to Real; normalised on the way where the network begins so. No shuffling: the
-// order is given.
+// Picking rows out of a data set, cast to Real. What else a source does to them is ops/sources.hpp's; the order is given.
 #pragma once
 
 #include "parallel.hpp"
-#include "table.hpp"
+#include "call.hpp"
+
+#include <type_traits>
 
 namespace {
 
@@ -16,10 +17,36 @@ FASTNN_INLINE size_t rows_ahead(size_t bytes) {
     return ahead < 2 ? 2 : ahead > 32 ? 32 : ahead;
 }
 
+template <class F>
+FASTNN_INLINE auto with_stored(fastnn::Stored stored, F&& f) {
+    switch (stored) {
+        case fastnn::kFloat32:
+            return f(float());
+        case fastnn::kFloat64:
+            return f(double());
+        case fastnn::kUint8:
+            return f(uint8_t());
+        case fastnn::kInt8:
+            return f(int8_t());
+        case fastnn::kInt16:
+            return f(int16_t());
+        case fastnn::kUint16:
+            return f(uint16_t());
+        case fastnn::kInt32:
+            return f(int32_t());
+        case fastnn::kUint32:
+            return f(uint32_t());
+        default:
+            return f(int64_t());
+    }
+}
+
 // row(from, to) for each of the rows, `ns` an element. `following` more numbers of rows stand behind those.
 template <class Stored, class Row>
-FASTNN_INLINE void for_rows(const char* x, ptrdiff_t stride, const int64_t* rows, size_t B, size_t following,
-                            size_t I, Real* out, double ns, Row row) {
+FASTNN_INLINE void for_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I,
+                            Real* out, double ns, Row row) {
+    const char* x = static_cast<const char*>(data.data);
+    const ptrdiff_t stride = data.stride;
     const size_t bytes = I * sizeof(Stored), ahead = rows_ahead(bytes), known = B + following;
     share(B, ns * static_cast<double>(I) + 10, 16, [&](size_t begin, size_t end) {
         for (size_t i = begin; i < end; ++i) {
@@ -35,6 +62,26 @@ FASTNN_INLINE void for_rows(const char* x, ptrdiff_t stride, const int64_t* rows
     });
 }
 
+// Sparse rows, expanded: value(0, j) everywhere, value(x, j) where there is an entry x in column j. What an index may reach
+// is checked here: of a data set only the rows that are visited are ever looked at. Returns as Operation::gather.
+template <class Stored, class Value>
+FASTNN_INLINE size_t for_sparse_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t I, Real* out,
+                                     Value value) {
+    const Stored* x = static_cast<const Stored*>(data.data);
+    for (size_t i = 0; i < B; ++i) {
+        Real* to = out + i * I;
+        for (size_t j = 0; j < I; ++j) to[j] = value(Stored(0), j);
+        const int64_t begin = data.start(rows[i]), end = data.start(rows[i] + 1);
+        if (begin < 0 || end < begin || static_cast<size_t>(end) > data.entries) return i * I;
+        for (int64_t k = begin; k < end; ++k) {
+            const uint64_t j = static_cast<uint64_t>(data.column(k));
+            if (j >= I) return i * I;
+            to[j] = value(x[k], j);
+        }
+    }
+    return fastnn::kFine;
+}
+
 // The last vector overlaps the one before it: a masked store takes twice as long (Zen 4).
 FASTNN_INLINE void copy_row(const Real* from, size_t I, Real* to) {
     if (I < W) return store_part(to, load_part(from, I), I);
@@ -45,51 +92,23 @@ FASTNN_INLINE void copy_row(const Real* from, size_t I, Real* to) {
 // Loops over two types are the compiler's to vectorise: 784 uint8 take 45 ns and, with __builtin_convertvector, which
 // GCC 12 takes apart into scalars, 350.
 template <class Stored>
-void gather_rows(const char* x, ptrdiff_t stride, const int64_t* rows, size_t B, size_t following, size_t I,
-                 Real* out) {
-    for_rows<Stored>(x, stride, rows, B, following, I, out, 0.1,
+size_t gather_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, Real* out) {
+    if (data.starts != nullptr)
+        return for_sparse_rows<Stored>(data, rows, B, I, out, [](Stored x, size_t) { return static_cast<Real>(x); });
+    for_rows<Stored>(data, rows, B, following, I, out, 0.1,
                      [I](const Stored* __restrict from, Real* __restrict to) {
-                         if constexpr (sizeof(Stored) == sizeof(Real))
-                             copy_row(reinterpret_cast<const Real*>(from), I, to);
+                         if constexpr (std::is_same_v<Stored, Real>)
+                             copy_row(from, I, to);
                          else
                              for (size_t j = 0; j < I; ++j) to[j] = static_cast<Real>(from[j]);
                      });
+    return fastnn::kFine;
 }
 
-void gather(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, Real* out) {
-    const char* bytes = static_cast<const char*>(data.data);
-    if (data.stored == fastnn::kFloat32)
-        gather_rows<float>(bytes, data.stride, rows, B, following, I, out);
-    else if (data.stored == fastnn::kFloat64)
-        gather_rows<double>(bytes, data.stride, rows, B, following, I, out);
-    else
-        gather_rows<uint8_t>(bytes, data.stride, rows, B, following, I, out);
-}
-
-// In double whatever x is stored in. In float32 the shift would have to be in two parts (float32 data around 1e9 lie 64
-// apart, and their mean does not lie on that grid), for an error of 5 roundings instead of 1. Double costs 0.18 ns an
-// element of float32 (AVX-512), a cast and a second pass in float32 0.15 to 0.18; of float64 0.16 and 0.22. Nothing here
-// can be contracted to a multiply-add, so every instruction set and every backend has the same bits.
-template <class Stored>
-void gather_normalized_rows(const char* x, ptrdiff_t stride, const int64_t* rows, size_t B, size_t following,
-                            size_t I, const double* __restrict shift, const double* __restrict scale,
-                            Real* out) {
-    for_rows<Stored>(x, stride, rows, B, following, I, out, 0.2,
-                     [=](const Stored* __restrict from, Real* __restrict to) {
-                         for (size_t j = 0; j < I; ++j)
-                             to[j] = static_cast<Real>((static_cast<double>(from[j]) - shift[j]) * scale[j]);
-                     });
-}
-
-void gather_normalized(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I,
-                       const double* shift, const double* scale, Real* out) {
-    const char* bytes = static_cast<const char*>(data.data);
-    if (data.stored == fastnn::kFloat32)
-        gather_normalized_rows<float>(bytes, data.stride, rows, B, following, I, shift, scale, out);
-    else if (data.stored == fastnn::kFloat64)
-        gather_normalized_rows<double>(bytes, data.stride, rows, B, following, I, shift, scale, out);
-    else
-        gather_normalized_rows<uint8_t>(bytes, data.stride, rows, B, following, I, shift, scale, out);
+size_t gather(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, Real* out) {
+    return with_stored(data.stored, [&](auto stored) {
+        return gather_rows<decltype(stored)>(data, rows, B, following, I, out);
+    });
 }
 
 }  // namespace

@@ -39,7 +39,8 @@ struct Table {
 
     void (*shuffle)(RandomKey key, size_t n, int64_t* order);  // see _random.py
     // out (B, I) = those rows, cast. Behind the B numbers of rows stand `following` more, of rows that will be asked for next.
-    void (*gather)(const Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, T* out);
+    // Returns as Operation::gather.
+    size_t (*gather)(const Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, T* out);
     void (*activation_backward)(Activated below, size_t n, const T* saved, const T* da, T* dz);
 
     // One of labels (B,) and values (B, O) is null.

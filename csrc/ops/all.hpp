@@ -18,6 +18,7 @@
 #define FASTNN_OPS(X) \
     X(cast) \
     X(normalize) \
+    X(ids) \
     X(dense) \
     X(activation) \
     X(softmax) \

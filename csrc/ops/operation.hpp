@@ -17,7 +17,7 @@ struct Operation {
     static constexpr void (*prepare)(const Call&, Range) = nullptr;
     static constexpr void (*pack)(const Call&, int, Range) = nullptr;
     static constexpr size_t (*packed)(const Call&, const fastnn::Use&, int) = nullptr;
-    static constexpr void (*gather)(const Call&, const fastnn::Rows&, const int64_t*, size_t, size_t, size_t,
+    static constexpr size_t (*gather)(const Call&, const fastnn::Rows&, const int64_t*, size_t, size_t, size_t,
                                     Real*) = nullptr;
     static double ns(size_t N, size_t, size_t O) { return 0.3 * static_cast<double>(N) * static_cast<double>(O); }
     static bool fits(size_t, size_t) { return true; }

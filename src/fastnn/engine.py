@@ -46,7 +46,7 @@ class Batches(NamedTuple):
     """What the steps of one call visit: the rows `order` of x, y and weight, `size` of them a step, in the last what is
     left."""
 
-    x: Array  # (n, I): float32, float64 or uint8, rows contiguous
+    x: Any  # (n, I), of any real dtype; or a CSR matrix
     y: Array  # (n,) int64 labels or (n, O) values
     weight: Array | None  # (n,)
     order: Array  # (m,) int64
@@ -311,8 +311,9 @@ def predict(kernels: Kernels, plan: Plan, state: State, x: Array, out: Array) ->
     chunk = aligned((0, plan.inputs), plan.dtype)
     calls: list[Bound] = []
     a = chunk
-    for start in range(0, len(x), PREDICT_ROWS):
-        rows = np.arange(start, min(start + PREDICT_ROWS, len(x)))
+    count = x.shape[0]  # a CSR matrix has no length
+    for start in range(0, count, PREDICT_ROWS):
+        rows = np.arange(start, min(start + PREDICT_ROWS, count))
         if len(chunk) != len(rows):
             chunk = aligned((len(rows), plan.inputs), plan.dtype)
             calls, a = _bind_prediction(kernels, plan, state, chunk)

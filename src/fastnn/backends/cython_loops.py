@@ -23,7 +23,7 @@ def _gathering(name: str) -> Callable[..., Any]:
     loops, others = getattr(_loops_cython, name), reference.KERNELS.ops[name.removesuffix("_forward")].forward
 
     def gather(data: Array, rows: Array, *rest: Array) -> None:
-        if data.dtype in _C_NAMES and data.flags.aligned:
+        if isinstance(data, Array) and data.dtype in _C_NAMES and data.flags.aligned:
             loops[f"{_C_NAMES[data.dtype]}|{_C_NAMES[rest[-1].dtype]}"](data, rows, *rest)
         else:
             others(data, rows, *rest)

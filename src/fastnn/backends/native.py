@@ -89,9 +89,10 @@ def _operation(t: int, name: str) -> OpKernels:
     code, others = OP_CODES[name], reference.KERNELS.ops[name]
     if OPS[name].spec.phase == "source":
 
-        def gather(*arguments: Any) -> None:
-            if not _native.op_gather(t, code, *arguments):  # a dtype or a layout the extension does not read
-                others.forward(*arguments)
+        def gather(data: Any, *arguments: Any) -> None:
+            parts = data if isinstance(data, Array) else (data.data, data.indices, data.indptr, data.shape[1])
+            if not _native.op_gather(t, code, parts, *arguments):  # a dtype or a layout the extension does not read
+                others.forward(data, *arguments)
 
         return OpKernels(gather, others.backward, gather)
     forward, backward = partial(_native.op_forward, t, code), partial(_native.op_backward, t, code)

@@ -55,6 +55,11 @@ def _table(ops: Sequence[Op], recipe: Recipe | None) -> list[tuple[Any, ...]]:
     return table
 
 
+def _stored(x: Any) -> Any:
+    """Rows as the extension reads them: an array, or the parts of a CSR matrix."""
+    return x if isinstance(x, np.ndarray) else (x.data, x.indices, x.indptr, x.shape[1])
+
+
 # The calls ------------------------------------------------------------------------------------------------
 
 
@@ -91,7 +96,7 @@ class Engine:
         losses = np.full(len(lr), np.nan)
         taken = np.zeros(1, dtype=np.int64)
         buffers = (state.parameters, state.statistics, state.scaling, state.slots, state.step)
-        ordered = batches._replace(order=np.ascontiguousarray(batches.order))
+        ordered = batches._replace(x=_stored(batches.x), order=np.ascontiguousarray(batches.order))
         try:
             done = self._trainer(plan, ops, state, recipe).run(buffers, ordered, (coefficients, lr), losses, taken)
         finally:
@@ -102,8 +107,10 @@ class Engine:
 
     def predict(self, plan: Plan, state: State, x: Array, out: Array) -> None:
         """See `engine.predict`."""
-        if plan.ops and self._predictor(plan, state).run(state.parameters, state.statistics, state.scaling, x, out):
-            return
+        if plan.ops:
+            buffers = state.parameters, state.statistics, state.scaling
+            if self._predictor(plan, state).run(*buffers, _stored(x), out):
+                return
         engine.predict(self.kernels, plan, state, x, out)
 
     def _trainer(self, plan: Plan, ops: Sequence[Op], state: State, recipe: Recipe) -> Any:

@@ -392,7 +392,7 @@ def _whole(array: Array) -> Array | None:
 
 def _gather(program: Program, data: Array, rows: Array, out: Array, source: str = "cast", *constants: Array) -> None:
     """out = data[rows] by way of a source, `rows` moving on by len(out) with every step."""
-    whole = _whole(data)
+    whole = _whole(data) if isinstance(data, Array) and hasattr(loops, f"{source}_forward") else None
     if whole is None:  # backward, misaligned, down the columns: NumPy knows how
         gather, steps = reference.KERNELS.ops[source].forward, itertools.count()
         program.python(lambda: gather(data, rows[next(steps) * len(out) :][: len(out)], *constants, out))

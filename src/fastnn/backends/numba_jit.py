@@ -203,7 +203,7 @@ def _gathering(name: str) -> Callable[..., None]:
     others = reference.KERNELS.ops[name.removesuffix("_forward")].forward
 
     def gather(data: Array, rows: Array, *rest: Array) -> None:
-        if data.dtype in STORED and data.flags.aligned:
+        if isinstance(data, Array) and data.dtype in STORED and data.flags.aligned:
             _gather_of(name, data.dtype, data.flags.c_contiguous, rest[-1].dtype)(data, rows, *rest)
         else:
             others(data, rows, *rest)

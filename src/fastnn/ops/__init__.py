@@ -12,13 +12,14 @@ from fastnn.ops.rrelu import rrelu
 from fastnn.ops.scale import scale
 from fastnn.ops.skip import fork, join, turn
 from fastnn.ops.softmax import softmax
-from fastnn.ops.sources import cast, normalize
+from fastnn.ops.sources import cast, ids, normalize
 
 OPS: dict[str, type[Operation]] = {
     op.name(): op
     for op in (
         cast,
         normalize,
+        ids,
         dense,
         activation,
         softmax,
