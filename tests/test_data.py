@@ -276,8 +276,7 @@ def test_sparse_calls_of_many_rows(monkeypatch):
     """No more rows are made dense at once than a bound on their bytes: it does not show in the result."""
     x = sparse("csr_matrix")
     one = fit(make(metrics=["mae"]), x, batch_size=4, validation=(x, Y))
-    monkeypatch.setattr(fastnn.training.data, "DENSE_BYTES", 8 * 30 * 4)  # one step a call
-    monkeypatch.setattr(fastnn.nn.model, "_SPARSE_BYTES", 8 * 30 * 3)
+    monkeypatch.setattr(fastnn.data, "DENSE_BYTES", 8 * 30 * 4)  # one step a call
     other = fit(make(metrics=["mae"]), x, batch_size=4, validation=(x, Y))
     for here, there in zip(one.model.state.buffers, other.model.state.buffers, strict=True):
         np.testing.assert_array_equal(here, there)

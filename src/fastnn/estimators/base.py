@@ -37,7 +37,6 @@ from fastnn.optim.optimizers import OPTIMIZERS, Optimizer
 from fastnn.optim.schedules import SCHEDULES, Schedule
 from fastnn.plan import Snapshot
 from fastnn.training.callbacks import EMA, ProgressBar
-from fastnn.training.data import Data
 from fastnn.training.run import Callback, Run
 from fastnn.training.trainer import Trainer
 
@@ -340,13 +339,11 @@ class BaseMLP(BaseEstimator):
         self._rate = self.learning_rate_init
 
     def _fit_lbfgs(self, rows: Rows) -> None:
-        trainer, dtype = self._trainer, self._model.dtype
-        x = self._model.features(rows.x)
-        y = _validate.targets(rows.y, trainer.loss, x.shape[0], self.n_outputs_, dtype)
-        weight = _validate.sample_weight(rows.weight, x.shape[0], dtype)
-        report, constant = self._terms(y, weight)
+        trainer = self._trainer
+        data = self._model.checked(rows.x, rows.y, rows.weight, trainer.loss)
+        report, constant = self._terms(data.y, data.weight)
         outputs = self._summed(trainer.loss)
-        objective = lbfgs.Objective(trainer, Data(x, y, weight), self.alpha, outputs)
+        objective = lbfgs.Objective(trainer, data, self.alpha, outputs)
         self._begun = True
         with self._limited():
             result = lbfgs.fit(
@@ -557,7 +554,7 @@ def _not_finite() -> ValueError:
 
 
 def _warn_if_rounded_away(X: Any, dtype: np.dtype) -> None:
-    found = None if sparse.issparse(X) else _validate.rounded_away("X", X, dtype)
+    found = None if sparse.issparse(X) else _validate._rounded_away("X", X, dtype)
     if found is not None:
         advice = "scale it, as with sklearn.preprocessing.StandardScaler, or take dtype='float64'"
         warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=_callers())

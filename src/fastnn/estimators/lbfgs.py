@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
+from fastnn.data import Data
 from fastnn.engine import Recipe
 from fastnn.estimators.network import dense_layers, squares
 from fastnn.optim.optimizers import Optimizer
-from fastnn.training.data import Data, Rows
+from fastnn.training.batches import InMemory
 from fastnn.training.trainer import Trainer
 
 Array = np.ndarray
@@ -40,7 +41,7 @@ class Objective:
         total = float(len(data)) if data.weight is None else float(data.weight.sum(dtype=np.float64))
         self.total = total
         self.recipe = Recipe(trainer.loss, Gather(1.0, l2=alpha / (total * outputs)), trainer.seed)
-        self.rows = Rows(data, None, min(ROWS, len(data)), False, 0, trainer.backend.kernels)
+        self.rows = InMemory(data, None, min(ROWS, len(data)), False, 0, trainer.backend.kernels)
         self.rows.begin(0)
         self.weights = [layer.weight for layer in dense_layers(self.model)]
 

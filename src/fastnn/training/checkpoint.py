@@ -21,9 +21,10 @@ import numpy as np
 
 from fastnn import _validate, files
 from fastnn._version import __version__
+from fastnn.data import Data
 from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError
 from fastnn.plan import Plan, aligned
-from fastnn.training.data import Batches, Data
+from fastnn.training.batches import Stream
 from fastnn.training.history import History
 from fastnn.training.run import Callback, Run
 
@@ -278,7 +279,7 @@ def identity(run: Run, plan: Plan) -> dict[str, str]:
         "metrics": ", ".join(run.trainer.named),
         **_described(plan),
     }
-    if isinstance(source, Batches):
+    if isinstance(source, Stream):
         return shared
     data = source.data
     shared |= {"batch_size": str(source.batch), "shuffle": str(source.shuffle)}

@@ -12,13 +12,14 @@ import numpy as np
 
 from fastnn import _validate
 from fastnn.backends.contract import Backend
+from fastnn.data import Data
 from fastnn.engine import Recipe
 from fastnn.errors import DivergenceError
 from fastnn.metrics import Metric
 from fastnn.nn.model import Sequential
 from fastnn.optim.schedules import Constant, Schedule
 from fastnn.plan import Snapshot, State
-from fastnn.training.data import Batches, Data, Piece, Rows
+from fastnn.training.batches import InMemory, Piece, Stream
 from fastnn.training.history import History
 
 Array = np.ndarray
@@ -134,7 +135,7 @@ class Run:
     def __init__(
         self,
         trainer: Fitter,
-        source: Rows | Batches,
+        source: InMemory | Stream,
         held_out: Data | None,
         epochs: int,
         callbacks: Sequence[Callback],
@@ -181,7 +182,7 @@ class Run:
 
     @property
     def rows(self) -> int | None:
-        return self.source.count if isinstance(self.source, Rows) else None
+        return self.source.count if isinstance(self.source, InMemory) else None
 
     @property
     def validated(self) -> bool:
@@ -316,7 +317,7 @@ class Run:
         if self.held_out is not None:
             scores = trainer.score(self.held_out)
             return {f"val_{name}": value for name, value in scores.items()}
-        if not trainer.metrics or isinstance(self.source, Batches):
+        if not trainer.metrics or isinstance(self.source, Stream):
             return {}
         scores = trainer.score(self.source.measured)
         return {name: value for name, value in scores.items() if name != "loss"}
