@@ -1,4 +1,4 @@
-"""Data: rows that were checked, as they go down from whoever was given them; cut, held out, made dense. No checks."""
+"""Data: rows that were checked, as they go down from whoever was given them; parts of them, made dense. No checks."""
 
 from __future__ import annotations
 
@@ -91,32 +91,3 @@ def dense_slices(x: Any, multiple: int) -> Iterator[tuple[slice, Array]]:
     for start in range(0, rows, count):
         place = slice(start, min(start + count, rows))
         yield place, dense(x if count >= rows else x[place])
-
-
-# Holding rows out ------------------------------------------------------------------------------------------------
-
-
-def hold_out(order: Array, fractions: dict[str, float], labels: Array | None = None) -> dict[str, Array]:
-    """The rows of a random `order`, divided: for each name its fraction of them, and "training" the others, ascending.
-
-    They are cut off one after the other. With `labels` (n,) every class is divided in these proportions, to within one
-    row: the rows, sorted by class and random within it, are dealt out at equal distances. A part may have no row.
-
-    >>> order = np.array([3, 1, 4, 0, 2])
-    >>> {name: rows.tolist() for name, rows in hold_out(order, {"validation": 0.4}).items()}
-    {'validation': [1, 3], 'training': [0, 2, 4]}
-    >>> {name: rows.tolist() for name, rows in hold_out(order, {"test": 0.5}, np.array([0, 1, 0, 1, 0])).items()}
-    {'test': [1, 2, 4], 'training': [0, 3]}
-    """
-    left = order if labels is None else order[np.argsort(labels[order], kind="stable")]
-    parts: dict[str, Array] = {}
-    taken = 0.0
-    for name, fraction in fractions.items():
-        share = fraction / (1.0 - taken) if taken + fraction < 1.0 else 1.0
-        taken += fraction
-        if labels is None:
-            chosen = np.arange(len(left)) < round(share * len(left))
-        else:
-            chosen = np.diff(np.floor(np.arange(len(left) + 1) * share + 0.5)) > 0
-        parts[name], left = np.sort(left[chosen]), left[~chosen]
-    return parts | {"training": np.sort(left)}

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _random, _validate, backends
+from fastnn import _validate, backends
 from fastnn.backends.contract import Backend
-from fastnn.data import Data, hold_out
+from fastnn.data import Data
 from fastnn.engine import Recipe
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
@@ -29,10 +29,10 @@ from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.class_weight import class_weights
 from fastnn.training.find_lr import LearningRates
 from fastnn.training.history import History
+from fastnn.training.holdout import split
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
-_HELD_OUT = (1 << 64) - 1  # the epoch whose shuffle draws the validation rows: no run gets there
 
 
 def _bound(name: str, value: Any) -> float | None:
@@ -151,7 +151,7 @@ class Trainer:
         *,
         epochs: int = 10,
         batch_size: int | Literal["full"] = 32,
-        validation: tuple[Any, Any] | tuple[Any, Any, Any] | float | None = None,
+        validation: tuple[Any, Any] | tuple[Any, Any, Any] | Data | float | None = None,
         sample_weight: Any = None,
         class_weight: Any = None,
         shuffle: bool = True,
@@ -304,13 +304,8 @@ class Trainer:
     def _held_out(self, data: Data, validation: Any) -> tuple[Array, Data]:
         """The numbers of the rows to learn from, ascending, and a copy of the others, drawn by the seed. ValueError
         where either would have no row, or none with a weight."""
-        fraction = _validate.number("validation", validation, 0.0, 1.0, True, True)
-        parts = hold_out(_random.permutation(self.seed, _HELD_OUT, len(data)), {"validation": fraction})
+        parts = split(len(data), {"validation": validation}, self.seed)
         rows, held = parts["training"], parts["validation"]
-        if not 0 < len(held) < len(data):
-            raise ValueError(
-                f"validation is {fraction:g}, expected one that holds out some of {len(data)} rows, not {len(held)}"
-            )
         data.check_weights(rows, "to learn from")
         data.check_weights(held, "held out")
         return rows, data.part(held)
