@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 import operator
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastnn.errors import PrecisionWarning
+from fastnn.errors import PrecisionWarning, callers
 
 Array = np.ndarray
 GATHERED = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))  # dtypes that rows are gathered from
@@ -266,14 +265,6 @@ def features(
         exactly = np.float32 if np.can_cast(array.dtype, np.float32) else np.float64
         array = np.ascontiguousarray(array, dtype=exactly if exact else dtype)
     return array, row_shape
-
-
-def callers() -> int:
-    """The stacklevel, for who calls this, of the first frame outside of this package and of scikit-learn."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("fastnn", "sklearn"):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def feature_names(X: Any) -> list[str] | None:

@@ -19,11 +19,17 @@ RESERVED = ("loss", "lr", "seconds")  # keys of a history
 
 def link(loss: Loss, z: Array) -> Array:
     """The activation that the loss fuses, applied to its logits z (B, O)."""
-    a = np.empty_like(z)
     if loss.link == "softmax":
-        reference.softmax_forward(z, a)
-    else:
-        reference.activation_forward(activations.get(loss.link), z, a)
+        return softmax(z)
+    a = np.empty_like(z)
+    reference.activation_forward(activations.get(loss.link), z, a)
+    return a
+
+
+def softmax(z: Array) -> Array:
+    """exp(z_j) / sum_k exp(z_k) of each row of z (B, O)."""
+    a = np.empty_like(z)
+    reference.softmax_forward(z, a)
     return a
 
 

@@ -30,7 +30,7 @@ class Gather(Optimizer):
         return (0.0, 1.0, lr)
 
 
-class Objective:
+class LossAndGradient:
     """F(w) = outputs * mean loss + alpha / 2 * sum of the squared weights / total weight, and its gradient.
 
     outputs: how many the loss is the mean of. w: the model's flat buffer of parameters, in float64.
@@ -70,7 +70,7 @@ class Objective:
         return loss
 
 
-def fit(objective: Objective, *, max_iter: int, max_fun: int, tol: float, verbose: bool) -> OptimizeResult:
+def fit(objective: LossAndGradient, *, max_iter: int, max_fun: int, tol: float, verbose: bool) -> OptimizeResult:
     """Minimise it, and leave the model at the minimum."""
     state = objective.model.state
 

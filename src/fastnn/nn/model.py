@@ -96,7 +96,7 @@ class Sequential:
     def _build(self, inputs: int | tuple[int, ...], seed: int | None) -> Sequential:
         sizes = inputs if isinstance(inputs, tuple) else (inputs,)
         shape = tuple(_validate.integer("inputs", size) for size in sizes)
-        plan, spans = self._lower_shape(shape)
+        plan, spans = self._lower(shape)
         state = State(plan)
         state.initialize(_validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
@@ -108,12 +108,10 @@ class Sequential:
         self._bind()
         return self
 
-    def _lower_shape(self, shape: tuple[int, ...]) -> tuple[Plan, list[tuple[int, int]]]:
-        """`_lower` for rows of that shape, of which the layers see the number of values."""
-        return self._lower(math.prod(shape))
-
-    def _lower(self, inputs: int) -> tuple[Plan, list[tuple[int, int]]]:
-        """The plan, and the number of values into and out of each layer."""
+    def _lower(self, inputs: int | tuple[int, ...]) -> tuple[Plan, list[tuple[int, int]]]:
+        """The plan for rows of that shape, of which the layers see the number of values; and how many go into and come
+        out of each layer."""
+        inputs = math.prod(inputs) if isinstance(inputs, tuple) else inputs
         ops: list[Op] = []
         spans: list[tuple[int, int]] = []
         width = inputs
@@ -132,9 +130,9 @@ class Sequential:
             index, role = name.split(".")
             self.layers[int(index)]._views[role] = view
 
-    def plan_for(self, shape: tuple[int, ...]) -> Plan:
-        """The plan, or the one that building for rows of that shape would make."""
-        return self._lower_shape(shape)[0] if self._plan is None else self._plan
+    def plan_for(self, inputs: int | tuple[int, ...]) -> Plan:
+        """The plan, or the one that building for such rows would make."""
+        return self._lower(inputs)[0] if self._plan is None else self._plan
 
     def _note_shape(self, shape: tuple[int, ...]) -> None:
         """The rows that the model was built for or fitted on have this shape; flat ones may have been flattened."""

@@ -22,7 +22,7 @@ import numpy as np
 from fastnn import _validate, files
 from fastnn._version import __version__
 from fastnn.data import Data
-from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError
+from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError, callers
 from fastnn.plan import Plan, aligned
 from fastnn.training.batches import Stream
 from fastnn.training.history import History
@@ -370,7 +370,7 @@ class Saved:
                 f"{self.path} was computed by {computed}, and goes on with {(run.backend.name, instruction_set(run))}: "
                 f"results agree, but not bit by bit",
                 CheckpointWarning,
-                stacklevel=5,
+                stacklevel=callers(),
             )
 
     def restore(self, run: Run) -> None:
@@ -432,5 +432,5 @@ def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
             damaged.append(path.absolute())
             if len(found) == 1:
                 raise CheckpointError(f"cannot resume: {error}") from error
-            warnings.warn(f"passed over a checkpoint: {error}", CheckpointWarning, stacklevel=5)
+            warnings.warn(f"passed over a checkpoint: {error}", CheckpointWarning, stacklevel=callers())
     raise CheckpointError(f"cannot resume: all {len(found)} checkpoints in {found[0].parent} are damaged")
