@@ -229,13 +229,20 @@ class Sequential:
 
         dtype: of targets and weights, the model's where it is None. prefix: of the arguments' names in errors.
         """
+        if isinstance(X, Data) and (y is not None or sample_weight is not None):
+            raise ValueError(f"{prefix}X is Data, which has its own y and weights, expected no others")
         features = self.features(X, name=f"{prefix}X")
+        outputs, wanted = self.plan_for(features.row_shape).outputs, self.dtype if dtype is None else dtype
         if isinstance(features, Data):
-            if y is not None or sample_weight is not None:
-                raise ValueError(f"{prefix}X is Data, which has its own y and weights, expected no others")
+            y = features.y
+            kind, shape = ("labels", y.shape) if y.ndim == 1 else ("values", (len(y), outputs))
+            if kind not in loss.targets or y.shape != shape or (dtype is None and y.dtype not in (np.int64, wanted)):
+                raise ValueError(
+                    f"{prefix}X is Data with y {y.shape} of {y.dtype}, expected what {loss} and {outputs} outputs in "
+                    f"{wanted} take: from this model's `checked`"
+                )
             return features
-        rows, outputs = len(features), self.plan_for(features.row_shape).outputs
-        wanted = self.dtype if dtype is None else dtype
+        rows = len(features)
         target = _validate.targets(y, loss, rows, outputs, wanted, name=f"{prefix}y")
         weight = _validate.sample_weight(sample_weight, rows, wanted, name=f"{prefix}sample_weight")
         return Data(features.x, features.row_shape, features.names, y=target, weight=weight)

@@ -95,13 +95,13 @@ class Stream:
         except TypeError:
             self.steps = None  # as many as come
         self._taken = 0
-        self._ahead: list[Any] = []
+        self._ahead: list[Data] = []  # the first batch, until the first epoch takes it
 
     def first(self) -> Data:
         """The first batch, looked at before the fit begins."""
         for batch in self._rest:
-            self._ahead = [batch]
-            return self._checked(batch, "batch 0 of ")
+            self._ahead = [self._checked(batch, "batch 0 of ")]
+            return self._ahead[0]
         raise ValueError("X has no batches, expected at least one (X, y)")
 
     def begin(self, epoch: int) -> None:
@@ -112,7 +112,7 @@ class Stream:
     def take(self, first: int, last: int) -> Piece | None:
         """Batch number `first`, those before it skipped; None where there are no more."""
         while True:
-            batch = self._ahead.pop() if self._ahead else next(self._rest, _END)
+            batch: Any = self._ahead.pop() if self._ahead else next(self._rest, _END)
             if batch is _END:
                 if self._taken == 0:
                     raise ValueError("X has no batches in this epoch, expected an iterable that begins anew")
@@ -120,7 +120,7 @@ class Stream:
                 return None
             self._taken += 1
             if self._taken > first:
-                data = self._checked(batch, f"batch {self._taken - 1} of ")
+                data = batch if isinstance(batch, Data) else self._checked(batch, f"batch {self._taken - 1} of ")
                 return Piece(data.x, data.y, data.weight, np.arange(len(data)), len(data))
 
     def _checked(self, batch: Any, prefix: str) -> Data:
