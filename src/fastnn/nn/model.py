@@ -232,20 +232,25 @@ class Sequential:
         if isinstance(X, Data) and (y is not None or sample_weight is not None):
             raise ValueError(f"{prefix}X is Data, which has its own y and weights, expected no others")
         features = self.features(X, name=f"{prefix}X")
-        outputs, wanted = self.plan_for(features.row_shape).outputs, self.dtype if dtype is None else dtype
+        outputs = self.plan_for(features.row_shape).outputs
         if isinstance(features, Data):
-            y = features.y
-            kind, shape = ("labels", y.shape) if y.ndim == 1 else ("values", (len(y), outputs))
-            if kind not in loss.targets or y.shape != shape or (dtype is None and y.dtype not in (np.int64, wanted)):
-                raise ValueError(
-                    f"{prefix}X is Data with y {y.shape} of {y.dtype}, expected what {loss} and {outputs} outputs in "
-                    f"{wanted} take: from this model's `checked`"
-                )
+            self._check_targets(features.y, loss, outputs, f"{prefix}X")
             return features
-        rows = len(features)
+        rows, wanted = len(features), self.dtype if dtype is None else dtype
         target = _validate.targets(y, loss, rows, outputs, wanted, name=f"{prefix}y")
         weight = _validate.sample_weight(sample_weight, rows, wanted, name=f"{prefix}sample_weight")
         return Data(features.x, features.row_shape, features.names, y=target, weight=weight)
+
+    def _check_targets(self, y: Array, loss: Loss, outputs: int, name: str) -> None:
+        """ValueError where the y of `Data` is not what the loss and this model take: Data from elsewhere."""
+        kind, dtype, shape = "labels", np.dtype(np.int64), y.shape
+        if y.ndim == 2:
+            kind, dtype, shape = "values", self.dtype, (len(y), outputs)
+        if kind not in loss.targets or y.dtype != dtype or y.shape != shape:
+            raise ValueError(
+                f"{name} is Data with y {y.shape} of {y.dtype}, expected what {loss} and {outputs} outputs in "
+                f"{self.dtype} take: Data from this model's `checked`"
+            )
 
     # Predicting -------------------------------------------------------------------------------------------
 
