@@ -3,38 +3,30 @@
 
 #include <memory>
 
-#include "../kernels/table.hpp"
-#include "plan.hpp"
+#include "buffers.hpp"
 
 namespace fastnn {
-
-// Rows of a data set as they are stored: not copied, cast when a batch is gathered, and normalised if the plan does.
-struct Rows {
-    const void* data;
-    Stored stored;
-    ptrdiff_t stride;               // bytes between rows; the elements of a row are contiguous
-    const double* shift = nullptr;  // (inputs,)
-    const double* scale = nullptr;
-};
 
 // What training changes.
 template <class T>
 struct State {
     T* parameters;
     T* statistics;
+    const double* scaling;
     T* const* slots;
     uint64_t step;  // steps taken before this call
 };
 
-// One call's work: the rows to visit, in order, `batch` at a time.
+// What the steps of one call visit: the rows `order` of x, targets and weight, `size` of them a step, in the last what is
+// left.
 template <class T>
-struct Slice {
+struct Batches {
     Rows x;
     const int64_t* labels;  // one of labels (n,) and values (n, outputs) is null
     const T* values;
     const T* weight;  // (n,) or null: all the same
     const int64_t* order;
-    size_t rows, batch;
+    size_t rows, size;
     const double* coefficients;  // (steps, the rule's count)
     const double* lr;            // (steps,)
 };
@@ -45,12 +37,12 @@ class Trainer {
   public:
     Trainer(const Table<T>& kernels, Plan plan, const Recipe& recipe);
     ~Trainer();
-    // Takes one optimizer step for every `batch` rows, until a loss is not finite (its step is not taken) or an update
+    // Takes one optimizer step for every `size` rows, until a loss is not finite (its step is not taken) or an update
     // leaves anything that is not (its loss becomes NaN). losses: (steps,), what is not reached untouched; taken: the
     // steps taken, counted up as they are. stop(context) is asked by the calling thread every 50 ms between tasks; true
     // ends the call before the next update. The state is then as a whole step left it; not so after std::bad_alloc, which
-    // a thread that packs may throw within an update.
-    void run(const State<T>& state, const Slice<T>& slice, double* losses, int64_t* taken,
+    // a thread that packs may throw within an update. Throws std::out_of_range where a label is none of the outputs.
+    void run(const State<T>& state, const Batches<T>& batches, double* losses, int64_t* taken,
              bool (*stop)(void*), void* context);
 
   private:
@@ -65,7 +57,7 @@ class Predictor {
     Predictor(const Table<T>& kernels, Plan plan);
     ~Predictor();
     // out (n, outputs): the last operation's output for rows 0 .. n-1 of x. Throws std::bad_alloc.
-    void run(const T* parameters, const T* statistics, const Rows& x, size_t n, T* out);
+    void run(const Tensors<T>& tensors, const Rows& x, size_t n, T* out);
 
   private:
     class Impl;

@@ -7,52 +7,43 @@
 #include <limits>
 #include <vector>
 
+#include "spec.hpp"
+
 namespace fastnn {
 
-enum class Kind {
-    dense,
-    activation,
-    softmax,
-    maxout,
-    prelu,
-    rrelu,
-    dropout,
-    batch_norm,
-    layer_norm,
-    normalize,
-};
-constexpr const char* kKindNames[] = {"dense", "activation", "softmax",    "maxout",     "prelu",
-                                      "rrelu", "dropout",    "batch_norm", "layer_norm", "normalize"};
-constexpr int kKinds = static_cast<int>(sizeof kKindNames / sizeof *kKindNames);
-
-// A piece of the parameter buffer (trainable) or of the statistics buffer; normalize: of the scaling buffer, in double.
+// A piece of the parameter buffer (trainable), of the statistics buffer or, of a source, of the scaling buffer.
 struct Tensor {
     size_t offset = 0, size = 0;
+    size_t columns = 0;  // of a matrix: the size of its last dimension; 0: no matrix
     bool trainable = false;
     double l1 = 0, l2 = 0, decay = 0;
+    size_t rows() const { return size / columns; }
 };
 
-// Tensors and settings by kind, in this order:
-//   dense: weight, bias   prelu: slope   batch_norm: gamma, beta, running_mean, running_var; momentum, epsilon
-//   layer_norm: gamma, beta; epsilon   normalize: shift, scale   rrelu: lower, upper   dropout: threshold, scale
-constexpr int kTensors = 4, kSettings = 2;
 struct Op {
-    Kind kind = Kind::dense;
-    size_t inputs = 0, outputs = 0;
-    int activation = 0;  // fused into dense and activation, else the identity
+    int code = 0;                       // an index into declared_operations() and a table's operations
+    const Declared* declared = nullptr;
+    size_t positions = 1, inputs = 0, outputs = 0;  // P, I, O
+    int activation = 0;                 // fused into it, else the identity
     double alpha = 0;
     bool saves_z = false;  // the activation's derivative is written in terms of z, not of a
-    double settings[kSettings] = {};
-    Tensor tensors[kTensors];
-    int tensor_count = 0;
+    std::vector<double> settings;
+    std::vector<Tensor> tensors;  // parameters, then statistics, in the order of the Spec
+    int other = -1, dother = -1;  // see plan.py
+
+    bool learns() const {
+        for (const Tensor& tensor : tensors)
+            if (tensor.trainable) return true;
+        return false;
+    }
+    size_t out() const { return positions * outputs; }  // values of a row
 };
 
 struct Plan {
     std::vector<Op> ops;
-    size_t inputs = 0, outputs = 0;
-    size_t parameters = 0;    // elements of the parameter buffer
-    bool normalizes = false;  // the first operation, and no other, is normalize: gathering the rows does it
-    int identity = 0;         // the code of the activation that does nothing
+    size_t inputs = 0, outputs = 0;  // values of a row
+    size_t parameters = 0;           // elements of the parameter buffer
+    int identity = 0;                // the code of the activation that does nothing
 };
 
 struct Recipe {

@@ -56,15 +56,14 @@ void gather_rows(const char* x, ptrdiff_t stride, const int64_t* rows, size_t B,
                      });
 }
 
-void gather(const void* x, fastnn::Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B,
-            size_t following, size_t I, Real* out) {
-    const char* bytes = static_cast<const char*>(x);
-    if (stored == fastnn::kFloat32)
-        gather_rows<float>(bytes, stride, rows, B, following, I, out);
-    else if (stored == fastnn::kFloat64)
-        gather_rows<double>(bytes, stride, rows, B, following, I, out);
+void gather(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, Real* out) {
+    const char* bytes = static_cast<const char*>(data.data);
+    if (data.stored == fastnn::kFloat32)
+        gather_rows<float>(bytes, data.stride, rows, B, following, I, out);
+    else if (data.stored == fastnn::kFloat64)
+        gather_rows<double>(bytes, data.stride, rows, B, following, I, out);
     else
-        gather_rows<uint8_t>(bytes, stride, rows, B, following, I, out);
+        gather_rows<uint8_t>(bytes, data.stride, rows, B, following, I, out);
 }
 
 // In double whatever x is stored in. In float32 the shift would have to be in two parts (float32 data around 1e9 lie 64
@@ -82,15 +81,15 @@ void gather_normalized_rows(const char* x, ptrdiff_t stride, const int64_t* rows
                      });
 }
 
-void gather_normalized(const void* x, fastnn::Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B,
-                       size_t following, size_t I, const double* shift, const double* scale, Real* out) {
-    const char* bytes = static_cast<const char*>(x);
-    if (stored == fastnn::kFloat32)
-        gather_normalized_rows<float>(bytes, stride, rows, B, following, I, shift, scale, out);
-    else if (stored == fastnn::kFloat64)
-        gather_normalized_rows<double>(bytes, stride, rows, B, following, I, shift, scale, out);
+void gather_normalized(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I,
+                       const double* shift, const double* scale, Real* out) {
+    const char* bytes = static_cast<const char*>(data.data);
+    if (data.stored == fastnn::kFloat32)
+        gather_normalized_rows<float>(bytes, data.stride, rows, B, following, I, shift, scale, out);
+    else if (data.stored == fastnn::kFloat64)
+        gather_normalized_rows<double>(bytes, data.stride, rows, B, following, I, shift, scale, out);
     else
-        gather_normalized_rows<uint8_t>(bytes, stride, rows, B, following, I, shift, scale, out);
+        gather_normalized_rows<uint8_t>(bytes, data.stride, rows, B, following, I, shift, scale, out);
 }
 
 }  // namespace

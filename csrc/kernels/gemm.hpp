@@ -1,5 +1,5 @@
 // Matrix products c = a b (+ bias), tiled in registers and blocked for the caches, with something done to
-// each block of c while it is in the L1 cache. No activations by name, no public entry points: dense.hpp has
+// each block of c while it is in the L1 cache. No activations by name, no public entry points: ops/dense.hpp has
 // those.
 //
 // Every element of c is one sum, bias + a(m,0) b(0,n) + a(m,1) b(1,n) + ..., added in that order (blocks of k
@@ -21,6 +21,7 @@ constexpr size_t MR = 8, NR = 3;  // 8x12 float: 24 + 3 + 2 = 29 of 32
 #else
 constexpr size_t MR = 6, NR = 2;  // 6x16 float: 12 + 2 + 1 = 15 of 16 ymm; 6x8: the same of 16 xmm
 #endif
+constexpr size_t kPanel = NR * W;  // columns of a panel
 constexpr size_t kWide = 8;  // vectors a few-row tile may span: 1x64 float has 8 independent chains, not 2
 
 constexpr size_t NC = 1024;     // columns of b packed at a time: 1024 x KC float = 1.5 MB of L3

@@ -1,5 +1,4 @@
-// The losses: value of each row and gradient, in one pass over z where the loss allows it. Also softmax,
-// which shares its row with the cross-entropy. No targets are checked here: labels are in 0 .. O-1.
+// The losses: value of each row and gradient, in one pass over z where the loss allows it. No targets are checked here: labels are in 0 .. O-1.
 //
 // A new point-wise loss is a struct (value and gradient on vectors) and a name in FASTNN_LOSSES; formulas and
 // sources stand in formulas/losses.py.
@@ -234,31 +233,5 @@ const int kLossTargets[] = {
 };
 
 // Softmax --------------------------------------------------------------------------------------------------
-
-void softmax_forward(size_t B, size_t O, const Real* z, Real* a) {
-    share(B, 1.5 * static_cast<double>(O) + 5, 1, [&](size_t begin, size_t end) {
-        Real* e = losses::padded_row(O);
-        for (size_t i = begin; i < end; ++i) {
-            const Real* zi = z + i * O;
-            Real* ai = a + i * O;
-            const V total = broadcast(losses::exp_row(O, zi, row_max(O, zi), e));
-            for_vectors(O, [&](size_t j, auto lanes) { store(ai + j, load(e + j) / total, lanes); });
-        }
-    });
-}
-
-void softmax_backward(size_t B, size_t O, const Real* a, const Real* da, Real* dz) {
-    share(B, 0.5 * static_cast<double>(O) + 5, 1, [&](size_t begin, size_t end) {
-        for (size_t i = begin; i < end; ++i) {
-            const Real *ai = a + i * O, *di = da + i * O;
-            Real* out = dz + i * O;
-            const V mean = broadcast(
-                row_sum(O, [&](size_t j, auto lanes) { return load(ai + j, lanes) * load(di + j, lanes); }));
-            for_vectors(O, [&](size_t j, auto lanes) {
-                store(out + j, load(ai + j, lanes) * (load(di + j, lanes) - mean), lanes);
-            });
-        }
-    });
-}
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Philox4x32-7 (Salmon et al. 2011), the bits of _random.py, and what is drawn from them: shuffles, dropout, rrelu.
+// Philox4x32-7 (Salmon et al. 2011), the bits of _random.py, and shuffles drawn from them.
 #pragma once
 
 #include "parallel.hpp"
@@ -101,61 +101,6 @@ void shuffle(fastnn::RandomKey key, size_t n, int64_t* order) {
         }
         end = begin;
     }
-}
-
-void dropout(size_t first, size_t n, const Real* x, uint64_t threshold, double scale_, fastnn::RandomKey key,
-             Real* out) {
-    const V scale = broadcast(static_cast<Real>(scale_));
-    const VU limit = broadcast_uint(static_cast<Uint>(threshold > 0xffffffffu ? 0xffffffffu : threshold));
-    const VI some =
-        broadcast_int(threshold > 0xffffffffu ? 0 : -1);  // a rate that rounds to 1 drops everything
-    share(n, 0.5, kGrain, [&](size_t begin, size_t end) {
-        const Real* from = x + begin;
-        Real* to = out + begin;
-        for_bits(first + begin, end - begin, key, [&](size_t i, auto lanes, VU bits) {
-            store(to + i, select((VI)(bits >= limit) & some, load(from + i, lanes) * scale, V{}), lanes);
-        });
-    });
-}
-
-// slope = lower + (upper - lower) * bits / 2^32.  float32: of the bits, the upper 31, as float32 has only 24.
-struct RandomSlope {
-    V lower, range;
-    RandomSlope(double low, double high)
-        : lower(broadcast(static_cast<Real>(low))), range(broadcast(static_cast<Real>(high - low))) {}
-    FASTNN_INLINE V operator()(VU bits) const {
-        V unit;
-        if constexpr (kFloat)
-            unit = __builtin_convertvector((VI)(bits >> 1), V) * Real(1.0 / 2147483648.0);
-        else  // 2^52 + bits is bits in the low bits of the mantissa
-            unit = ((V)((VI)bits | bits_as<Int>(Real(4503599627370496.0))) - Real(4503599627370496.0)) *
-                   Real(1.0 / 4294967296.0);
-        return lower + range * unit;
-    }
-};
-
-void rrelu_forward(size_t first, size_t n, const Real* z, double lower, double upper, fastnn::RandomKey key,
-                   Real* a) {
-    const RandomSlope slope(lower, upper);
-    share(n, 0.5, kGrain, [&](size_t begin, size_t end) {
-        const Real* from = z + begin;
-        Real* to = a + begin;
-        for_bits(first + begin, end - begin, key, [&](size_t i, auto lanes, VU bits) {
-            const V v = load(from + i, lanes);
-            store(to + i, select(v > Real(0), v, slope(bits) * v), lanes);
-        });
-    });
-}
-
-void rrelu_backward(size_t first, size_t n, const Real* z, double lower, double upper, fastnn::RandomKey key,
-                    const Real* da, Real* dz) {
-    const RandomSlope slope(lower, upper);
-    share(n, 0.5, kGrain, [&](size_t begin, size_t end) {
-        for_bits(first + begin, end - begin, key, [&](size_t i, auto lanes, VU bits) {
-            const V factor = select(load(z + begin + i, lanes) > Real(0), broadcast(1), slope(bits));
-            store(dz + begin + i, load(da + begin + i, lanes) * factor, lanes);
-        });
-    });
 }
 
 }  // namespace

@@ -87,7 +87,8 @@ def _error(difference: float, scale: float, noise: float) -> float:
 
 def _float64_step(model: Sequential, loss: Loss, labels: bool, rows: int, backend: Backend) -> Step:
     """A training step of a float64 copy of the model."""
-    plan = Plan.assemble(list(model.plan.ops), model.plan.inputs, np.dtype(np.float64))
+    old = model.plan
+    plan = Plan.assemble(list(old.ops), old.input_shape, old.output_shape, np.dtype(np.float64))
     state = State(plan)
     for name, view in model.state.views.items():
         state.views[name][...] = view

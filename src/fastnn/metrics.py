@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from fastnn.backends import reference
 from fastnn.formulas import activations
 from fastnn.formulas.losses import Loss
+from fastnn.ops.activation import activate
+from fastnn.ops.softmax import softmax
 
 Array = np.ndarray
 Metric = str | Callable[[Array, Array], float]
@@ -20,16 +21,16 @@ RESERVED = ("loss", "lr", "seconds")  # keys of a history
 def link(loss: Loss, z: Array) -> Array:
     """The activation that the loss fuses, applied to its logits z (B, O)."""
     if loss.link == "softmax":
-        return softmax(z)
+        return shares(z)
     a = np.empty_like(z)
-    reference.activation_forward(activations.get(loss.link), z, a)
+    activate(activations.get(loss.link), z, a)
     return a
 
 
-def softmax(z: Array) -> Array:
-    """exp(z_j) / sum_k exp(z_k) of each row of z (B, O)."""
+def shares(z: Array) -> Array:
+    """The softmax of each row of z (B, O)."""
     a = np.empty_like(z)
-    reference.softmax_forward(z, a)
+    softmax.forward(z, a)
     return a
 
 

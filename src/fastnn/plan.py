@@ -18,6 +18,8 @@ from fastnn import _random
 from fastnn.formulas.activations import Activation, identity
 from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule
+from fastnn.ops import OPS
+from fastnn.ops.operation import Operation, Shape
 
 Array = np.ndarray
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -64,18 +66,28 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: rows (B, inputs) in, rows (B, outputs) out.
+    """One operation of a plan: rows of shape `inputs` go in, rows of shape `outputs` come out.
 
-    `activation` is fused into it (dense, activation; identity elsewhere); `settings` are its numbers (dropout's
-    rate, batch_norm's momentum and epsilon, ...); `tensors` its parameters and statistics by role.
+    What the kind takes and does is in fastnn.ops, and so are the names: `tensors` are its parameters and statistics,
+    `settings` its numbers, `activation` is fused into it where its Spec has one.
     """
 
-    kind: str  # a key of engine.FORWARD and engine.BACKWARD; "normalize" only first: gathering the rows does it
-    inputs: int
-    outputs: int
+    kind: str  # a key of ops.OPS; a source only first
+    inputs: Shape
+    outputs: Shape
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     activation: Activation = identity
     settings: Mapping[str, float] = field(default_factory=dict)
+    other: int = -1  # of a skip: the operation whose input it reads in forward; set by Plan.assemble
+    dother: int = -1  # and the one whose da it reads in backward
+
+    @property
+    def operation(self) -> type[Operation]:
+        return OPS[self.kind]
+
+    @property
+    def learns(self) -> bool:
+        return any(tensor.trainable for tensor in self.tensors.values())
 
 
 @dataclass(frozen=True)
@@ -85,17 +97,17 @@ class Plan:
     ops: tuple[Op, ...]
     tensors: tuple[Tensor, ...]
     dtype: np.dtype
-    inputs: int
-    outputs: int
+    input_shape: Shape
+    output_shape: Shape
 
     @staticmethod
-    def assemble(ops: list[Op], inputs: int, dtype: np.dtype) -> Plan:
-        """Give every tensor its place in its buffer, each on a cache line of its own.
+    def assemble(ops: list[Op], inputs: Shape, outputs: Shape, dtype: np.dtype) -> Plan:
+        """Give every tensor its place in its buffer, each on a cache line of its own; find the ends of every skip.
 
-        An activation that follows a dense operation with none becomes that operation's.
+        An activation that follows an operation which may have one and has none becomes that operation's.
         """
-        ops = _fuse_activations(ops)
-        assert all(op.kind != "normalize" for op in ops[1:])
+        ops = _pair_skips(_fuse_activations(ops))
+        assert all(op.operation.spec.phase != "source" for op in ops[1:])
         ends = dict.fromkeys(BUFFERS, 0)
         placed: list[Op] = []
         tensors: list[Tensor] = []
@@ -106,7 +118,24 @@ class Plan:
                 ends[tensor.buffer] += _padded(tensor.size, _dtype_of(tensor.buffer, dtype))
                 tensors.append(here[role])
             placed.append(replace(op, tensors=here))
-        return Plan(tuple(placed), tuple(tensors), dtype, inputs, ops[-1].outputs if ops else inputs)
+        return Plan(tuple(placed), tuple(tensors), dtype, inputs, outputs)
+
+    @property
+    def inputs(self) -> int:
+        """Values of a row that comes in."""
+        return math.prod(self.input_shape)
+
+    @property
+    def outputs(self) -> int:
+        """Values of a row that goes out."""
+        return math.prod(self.output_shape)
+
+    @property
+    def source(self) -> Op:
+        """How a row gets into the batch: the first operation, if it is a source; else it is cast."""
+        if self.ops and self.ops[0].operation.spec.phase == "source":
+            return self.ops[0]
+        return Op("cast", self.input_shape, self.input_shape)
 
     def training_ops(self, loss: Loss) -> tuple[Op, ...]:
         """The operations whose output the loss takes: without the last activation if the loss has it fused.
@@ -117,9 +146,9 @@ class Plan:
         if loss.link is None or not self.ops:
             return self.ops
         last = self.ops[-1]
-        if last.kind == "softmax" and loss.link == "softmax":
+        if last.operation.link == loss.link:
             return self.ops[:-1]
-        if last.kind in ("dense", "activation") and last.activation.name == loss.link:
+        if last.operation.spec.fuses and last.activation.name == loss.link:
             return (*self.ops[:-1], replace(last, activation=identity))
         return self.ops
 
@@ -166,11 +195,35 @@ class Plan:
 def _fuse_activations(ops: list[Op]) -> list[Op]:
     fused: list[Op] = []
     for op in ops:
-        if op.kind == "activation" and fused and fused[-1].kind == "dense" and fused[-1].activation == identity:
+        if op.kind == "activation" and fused and fused[-1].operation.keeps_z() and fused[-1].activation == identity:
             fused[-1] = replace(fused[-1], activation=op.activation)
         else:
             fused.append(op)
     return fused
+
+
+def _pair_skips(ops: list[Op]) -> list[Op]:
+    """Skips nest like brackets: what opens one, what turns from its body to its shortcut (or nothing), what closes it.
+
+    A turn reads the opening's input in forward; the close reads the input of the turn, or of the opening. In backward
+    each hands its da the other way.
+    """
+    paired = list(ops)
+    open_: list[list[int]] = []  # for each skip that is open: the indices of its opening and its turn
+    for index, op in enumerate(ops):
+        bracket = op.operation.bracket
+        if bracket == "opens":
+            open_.append([index])
+        elif bracket == "turns":
+            open_[-1].append(index)
+            paired[index] = replace(op, other=open_[-1][0])
+        elif bracket == "closes":
+            *opening, last = open_.pop()
+            paired[index] = replace(op, other=last)
+            paired[last] = replace(paired[last], dother=index)
+            if opening:
+                paired[opening[0]] = replace(paired[opening[0]], dother=last)
+    return paired
 
 
 def _dtype_of(buffer: str, dtype: np.dtype) -> np.dtype:

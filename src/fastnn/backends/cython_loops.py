@@ -19,21 +19,21 @@ _C_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double", np.dt
 
 
 def _gathering(name: str) -> Callable[..., Any]:
-    """gather or gather_normalized: x has a dtype of its own."""
-    loops, others = getattr(_loops_cython, name), getattr(reference, name)
+    """The loop of a source: its data has a dtype of its own."""
+    loops, others = getattr(_loops_cython, name), reference.KERNELS.ops[name.removesuffix("_forward")].forward
 
-    def gather(x: Array, rows: Array, *rest: Array) -> None:
-        if x.dtype in _C_NAMES and x.flags.aligned:
-            loops[f"{_C_NAMES[x.dtype]}|{_C_NAMES[rest[-1].dtype]}"](x, rows, *rest)
+    def gather(data: Array, rows: Array, *rest: Array) -> None:
+        if data.dtype in _C_NAMES and data.flags.aligned:
+            loops[f"{_C_NAMES[data.dtype]}|{_C_NAMES[rest[-1].dtype]}"](data, rows, *rest)
         else:
-            others(x, rows, *rest)
+            others(data, rows, *rest)
 
     return gather
 
 
 @cache  # picking the version by hand: Cython's own choice costs more than a small kernel
 def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
-    if name in ("gather", "gather_normalized"):
+    if name in ("cast_forward", "normalize_forward"):
         return _gathering(name)
     loop: Callable[..., Any] = getattr(_loops_cython, name)
     if name not in ("random_bits", "shuffle"):  # the loops without floats

@@ -18,11 +18,11 @@ ctypedef fused stored:  # what a data set is kept in; other types go through Num
 cdef uint64_t MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1, LOW
 
 @cython.locals(i=Py_ssize_t, k=Py_ssize_t, B=Py_ssize_t, I=Py_ssize_t, row=int64_t)
-cpdef void gather(const stored[:, :] x, const int64_t[::1] rows, real[:, ::1] out) noexcept nogil
+cpdef void cast_forward(const stored[:, :] data, const int64_t[::1] rows, real[:, ::1] a) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, k=Py_ssize_t, B=Py_ssize_t, I=Py_ssize_t, row=int64_t)
-cpdef void gather_normalized(
-    const stored[:, :] x, const int64_t[::1] rows, const double[::1] shift, const double[::1] scale, real[:, ::1] out
+cpdef void normalize_forward(
+    const stored[:, :] data, const int64_t[::1] rows, const double[::1] shift, const double[::1] scale, real[:, ::1] a
 ) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, k=Py_ssize_t, o=Py_ssize_t, B=Py_ssize_t, I=Py_ssize_t, O=Py_ssize_t, xk=real)
@@ -37,26 +37,26 @@ cpdef void backward_weights(
 ) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, top=real, total=real, scale=real)
-cpdef void softmax_forward(const real[:, ::1] z, real[:, ::1] a) noexcept nogil
+cpdef void softmax_forward(const real[:, ::1] x, real[:, ::1] a) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, total=real)
-cpdef void softmax_backward(const real[:, ::1] a, const real[:, ::1] da, real[:, ::1] dz) noexcept nogil
+cpdef void softmax_backward(const real[:, ::1] a, const real[:, ::1] da, real[:, ::1] dx) noexcept nogil
 
 @cython.locals(
     i=Py_ssize_t, o=Py_ssize_t, p=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, pieces=Py_ssize_t,
     first=int32_t, best=real, candidate=real,
 )
-cpdef void maxout_forward(const real[:, ::1] z, real[:, ::1] a, int32_t[:, ::1] winner) noexcept nogil
+cpdef void maxout_forward(const real[:, ::1] x, real[:, ::1] a, int32_t[:, ::1] winner) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, o=Py_ssize_t, p=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, pieces=Py_ssize_t)
-cpdef void maxout_backward(const int32_t[:, ::1] winner, const real[:, ::1] da, real[:, ::1] dz) noexcept nogil
+cpdef void maxout_backward(const int32_t[:, ::1] winner, const real[:, ::1] da, real[:, ::1] dx) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t)
-cpdef void prelu_forward(const real[:, ::1] z, const real[::1] slope, real[:, ::1] a) noexcept nogil
+cpdef void prelu_forward(const real[:, ::1] x, const real[::1] slope, real[:, ::1] a) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, negative=real)
 cpdef void prelu_backward(
-    const real[:, ::1] z, const real[::1] slope, const real[:, ::1] da, real[:, ::1] dz, real[::1] dslope
+    const real[:, ::1] x, const real[::1] slope, const real[:, ::1] da, real[:, ::1] dx, real[::1] dslope
 ) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, n=Py_ssize_t, count=int64_t, place=int64_t, row=int64_t)
@@ -71,24 +71,24 @@ cpdef void random_bits(
 ) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t)
-cpdef void dropout(
-    const real[:, ::1] x, const uint32_t[:, ::1] bits, uint64_t threshold, real scale, real[:, ::1] out
+cpdef void dropout_forward(
+    const real[:, ::1] x, const uint32_t[:, ::1] bits, uint64_t threshold, real scale, real[:, ::1] a
 ) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, slope=double)
 cpdef void rrelu_forward(
-    const real[:, ::1] z, double lower, double width, const uint32_t[:, ::1] bits, real[:, ::1] a
+    const real[:, ::1] x, double lower, double width, const uint32_t[:, ::1] bits, real[:, ::1] a
 ) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, slope=double)
 cpdef void rrelu_backward(
-    const real[:, ::1] z, double lower, double width, const uint32_t[:, ::1] bits, const real[:, ::1] da,
-    real[:, ::1] dz
+    const real[:, ::1] x, double lower, double width, const uint32_t[:, ::1] bits, const real[:, ::1] da,
+    real[:, ::1] dx
 ) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, centred=real, var=real)
 cpdef void batch_norm_forward(
-    const real[:, ::1] x, const real[::1] gamma, const real[::1] beta, real momentum, real epsilon, real share,
+    const real[:, ::1] x, const real[::1] gamma, const real[::1] beta, real momentum, real epsilon, real row_share,
     real unbias, real[::1] running_mean, real[::1] running_var, real[::1] mean, real[::1] inv_std, real[:, ::1] a
 ) noexcept nogil
 
@@ -100,7 +100,7 @@ cpdef void batch_norm_predict(
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, x_hat=real)
 cpdef void batch_norm_backward(
-    const real[:, ::1] x, const real[::1] gamma, const real[::1] mean, const real[::1] inv_std, real share,
+    const real[:, ::1] x, const real[::1] gamma, const real[::1] mean, const real[::1] inv_std, real row_share,
     const real[:, ::1] da, real[:, ::1] dx, real[::1] dgamma, real[::1] dbeta
 ) noexcept nogil
 

@@ -24,12 +24,12 @@ WEYL_1 = 0xBB67AE85
 LOW = 0xFFFFFFFF
 
 
-def gather(x, rows, out):
-    B, I = out.shape[0], out.shape[1]
+def cast_forward(data, rows, a):
+    B, I = a.shape[0], a.shape[1]
     for i in range(B):
         row = rows[i]
         for k in range(I):
-            out[i, k] = x[row, k]
+            a[i, k] = data[row, k]
 
 
 def shuffle(bits, order):
@@ -45,13 +45,13 @@ def shuffle(bits, order):
         order[place] = row
 
 
-def gather_normalized(x, rows, shift, scale, out):
-    """shift and scale are float64, so all is, whatever x is stored in, until it is rounded to out."""
-    B, I = out.shape[0], out.shape[1]
+def normalize_forward(data, rows, shift, scale, a):
+    """shift and scale are float64, so all is, whatever data is stored in, until it is rounded to a."""
+    B, I = a.shape[0], a.shape[1]
     for i in range(B):
         row = rows[i]
         for k in range(I):
-            out[i, k] = (x[row, k] - shift[k]) * scale[k]
+            a[i, k] = (data[row, k] - shift[k]) * scale[k]
 
 
 # Dense ---------------------------------------------------------------------------------------------------
@@ -122,16 +122,16 @@ def activation_backward(derivative):
     return loop
 
 
-def softmax_forward(z, a):
-    B, O = z.shape[0], z.shape[1]
+def softmax_forward(x, a):
+    B, O = x.shape[0], x.shape[1]
     for i in range(B):
-        top = z[i, 0]
+        top = x[i, 0]
         for j in range(1, O):
-            if z[i, j] > top:
-                top = z[i, j]
+            if x[i, j] > top:
+                top = x[i, j]
         for j in range(O):
-            a[i, j] = math.exp(z[i, j] - top)  # <= 1: never overflows
-        total = 0.0  # on its own, so that the order of the sum is the same where a is z
+            a[i, j] = math.exp(x[i, j] - top)  # <= 1: never overflows
+        total = 0.0  # on its own, so that the order of the sum is the same where a is x
         for j in range(O):
             total += a[i, j]
         scale = 1.0 / total
@@ -139,25 +139,25 @@ def softmax_forward(z, a):
             a[i, j] *= scale
 
 
-def softmax_backward(a, da, dz):
+def softmax_backward(a, da, dx):
     B, O = a.shape[0], a.shape[1]
     for i in range(B):
         total = 0.0
         for j in range(O):
             total += da[i, j] * a[i, j]
         for j in range(O):
-            dz[i, j] = a[i, j] * (da[i, j] - total)
+            dx[i, j] = a[i, j] * (da[i, j] - total)
 
 
-def maxout_forward(z, a, winner):
+def maxout_forward(x, a, winner):
     B, O = a.shape[0], a.shape[1]
-    pieces = z.shape[1] // O
+    pieces = x.shape[1] // O
     for i in range(B):
         for o in range(O):
             first = 0
-            best = z[i, o * pieces]
+            best = x[i, o * pieces]
             for p in range(1, pieces):
-                candidate = z[i, o * pieces + p]
+                candidate = x[i, o * pieces + p]
                 # larger, or the first NaN
                 if candidate > best or (candidate != candidate and best == best):
                     first = p
@@ -166,32 +166,32 @@ def maxout_forward(z, a, winner):
             a[i, o] = best
 
 
-def maxout_backward(winner, da, dz):
+def maxout_backward(winner, da, dx):
     B, O = da.shape[0], da.shape[1]
-    pieces = dz.shape[1] // O
+    pieces = dx.shape[1] // O
     for i in range(B):
         for o in range(O):
             for p in range(pieces):
-                dz[i, o * pieces + p] = 0.0
-            dz[i, o * pieces + winner[i, o]] = da[i, o]
+                dx[i, o * pieces + p] = 0.0
+            dx[i, o * pieces + winner[i, o]] = da[i, o]
 
 
-def prelu_forward(z, slope, a):
-    B, O = z.shape[0], z.shape[1]
+def prelu_forward(x, slope, a):
+    B, O = x.shape[0], x.shape[1]
     for i in range(B):
         for j in range(O):
-            a[i, j] = z[i, j] if z[i, j] > 0 else slope[j] * z[i, j]
+            a[i, j] = x[i, j] if x[i, j] > 0 else slope[j] * x[i, j]
 
 
-def prelu_backward(z, slope, da, dz, dslope):
-    B, O = z.shape[0], z.shape[1]
+def prelu_backward(x, slope, da, dx, dslope):
+    B, O = x.shape[0], x.shape[1]
     for j in range(O):
         dslope[j] = 0.0
     for i in range(B):
         for j in range(O):
-            negative = 0.0 if z[i, j] > 0 else z[i, j]
+            negative = 0.0 if x[i, j] > 0 else x[i, j]
             dslope[j] += da[i, j] * negative
-            dz[i, j] = da[i, j] if z[i, j] > 0 else slope[j] * da[i, j]
+            dx[i, j] = da[i, j] if x[i, j] > 0 else slope[j] * da[i, j]
 
 
 # Random --------------------------------------------------------------------------------------------------
@@ -220,33 +220,35 @@ def random_bits(seed_low, seed_high, step_low, step_high, op, bits):
         bits[4 * block + 3] = c3
 
 
-def dropout(x, bits, threshold, scale, out):
+def dropout_forward(x, bits, threshold, scale, a):
     B, O = x.shape[0], x.shape[1]
     for i in range(B):
         for j in range(O):
-            out[i, j] = x[i, j] * scale if bits[i, j] >= threshold else 0.0
+            a[i, j] = x[i, j] * scale if bits[i, j] >= threshold else 0.0
 
 
-def rrelu_forward(z, lower, width, bits, a):
-    B, O = z.shape[0], z.shape[1]
+def rrelu_forward(x, lower, width, bits, a):
+    B, O = x.shape[0], x.shape[1]
     for i in range(B):
         for j in range(O):
             slope = lower + width * bits[i, j]
-            a[i, j] = z[i, j] if z[i, j] > 0 else slope * z[i, j]
+            a[i, j] = x[i, j] if x[i, j] > 0 else slope * x[i, j]
 
 
-def rrelu_backward(z, lower, width, bits, da, dz):
-    B, O = z.shape[0], z.shape[1]
+def rrelu_backward(x, lower, width, bits, da, dx):
+    B, O = x.shape[0], x.shape[1]
     for i in range(B):
         for j in range(O):
             slope = lower + width * bits[i, j]
-            dz[i, j] = da[i, j] if z[i, j] > 0 else slope * da[i, j]
+            dx[i, j] = da[i, j] if x[i, j] > 0 else slope * da[i, j]
 
 
-# Normalisation: `share` is 1 / B over columns and 1 / O over rows ----------------------------------------
+# Normalisation: `row_share` is 1 / B and `share` 1 / O -----------------------------------------------------
 
 
-def batch_norm_forward(x, gamma, beta, momentum, epsilon, share, unbias, running_mean, running_var, mean, inv_std, a):
+def batch_norm_forward(
+    x, gamma, beta, momentum, epsilon, row_share, unbias, running_mean, running_var, mean, inv_std, a
+):
     """`unbias` is B / (B - 1), and of no use for one row."""
     B, O = x.shape[0], x.shape[1]
     for j in range(O):
@@ -256,13 +258,13 @@ def batch_norm_forward(x, gamma, beta, momentum, epsilon, share, unbias, running
         for j in range(O):
             mean[j] += x[i, j]
     for j in range(O):
-        mean[j] *= share
+        mean[j] *= row_share
     for i in range(B):
         for j in range(O):
             centred = x[i, j] - mean[j]
             inv_std[j] += centred * centred
     for j in range(O):
-        var = inv_std[j] * share
+        var = inv_std[j] * row_share
         if B > 1:
             running_mean[j] = momentum * running_mean[j] + (1.0 - momentum) * mean[j]
             running_var[j] = momentum * running_var[j] + (1.0 - momentum) * (var * unbias)
@@ -280,7 +282,7 @@ def batch_norm_predict(x, gamma, beta, epsilon, running_mean, running_var, a):
             a[i, j] = gamma[j] * ((x[i, j] - running_mean[j]) * inv_std) + beta[j]
 
 
-def batch_norm_backward(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta):
+def batch_norm_backward(x, gamma, mean, inv_std, row_share, da, dx, dgamma, dbeta):
     B, O = x.shape[0], x.shape[1]
     for j in range(O):
         dgamma[j] = 0.0
@@ -292,7 +294,7 @@ def batch_norm_backward(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta):
     for i in range(B):
         for j in range(O):
             x_hat = (x[i, j] - mean[j]) * inv_std[j]
-            dx[i, j] = gamma[j] * inv_std[j] * (da[i, j] - (dbeta[j] + x_hat * dgamma[j]) * share)
+            dx[i, j] = gamma[j] * inv_std[j] * (da[i, j] - (dbeta[j] + x_hat * dgamma[j]) * row_share)
 
 
 def layer_norm_forward(x, gamma, beta, epsilon, share, mean, inv_std, a):

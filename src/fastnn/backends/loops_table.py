@@ -7,7 +7,8 @@ around one. What it lacks comes from `rest`, the NumPy kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,13 @@ import numpy as np
 
 from fastnn import _random
 from fastnn._random import Key
-from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment, Array, Kernels
+from fastnn.backends import loops, reference
+from fastnn.backends.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation, identity
 from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule
+from fastnn.ops import OPS
+from fastnn.ops.spec import Call
 
 Find = Callable[[str, np.dtype], Callable[..., Any]]  # name of a function in loops.py, dtype -> the function
 # The same and formulas -> the loop around them, or None where one NumPy expression is faster
@@ -28,130 +31,107 @@ Around = Callable[[str, np.dtype, tuple[Callable[..., Any], ...]], Callable[...,
 
 def kernels(find: Find, around: Around | None = None, rest: Kernels = reference.KERNELS) -> Kernels:
     """The table of the loops that `find` finds and `around` builds; `around` None: formulas run vectorised."""
-    table = replace(rest, **_direct(find))
+    table = replace(rest, ops=_operations(find, rest.ops), **_direct(find))
     if around is not None:
-        table = replace(table, **_formula_driven(around, rest))
-    return replace(table, **_composed(find, table))
+        table = _formula_driven(around, table)
+    return _composed(find, table)
+
+
+# Operations --------------------------------------------------------------------------------------------------
+
+
+def _random_bits(find: Find, key: Key, shape: tuple[int, int]) -> Array:
+    size = shape[0] * shape[1]
+    bits = np.empty((size + 3) // 4 * 4, dtype=np.uint32)
+    find("random_bits", bits.dtype)(*key.words(), key.op, bits)
+    return bits[:size].reshape(shape)
+
+
+# What loops take beside the names of the Spec: from those names, and how to find a loop
+_DERIVED: dict[str, Callable[[Find, dict[str, Any]], Any]] = {
+    "bits": lambda find, named: _random_bits(find, named["key"], named["x"].shape),
+    "row_share": lambda find, named: 1.0 / len(named["x"]),
+    "share": lambda find, named: 1.0 / named["x"].shape[1],
+    "unbias": lambda find, named: len(named["x"]) / max(len(named["x"]) - 1, 1),
+    "width": lambda find, named: (named["upper"] - named["lower"]) * 2.0**-32,
+    "threshold": lambda find, named: _random.drop_threshold(named["rate"]),
+    "scale": lambda find, named: 1.0 / (1.0 - named["rate"]),
+}
+_IN_FLOAT64 = ("lower", "width")  # beside bits of 32
+
+
+def _adapted(find: Find, name: str, call: Call) -> Callable[..., None]:
+    """The loop of that name as a kernel that takes what the Spec's call names."""
+    wanted = tuple(inspect.signature(getattr(loops, name)).parameters)
+
+    def kernel(*arguments: Any) -> None:
+        named = dict(zip(call.names, arguments, strict=True))
+        dtype = named[call.outputs[-1]].dtype if call.outputs[-1] != "winner" else named["a"].dtype
+        given = []
+        for each in wanted:
+            value = named[each] if each in named else _DERIVED[each](find, named)
+            given.append(dtype.type(value) if isinstance(value, float) and each not in _IN_FLOAT64 else value)
+        find(name, dtype)(*given)
+
+    return kernel
+
+
+def _takes(name: str, call: Call) -> bool:
+    """Whether there is a loop of that name, around no formula."""
+    loop = getattr(loops, name, None)
+    return loop is not None and set(inspect.signature(loop).parameters) <= {*call.names, *_DERIVED}
+
+
+def _operations(find: Find, rest: Mapping[str, OpKernels]) -> dict[str, OpKernels]:
+    """For each function of an operation the loop that is called like both, else what `rest` has."""
+    made = {}
+    for name, op in OPS.items():
+        calls = op.spec.calls | {"predict": op.spec.prediction}
+        functions = rest[name]._asdict()
+        for each, call in calls.items():
+            own = each if each in op.spec.calls else "forward"
+            if _takes(f"{name}_{own}", call):
+                functions[each] = _adapted(find, f"{name}_{own}", call)
+        made[name] = OpKernels(**functions)
+    return made
 
 
 def _direct(find: Find) -> dict[str, Callable[..., Any]]:
-    """The kernels that need no formula."""
+    """The other kernels that need no formula."""
 
     def shuffle(key: Key, order: Array) -> None:
-        find("shuffle", order.dtype)(random_bits(key, (1, 2 * len(order)))[0].astype(np.int64), order)
-
-    def gather(x: Array, rows: Array, out: Array) -> None:
-        find("gather", out.dtype)(x, rows, out)
-
-    def gather_normalized(x: Array, rows: Array, shift: Array, scale: Array, out: Array) -> None:
-        find("gather_normalized", out.dtype)(x, rows, shift, scale, out)
-
-    def dense_backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
-        find("backward_weights", x.dtype)(x, dz, dw, db)
-
-    def softmax_forward(z: Array, a: Array) -> None:
-        find("softmax_forward", z.dtype)(z, a)
-
-    def softmax_backward(a: Array, da: Array, dz: Array) -> None:
-        find("softmax_backward", a.dtype)(a, da, dz)
-
-    def maxout_forward(z: Array, a: Array, winner: Array) -> None:
-        find("maxout_forward", z.dtype)(z, a, winner)
-
-    def maxout_backward(winner: Array, da: Array, dz: Array) -> None:
-        find("maxout_backward", da.dtype)(winner, da, dz)
-
-    def prelu_forward(z: Array, slope: Array, a: Array) -> None:
-        find("prelu_forward", z.dtype)(z, slope, a)
-
-    def prelu_backward(z: Array, slope: Array, da: Array, dz: Array, dslope: Array) -> None:
-        find("prelu_backward", z.dtype)(z, slope, da, dz, dslope)
-
-    def random_bits(key: Key, shape: tuple[int, int]) -> Array:
-        size = shape[0] * shape[1]
-        bits = np.empty((size + 3) // 4 * 4, dtype=np.uint32)
-        find("random_bits", bits.dtype)(*key.words(), key.op, bits)
-        return bits[:size].reshape(shape)
-
-    def rrelu_forward(z: Array, lower: float, upper: float, key: Key, a: Array) -> None:
-        width = (upper - lower) * 2.0**-32
-        find("rrelu_forward", z.dtype)(z, lower, width, random_bits(key, z.shape), a)
-
-    def rrelu_backward(z: Array, lower: float, upper: float, key: Key, da: Array, dz: Array) -> None:
-        width = (upper - lower) * 2.0**-32
-        find("rrelu_backward", z.dtype)(z, lower, width, random_bits(key, z.shape), da, dz)
-
-    def dropout(x: Array, rate: float, key: Key, out: Array) -> None:
-        scale = x.dtype.type(1.0 / (1.0 - rate))
-        find("dropout", x.dtype)(x, random_bits(key, x.shape), _random.drop_threshold(rate), scale, out)
-
-    def batch_norm_forward(
-        x: Array,
-        gamma: Array,
-        beta: Array,
-        momentum: float,
-        epsilon: float,
-        running_mean: Array,
-        running_var: Array,
-        mean: Array,
-        inv_std: Array,
-        a: Array,
-    ) -> None:
-        rows, real = len(x), x.dtype.type
-        unbias = rows / max(rows - 1, 1)
-        numbers = real(momentum), real(epsilon), real(1.0 / rows), real(unbias)
-        find("batch_norm_forward", x.dtype)(x, gamma, beta, *numbers, running_mean, running_var, mean, inv_std, a)
-
-    def batch_norm_predict(
-        x: Array, gamma: Array, beta: Array, epsilon: float, running_mean: Array, running_var: Array, a: Array
-    ) -> None:
-        find("batch_norm_predict", x.dtype)(x, gamma, beta, x.dtype.type(epsilon), running_mean, running_var, a)
-
-    def batch_norm_backward(
-        x: Array, gamma: Array, mean: Array, inv_std: Array, da: Array, dx: Array, dgamma: Array, dbeta: Array
-    ) -> None:
-        share = x.dtype.type(1.0 / len(x))
-        find("batch_norm_backward", x.dtype)(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta)
-
-    def layer_norm_forward(
-        x: Array, gamma: Array, beta: Array, epsilon: float, mean: Array, inv_std: Array, a: Array
-    ) -> None:
-        real = x.dtype.type
-        find("layer_norm_forward", x.dtype)(x, gamma, beta, real(epsilon), real(1.0 / x.shape[1]), mean, inv_std, a)
-
-    def layer_norm_backward(
-        x: Array, gamma: Array, mean: Array, inv_std: Array, da: Array, dx: Array, dgamma: Array, dbeta: Array
-    ) -> None:
-        share = x.dtype.type(1.0 / x.shape[1])
-        find("layer_norm_backward", x.dtype)(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta)
+        find("shuffle", order.dtype)(_random_bits(find, key, (1, 2 * len(order)))[0].astype(np.int64), order)
 
     def squared_norm(g: Array) -> float:
         return float(find("squared_norm", g.dtype)(g))
 
-    made = locals()
-    return {name: made[name] for name in Kernels.__dataclass_fields__ if name in made}
+    return dict(shuffle=shuffle, squared_norm=squared_norm)
 
 
-def _formula_driven(around: Around, rest: Kernels) -> dict[str, Callable[..., Any]]:
-    """The kernels that are one declared formula an element."""
+def _with_operation(table: Kernels, name: str, **functions: Callable[..., None]) -> Kernels:
+    return replace(table, ops={**table.ops, name: table.ops[name]._replace(**functions)})
 
-    def activation_forward(activation: Activation, z: Array, a: Array) -> None:
-        if activation == identity and a is z:
+
+def _formula_driven(around: Around, rest: Kernels) -> Kernels:
+    """With the kernels that are one declared formula an element."""
+
+    def activate(x: Array, activation: Activation, a: Array) -> None:
+        if activation == identity and a is x:
             return
-        loop = None if activation == identity else around("activation_forward", z.dtype, (activation.value,))
+        loop = None if activation == identity else around("activation_forward", x.dtype, (activation.value,))
         if loop is None:
-            rest.activation_forward(activation, z, a)
+            rest.ops["activation"].forward(x, activation, a)
         else:
-            loop(z.dtype.type(activation.alpha), z, a)
+            loop(x.dtype.type(activation.alpha), x, a)
 
-    def activation_backward(activation: Activation, saved: Array, da: Array, dz: Array) -> None:
-        if activation == identity and dz is da:
+    def activation_backward(below: Activation, saved: Array, da: Array, dz: Array) -> None:
+        if below == identity and dz is da:
             return
-        loop = None if activation == identity else around("activation_backward", saved.dtype, (activation.derivative,))
+        loop = None if below == identity else around("activation_backward", saved.dtype, (below.derivative,))
         if loop is None:
-            rest.activation_backward(activation, saved, da, dz)
+            rest.activation_backward(below, saved, da, dz)
         else:
-            loop(saved.dtype.type(activation.alpha), saved, da, dz)
+            loop(saved.dtype.type(below.alpha), saved, da, dz)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
         loop = None if loss.pointwise is None else around("pointwise_loss", z.dtype, loss.pointwise)
@@ -177,26 +157,28 @@ def _formula_driven(around: Around, rest: Kernels) -> dict[str, Callable[..., An
             numbers = tuple(real(number) for number in coefficients)
             loop(numbers, *(real(number) for number in adjustment), w, g, slots)
 
-    return dict(
-        activation_forward=activation_forward, activation_backward=activation_backward, loss=loss, update=update
-    )
+    table = replace(rest, activation_backward=activation_backward, loss=loss, update=update)
+    return _with_operation(table, "activation", forward=activate, predict=activate, backward=activation_backward)
 
 
-def _composed(find: Find, table: Kernels) -> dict[str, Callable[..., Any]]:
-    """The kernels made of a loop and another kernel of the same table."""
-    activation_forward, activation_backward, other_loss = (
-        table.activation_forward,
-        table.activation_backward,
-        table.loss,
-    )
+def _composed(find: Find, table: Kernels) -> Kernels:
+    """With the kernels made of a loop and another kernel of the same table."""
+    activate, activation_backward, other_loss = table.ops["activation"].forward, table.activation_backward, table.loss
 
     def dense_forward(x: Array, w: Array, b: Array, activation: Activation, z: Array, a: Array) -> None:
         find("affine", x.dtype)(x, w, b, z)
-        activation_forward(activation, z, a)
+        activate(z, activation, a)
 
-    def dense_backward_input(dz: Array, w: Array, activation: Activation, saved: Array, dx: Array) -> None:
-        find("backward_input", dz.dtype)(dz, w, dx)
-        activation_backward(activation, saved, dx, dx)
+    def dense_backward(
+        x: Array, w: Array, below: Activation, saved: Array, dz: Array, dx: Array | None, dw: Array, db: Array
+    ) -> None:
+        find("backward_weights", x.dtype)(x, dz, dw, db)
+        if dx is not None:
+            find("backward_input", dz.dtype)(dz, w, dx)
+            activation_backward(below, saved, dx, dx)
+
+    def dropout_backward(rate: float, key: Key, da: Array, dx: Array) -> None:
+        table.ops["dropout"].forward(da, rate, key, dx)  # the same values are dropped
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
         real = z.dtype.type
@@ -209,4 +191,5 @@ def _composed(find: Find, table: Kernels) -> dict[str, Callable[..., Any]]:
         else:
             other_loss(loss, z, y, weight, value, dz)
 
-    return dict(dense_forward=dense_forward, dense_backward_input=dense_backward_input, loss=loss)
+    made = _with_operation(table, "dense", forward=dense_forward, predict=dense_forward, backward=dense_backward)
+    return replace(_with_operation(made, "dropout", backward=dropout_backward), loss=loss)

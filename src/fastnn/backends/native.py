@@ -1,8 +1,8 @@
 """The `native` backend: the contract's kernels from the C++ extension `_native`. An adapter, no arithmetic.
 
-With native_engine.py the only importer of `_native`; ImportError where the extension was not built. Activations,
-losses and rules travel as their position in the extension's lists. Only what would touch memory outside an array is
-checked.
+With native_engine.py the only importer of `_native`; ImportError where the extension was not built, or declares an
+operation otherwise than fastnn/ops does. Losses and rules travel as their position in the extension's lists. Only what
+would touch memory outside an array is checked.
 
 >>> table = kernels()  # the best instruction set here, or FASTNN_ISA
 >>> instruction_sets()[0] in ("x86-64-v2", "neon")
@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import functools
 import time
+from functools import partial
+from typing import Any
 
 from fastnn import _native
 from fastnn._native import default_instruction_set, instruction_sets, set_least_work, set_threads, threads
-from fastnn._random import Key, drop_threshold
+from fastnn._random import Key
 from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment, Array, Kernels
+from fastnn.backends.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule
+from fastnn.ops import OPS
 
 __all__ = [
     "default_instruction_set",
@@ -36,6 +39,24 @@ __all__ = [
 ACTIVATION_CODES = {name: code for code, name in enumerate(_native.ACTIVATIONS)}
 LOSS_CODES = {name: code for code, name in enumerate(_native.LOSSES)}
 RULE_CODES = {name: code for code, name in enumerate(_native.RULES)}
+OP_CODES = {spec["name"]: code for code, spec in enumerate(_native.OPS)}
+
+
+def check_specs(compiled: tuple[dict[str, str], ...]) -> None:
+    """ImportError where an operation of the extension is not declared as in fastnn/ops, or one of them is missing."""
+    declared = {spec["name"]: spec for spec in compiled}
+    for name in OPS.keys() | declared.keys():
+        mine = OPS[name].spec.texts() | {"name": name} if name in OPS else {}
+        theirs = declared.get(name, {})
+        for field in mine.keys() | theirs.keys():
+            if mine.get(field) != theirs.get(field):
+                raise ImportError(
+                    f"operation {name!r} is declared with {field} {mine.get(field)!r} in fastnn/ops, but with "
+                    f"{theirs.get(field)!r} in csrc/ops: the extension was compiled from another version"
+                )
+
+
+check_specs(_native.OPS)
 
 
 def kernels(isa: str | None = None) -> Kernels:
@@ -64,95 +85,28 @@ def fma_peak(isa: str | None = None) -> float:
     return best / 1e9
 
 
+def _operation(t: int, name: str) -> OpKernels:
+    code, others = OP_CODES[name], reference.KERNELS.ops[name]
+    if OPS[name].spec.phase == "source":
+
+        def gather(*arguments: Any) -> None:
+            if not _native.op_gather(t, code, *arguments):  # a dtype or a layout the extension does not read
+                others.forward(*arguments)
+
+        return OpKernels(gather, others.backward, gather)
+    forward, backward = partial(_native.op_forward, t, code), partial(_native.op_backward, t, code)
+    return OpKernels(forward, backward, partial(_native.op_predict, t, code))
+
+
 @functools.cache
 def _kernels(t: int) -> Kernels:
+    ops = {name: _operation(t, name) for name in OPS}
 
     def shuffle(key: Key, order: Array) -> None:
         _native.shuffle(t, key, order)
 
-    def gather(x: Array, rows: Array, out: Array) -> None:
-        if not _native.gather(t, x, rows, out):  # a dtype or a layout the extension does not read
-            reference.gather(x, rows, out)
-
-    def gather_normalized(x: Array, rows: Array, shift: Array, scale: Array, out: Array) -> None:
-        if not _native.gather_normalized(t, x, rows, shift, scale, out):
-            reference.gather_normalized(x, rows, shift, scale, out)
-
-    def dense_forward(x: Array, w: Array, b: Array, activation: Activation, z: Array, a: Array) -> None:
-        _native.dense_forward(t, x, w, b, ACTIVATION_CODES[activation.name], activation.alpha, z, a)
-
-    def dense_backward_input(dz: Array, w: Array, activation: Activation, saved: Array, dx: Array) -> None:
-        _native.dense_backward_input(t, dz, w, ACTIVATION_CODES[activation.name], activation.alpha, saved, dx)
-
-    def dense_backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
-        _native.dense_backward_weights(t, x, dz, dw, db)
-
-    def activation_forward(activation: Activation, z: Array, a: Array) -> None:
-        _native.activation_forward(t, ACTIVATION_CODES[activation.name], activation.alpha, z, a)
-
-    def activation_backward(activation: Activation, saved: Array, da: Array, dz: Array) -> None:
-        _native.activation_backward(t, ACTIVATION_CODES[activation.name], activation.alpha, saved, da, dz)
-
-    def softmax_forward(z: Array, a: Array) -> None:
-        _native.softmax_forward(t, z, a)
-
-    def softmax_backward(a: Array, da: Array, dz: Array) -> None:
-        _native.softmax_backward(t, a, da, dz)
-
-    def maxout_forward(z: Array, a: Array, winner: Array) -> None:
-        _native.maxout_forward(t, z, a, winner)
-
-    def maxout_backward(winner: Array, da: Array, dz: Array) -> None:
-        _native.maxout_backward(t, winner, da, dz)
-
-    def prelu_forward(z: Array, slope: Array, a: Array) -> None:
-        _native.prelu_forward(t, z, slope, a)
-
-    def prelu_backward(z: Array, slope: Array, da: Array, dz: Array, dslope: Array) -> None:
-        _native.prelu_backward(t, z, slope, da, dz, dslope)
-
-    def rrelu_forward(z: Array, lower: float, upper: float, key: Key, a: Array) -> None:
-        _native.rrelu_forward(t, z, lower, upper, key, a)
-
-    def rrelu_backward(z: Array, lower: float, upper: float, key: Key, da: Array, dz: Array) -> None:
-        _native.rrelu_backward(t, z, lower, upper, key, da, dz)
-
-    def dropout(x: Array, rate: float, key: Key, out: Array) -> None:
-        _native.dropout(t, x, drop_threshold(rate), 1.0 / (1.0 - rate), key, out)
-
-    def batch_norm_forward(
-        x: Array,
-        gamma: Array,
-        beta: Array,
-        momentum: float,
-        epsilon: float,
-        running_mean: Array,
-        running_var: Array,
-        mean: Array,
-        inv_std: Array,
-        a: Array,
-    ) -> None:
-        _native.batch_norm_forward(t, x, gamma, beta, momentum, epsilon, running_mean, running_var, mean, inv_std, a)
-
-    def batch_norm_predict(
-        x: Array, gamma: Array, beta: Array, epsilon: float, running_mean: Array, running_var: Array, a: Array
-    ) -> None:
-        _native.batch_norm_predict(t, x, gamma, beta, epsilon, running_mean, running_var, a)
-
-    def batch_norm_backward(
-        x: Array, gamma: Array, mean: Array, inv_std: Array, da: Array, dx: Array, dgamma: Array, dbeta: Array
-    ) -> None:
-        _native.batch_norm_backward(t, x, gamma, mean, inv_std, da, dx, dgamma, dbeta)
-
-    def layer_norm_forward(
-        x: Array, gamma: Array, beta: Array, epsilon: float, mean: Array, inv_std: Array, a: Array
-    ) -> None:
-        _native.layer_norm_forward(t, x, gamma, beta, epsilon, mean, inv_std, a)
-
-    def layer_norm_backward(
-        x: Array, gamma: Array, mean: Array, inv_std: Array, da: Array, dx: Array, dgamma: Array, dbeta: Array
-    ) -> None:
-        _native.layer_norm_backward(t, x, gamma, mean, inv_std, da, dx, dgamma, dbeta)
+    def activation_backward(below: Activation, saved: Array, da: Array, dz: Array) -> None:
+        _native.activation_backward(t, below, saved, da, dz)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
         _native.loss(t, LOSS_CODES[loss.name], loss.parameter, z, y, weight, value, dz)

@@ -16,11 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import _cpus, _native, engine
-from fastnn._random import drop_threshold
 from fastnn.backends import native
 from fastnn.backends.contract import Array
-from fastnn.engine import Recipe
-from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.engine import Batches, Recipe
 from fastnn.plan import Op, Plan, State, Tensor
 
 _TRAINERS: dict[np.dtype, Any] = {
@@ -35,33 +33,25 @@ _PREDICTORS: dict[np.dtype, Any] = {
 # Plans as plain tuples ------------------------------------------------------------------------------------
 
 
-def _settings(op: Op) -> tuple[float, ...]:
-    """An operation's numbers in the order of csrc/engine/plan.hpp."""
-    if op.kind == "dropout":
-        rate = op.settings["rate"]
-        return float(drop_threshold(rate)), 1.0 / (1.0 - rate)
-    return tuple(op.settings[name] for name in ("lower", "upper", "momentum", "epsilon") if name in op.settings)
-
-
 def _tensors(op: Op, recipe: Recipe | None) -> tuple[tuple[Any, ...], ...]:
     def described(tensor: Tensor) -> tuple[Any, ...]:
         penalty = (0.0, 0.0, 0.0) if recipe is None else engine.penalties(tensor.penalty, recipe.optimizer)
         return (tensor.offset, tensor.size, tensor.trainable, *penalty)
 
-    return tuple(described(tensor) for tensor in op.tensors.values())
+    spec = op.operation.spec
+    return tuple(described(op.tensors[field.name]) for field in spec.param_fields + spec.statistic_fields)
 
 
 def _table(ops: Sequence[Op], recipe: Recipe | None) -> list[tuple[Any, ...]]:
-    """The operations for the extension; for a prediction where recipe is None."""
+    """The operations for the extension, in the order of their Specs; for a prediction where recipe is None."""
     table = []
     for op in ops:
-        activation = op.activation
-        if op.kind == "rrelu" and recipe is None:
-            activation = ACTIVATIONS["leaky_relu"].with_alpha(engine.mean_slope(op))
-        code = native.ACTIVATION_CODES[activation.name]
-        saves_z = activation.saves == "z"
+        code = native.ACTIVATION_CODES[op.activation.name]
+        saves_z = op.operation.spec.fuses and op.activation.saves == "z"
+        settings = tuple(op.settings[name] for name in op.operation.spec.setting_names)
         tensors = _tensors(op, recipe)
-        table.append((op.kind, op.inputs, op.outputs, code, activation.alpha, saves_z, _settings(op), tensors))
+        shapes, ends = (op.inputs, op.outputs), (op.other, op.dother)
+        table.append((op.kind, *shapes, code, op.activation.alpha, saves_z, settings, tensors, *ends))
     return table
 
 
@@ -90,48 +80,24 @@ class Engine:
         self.trained: weakref.WeakKeyDictionary[State, _Trained] = weakref.WeakKeyDictionary()
         self.predictors: weakref.WeakKeyDictionary[State, list[_Predicting]] = weakref.WeakKeyDictionary()
 
-    def train_steps(
-        self,
-        plan: Plan,
-        state: State,
-        recipe: Recipe,
-        x: Array,
-        y: Array,
-        weight: Array | None,
-        order: Array,
-        batch: int,
-        lr: Array,
-    ) -> Array:
+    def train_steps(self, plan: Plan, state: State, recipe: Recipe, batches: Batches, lr: Array) -> Array:
         """See `engine.train_steps`. From the first loss that is not finite on they are NaN, and no step is taken."""
         ops = plan.training_ops(recipe.loss)
         if not ops or not plan.parameter_count:
-            return engine.train_steps(self.kernels, plan, state, recipe, x, y, weight, order, batch, lr)
+            return engine.train_steps(self.kernels, plan, state, recipe, batches, lr)
         state.prepare_slots(recipe.optimizer.rule)
         lr = np.ascontiguousarray(lr, dtype=np.float64)
         coefficients = recipe.optimizer.coefficient_table(lr, state.step + 1)
         losses = np.full(len(lr), np.nan)
         taken = np.zeros(1, dtype=np.int64)
+        buffers = (state.parameters, state.statistics, state.scaling, state.slots, state.step)
+        ordered = batches._replace(order=np.ascontiguousarray(batches.order))
         try:
-            done = self._trainer(plan, ops, state, recipe).run(
-                state.parameters,
-                state.statistics,
-                state.scaling,
-                state.slots,
-                state.step,
-                x,
-                y,
-                weight,
-                np.ascontiguousarray(order),
-                batch,
-                coefficients,
-                lr,
-                losses,
-                taken,
-            )
+            done = self._trainer(plan, ops, state, recipe).run(buffers, ordered, (coefficients, lr), losses, taken)
         finally:
             state.step += int(taken[0])  # also where a signal or a failed allocation ended the call early
         if not done:
-            return engine.train_steps(self.kernels, plan, state, recipe, x, y, weight, order, batch, lr)
+            return engine.train_steps(self.kernels, plan, state, recipe, batches, lr)
         return losses
 
     def predict(self, plan: Plan, state: State, x: Array, out: Array) -> None:

@@ -26,8 +26,8 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from fastnn.backends import loops, loops_table, numba_jit, numba_math, reference
-from fastnn.backends.contract import Array, Kernels
-from fastnn.engine import Recipe, Scaling, Segment, Step
+from fastnn.backends.contract import Array, Kernels, OpKernels
+from fastnn.engine import Batches, Recipe, Segment, Step
 from fastnn.formulas import activations, losses, rules, special
 from fastnn.plan import Plan, State
 
@@ -338,10 +338,13 @@ class Program:
         def around(name: str, dtype: np.dtype, formulas: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
             return partial(self.call, Loop(name, dtype, formulas))
 
-        rest: dict[str, Any] = {
-            name: partial(self.python, getattr(reference, name)) for name in Kernels.__dataclass_fields__
-        }
-        return loops_table.kernels(find, around, Kernels(**rest))
+        def written(function: Any) -> Any:
+            return partial(self.python, function)
+
+        rest = reference.KERNELS
+        others = {name: written(getattr(rest, name)) for name in Kernels.__dataclass_fields__ if name != "ops"}
+        ops = {name: OpKernels(*map(written, functions)) for name, functions in rest.ops.items()}
+        return loops_table.kernels(find, around, Kernels(ops=ops, **others))
 
     def _affine(self, x: Array, w: Array, b: Array, z: Array) -> None:
         if numba_jit.small(len(x), w):
@@ -387,16 +390,16 @@ def _whole(array: Array) -> Array | None:
     return np.lib.stride_tricks.as_strided(matrix, (len(matrix), apart), (apart * size, size))
 
 
-def _gather(program: Program, x: Array, rows: Array, out: Array, scaling: Scaling | None = None) -> None:
-    """out = x[rows], normalised if there is a scaling, `rows` moving on by len(out) with every step."""
-    name = "gather" if scaling is None else "gather_normalized"
-    whole = _whole(x)
+def _gather(program: Program, data: Array, rows: Array, out: Array, source: str = "cast", *constants: Array) -> None:
+    """out = data[rows] by way of a source, `rows` moving on by len(out) with every step."""
+    whole = _whole(data)
     if whole is None:  # backward, misaligned, down the columns: NumPy knows how
-        gather, steps = getattr(reference, name), itertools.count()
-        program.python(lambda: gather(x, rows[next(steps) * len(out) :][: len(out)], *(scaling or ()), out))
+        gather, steps = reference.KERNELS.ops[source].forward, itertools.count()
+        program.python(lambda: gather(data, rows[next(steps) * len(out) :][: len(out)], *constants, out))
         return
-    first = program.call(Loop(name, out.dtype), whole, rows[: len(out)], *(scaling or ()), out.reshape(len(out), -1))
-    program.moving.append((first + 3, rows.itemsize * len(out)))  # behind the address and the two sizes of x
+    loop = Loop(f"{source}_forward", out.dtype)
+    first = program.call(loop, whole, rows[: len(out)], *constants, out.reshape(len(out), -1))
+    program.moving.append((first + 3, rows.itemsize * len(out)))  # behind the address and the two sizes of data
 
 
 def _penalties(segment: Segment) -> tuple[float, float, float]:
@@ -432,15 +435,6 @@ def _update(program: Program, step: Step, segments: list[Segment], now: Array) -
 # The walk --------------------------------------------------------------------------------------------------------
 
 
-class Batches(NamedTuple):
-    """What the steps of one call take their rows from."""
-
-    x: Array
-    y: Array
-    weight: Array | None
-    order: Array
-
-
 def _record(
     plan: Plan,
     state: State,
@@ -455,7 +449,7 @@ def _record(
     program = Program()
     step = Step(program.kernels(), plan, state, recipe, data.y.ndim == 1, rows)
     work = step.work
-    _gather(program, data.x, data.order, work.x, step.scaling)
+    _gather(program, data.x, data.order, work.x, step.source.op.kind, *step.source.constants)
     _gather(program, data.y, data.order, work.y)
     if data.weight is None:
         work.weight.fill(1.0 / rows)
@@ -479,27 +473,24 @@ def train_steps(
     plan: Plan,
     state: State,
     recipe: Recipe,
-    x: Array,
-    y: Array,
-    weight: Array | None,
-    order: Array,
-    batch: int,
+    batches: Batches,
     lr: Array,
 ) -> Array:
     """engine.train_steps, compiled."""
     state.prepare_slots(recipe.optimizer.rule)
-    data = Batches(x, y, weight, np.ascontiguousarray(order, dtype=np.int64))
+    batches = batches._replace(order=np.ascontiguousarray(batches.order, dtype=np.int64))
+    order, size = batches.order, batches.size
     segments = _segments(plan, recipe)
     numbers = _numbers(recipe, [segment.decay for segment in segments], lr, state.step)
     losses = np.empty(len(lr))
-    whole = len(order) // batch  # steps; one more takes what is left
+    whole = len(order) // size  # steps; one more takes what is left
     for start, stop in ((0, whole), (whole, len(lr))):
         if start == stop:
             continue
-        rest = data._replace(order=data.order[start * batch :])
+        rest = batches._replace(order=order[start * size :])
         now, done = np.empty(numbers.shape[1]), np.zeros(1, dtype=np.int64)
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges shows in the losses
-            program = _record(plan, state, recipe, segments, rest, min(batch, len(rest.order)), losses[start:], now)
+            program = _record(plan, state, recipe, segments, rest, min(size, len(rest.order)), losses[start:], now)
             try:
                 program.run(np.ascontiguousarray(numbers[start:stop]), now, state.step, done)
             finally:

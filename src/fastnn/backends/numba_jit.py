@@ -147,7 +147,8 @@ def _backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
     if len(x) == 1 or small(len(x), dw):  # one row, 784 x 128: 15 us, NumPy 150
         find("backward_weights loop", x.dtype)(x, dz, dw, db)
     else:
-        reference.dense_backward_weights(x, dz, dw, db)
+        np.matmul(x.T, dz, out=dw)
+        np.sum(dz, axis=0, out=db)
 
 
 @cache
@@ -192,26 +193,27 @@ def _gather_of(name: str, stored: np.dtype, contiguous: bool, out: np.dtype) -> 
     x = numba.types.Array(numba.from_dtype(stored), 2, "C" if contiguous else "A", readonly=True)
     rows = numba.types.Array(numba.int64, 1, "C", readonly=True)
     number = numba.types.Array(numba.float64, 1, "C", readonly=True)
-    scaling = (number, number) if name == "gather_normalized" else ()
+    scaling = (number, number) if name == "normalize_forward" else ()
     signature = numba.void(x, rows, *scaling, numba.from_dtype(out)[:, ::1])
     return numba.njit(signature, nogil=True)(getattr(loops, name))
 
 
 def _gathering(name: str) -> Callable[..., None]:
-    """gather or gather_normalized: x has a dtype of its own."""
+    """The loop of a source: its data has a dtype of its own."""
+    others = reference.KERNELS.ops[name.removesuffix("_forward")].forward
 
-    def gather(x: Array, rows: Array, *rest: Array) -> None:
-        if x.dtype in STORED and x.flags.aligned:
-            _gather_of(name, x.dtype, x.flags.c_contiguous, rest[-1].dtype)(x, rows, *rest)
+    def gather(data: Array, rows: Array, *rest: Array) -> None:
+        if data.dtype in STORED and data.flags.aligned:
+            _gather_of(name, data.dtype, data.flags.c_contiguous, rest[-1].dtype)(data, rows, *rest)
         else:
-            getattr(reference, name)(x, rows, *rest)
+            others(data, rows, *rest)
 
     return gather
 
 
 _CHOOSERS: dict[str, Callable[..., Any]] = {
-    "gather": _gathering("gather"),
-    "gather_normalized": _gathering("gather_normalized"),
+    "cast_forward": _gathering("cast_forward"),
+    "normalize_forward": _gathering("normalize_forward"),
     "affine": _affine,
     "backward_input": _backward_input,
     "backward_weights": _backward_weights,

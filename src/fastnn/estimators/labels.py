@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fastnn.formulas import losses
 from fastnn.formulas.losses import LOSSES, Loss
-from fastnn.metrics import softmax
+from fastnn.metrics import shares
 
 Array = np.ndarray
 ONE_OF_TWO, ONE, ANY, SEVERAL = "binary", "multiclass", "multilabel-indicator", "multiclass-multioutput"
@@ -128,11 +128,11 @@ class Labels:
         """(n, K) in float64, whose rows sum to 1 but for ANY; a list of them for SEVERAL."""
         z = z.astype(np.float64)
         if loss.link == "softmax":
-            return softmax(z)
+            return shares(z)
         if self.kind == ANY:
             return np.clip(expit(z), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))  # no label is certain
-        shares = [_shares(part) for part in self._parts(z)]
-        return shares if self.kind == SEVERAL else shares[0]
+        parts = [_shares(part) for part in self._parts(z)]
+        return parts if self.kind == SEVERAL else parts[0]
 
     def _parts(self, z: Array) -> list[Array]:
         """The logits of each column."""
@@ -168,4 +168,4 @@ def _shares(z: Array) -> Array:
         p = expit(z)
         return np.concatenate([1.0 - p, p], axis=1)
     logs = -np.logaddexp(0.0, -z)  # of the sigmoids: their sum may underflow
-    return softmax(logs)
+    return shares(logs)

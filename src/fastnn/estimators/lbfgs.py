@@ -13,7 +13,7 @@ from fastnn.data import Data
 from fastnn.engine import Recipe
 from fastnn.estimators.network import dense_layers, squares
 from fastnn.optim.optimizers import Optimizer
-from fastnn.training.batches import InMemory
+from fastnn.training.batches import InMemory, step_weights
 from fastnn.training.trainer import Trainer
 
 Array = np.ndarray
@@ -60,11 +60,9 @@ class LossAndGradient:
     def _walk(self) -> float:
         """Once through the rows: the gradient into the slot, the mean loss returned."""
         model, backend, done, loss = self.model, self.trainer.backend, 0, 0.0
-        while (piece := self.rows.take(done, done + self.rows.most)) is not None:
-            shares = piece.step_weights() / self.total
-            losses = backend.train_steps(
-                model.plan, model.state, self.recipe, piece.x, piece.y, piece.weight, piece.order, piece.batch, shares
-            )
+        while (batches := self.rows.take(done, done + self.rows.most)) is not None:
+            shares = step_weights(batches) / self.total
+            losses = backend.train_steps(model.plan, model.state, self.recipe, batches, shares)
             loss += float(losses @ shares)
             done += len(shares)
         return loss

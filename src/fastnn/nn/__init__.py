@@ -15,6 +15,7 @@ from fastnn.nn.layers import (
     Maxout,
     Normalize,
     PReLU,
+    Reshape,
     RReLU,
     Softmax,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Orthogonal",
     "PReLU",
     "RReLU",
+    "Reshape",
     "Softmax",
     "Uniform",
     "Zeros",

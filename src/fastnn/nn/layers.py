@@ -8,6 +8,7 @@ model.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ import numpy as np
 from fastnn import _validate
 from fastnn.formulas import activations, initializers
 from fastnn.formulas.initializers import Initializer
+from fastnn.ops.operation import Shape
 from fastnn.plan import FREE, Op, Penalty, Tensor
 
 Array = np.ndarray
@@ -35,9 +37,15 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_views": {}}  # a copy gets views of its own model's buffers, or none
 
-    def ops(self, inputs: int) -> list[Op]:
-        """The operations of this layer for rows of `inputs` values."""
+    def ops(self, inputs: Shape) -> list[Op]:
+        """The operations of this layer for rows of shape `inputs`: (features,), (length, channels) or (height, width,
+        channels). ValueError where it cannot take them."""
         raise NotImplementedError
+
+    def outputs(self, inputs: Shape) -> Shape:
+        """The shape of the rows that come out for rows of shape `inputs`."""
+        made = self.ops(inputs)
+        return made[-1].outputs if made else inputs
 
     def parts(self) -> list[Layer]:
         """The layer, and the one that is its activation."""
@@ -86,7 +94,7 @@ class Layer:
 
 
 class Dense(Layer):
-    """a = f(x w + b): x (B, I), w (I, O), b (O,), a (B, O).
+    """a = f(x w + b): x (B, I), w (I, O), b (O,), a (B, O); the same at every position of rows that have some.
 
     `activation`: a name of `fastnn.nn.ACTIVATIONS`, an `activations.Activation` (with its parameter), or
     "softmax", "maxout", "prelu", "rrelu" or such a layer. `init`: a name of `INITIALIZERS`, an initialiser or a
@@ -130,19 +138,20 @@ class Dense(Layer):
         """(O,), live; zeros that no optimizer touches where the layer was made with bias=False."""
         return self._view("bias")
 
-    def ops(self, inputs: int) -> list[Op]:
+    def ops(self, inputs: Shape) -> list[Op]:
         follow = self.activation if isinstance(self.activation, Layer) else None
         pieces = follow.pieces if isinstance(follow, Maxout) else 1
-        outputs = self.units * pieces
+        channels, wide = inputs[-1], self.units * pieces
+        outputs = (*inputs[:-1], wide)
         draw = self._initializer().draw
         tensors = {
-            "weight": self._tensor(
+            "w": self._tensor(
                 "weight",
-                (inputs, outputs),
-                lambda rng: draw(rng, (inputs, outputs), inputs, self.units),
+                (channels, wide),
+                lambda rng: draw(rng, (channels, wide), channels, self.units),
                 penalty=self.penalty,
             ),
-            "bias": self._tensor("bias", (outputs,), lambda rng: 0.0, trainable=self.bias_used),
+            "b": self._tensor("bias", (wide,), lambda rng: 0.0, trainable=self.bias_used),
         }
         if follow is None:
             assert isinstance(self.activation, activations.Activation)
@@ -182,7 +191,7 @@ class Activation(Layer):
         super().__init__()
         self.activation = _resolve(activation)
 
-    def ops(self, inputs: int) -> list[Op]:
+    def ops(self, inputs: Shape) -> list[Op]:
         if isinstance(self.activation, Layer):
             self.activation._views = self._views
             return self.activation.ops(inputs)
@@ -193,9 +202,9 @@ class Activation(Layer):
 
 
 class Softmax(Layer):
-    """a_j = exp(z_j) / sum_k exp(z_k) over each row. Before cross_entropy it is fused into the loss."""
+    """a_j = exp(z_j) / sum_k exp(z_k) over the channels. Before cross_entropy it is fused into the loss."""
 
-    def ops(self, inputs: int) -> list[Op]:
+    def ops(self, inputs: Shape) -> list[Op]:
         return [Op("softmax", inputs, inputs)]
 
 
@@ -212,10 +221,11 @@ class Maxout(Layer):
         super().__init__()
         self.pieces = _validate.integer("pieces", pieces, low=2)
 
-    def ops(self, inputs: int) -> list[Op]:
-        if inputs % self.pieces:
-            raise ValueError(f"pieces is {self.pieces}, expected a divisor of the {inputs} values that come in")
-        return [Op("maxout", inputs, inputs // self.pieces)]
+    def ops(self, inputs: Shape) -> list[Op]:
+        channels = inputs[-1]
+        if channels % self.pieces:
+            raise ValueError(f"pieces is {self.pieces}, expected a divisor of the {channels} values that come in")
+        return [Op("maxout", inputs, (*inputs[:-1], channels // self.pieces))]
 
     def settings(self) -> str:
         return f"pieces={self.pieces}"
@@ -233,8 +243,8 @@ class PReLU(Layer):
         """(O,), live."""
         return self._view("slope")
 
-    def ops(self, inputs: int) -> list[Op]:
-        slope = self._tensor("slope", (inputs,), lambda rng: self.init)
+    def ops(self, inputs: Shape) -> list[Op]:
+        slope = self._tensor("slope", inputs[-1:], lambda rng: self.init)
         return [Op("prelu", inputs, inputs, {"slope": slope})]
 
 
@@ -247,7 +257,7 @@ class RReLU(Layer):
         self.lower = _validate.number("lower", lower, low=0.0)
         self.upper = _validate.number("upper", upper, low=self.lower)
 
-    def ops(self, inputs: int) -> list[Op]:
+    def ops(self, inputs: Shape) -> list[Op]:
         return [Op("rrelu", inputs, inputs, settings={"lower": self.lower, "upper": self.upper})]
 
 
@@ -262,7 +272,7 @@ class Dropout(Layer):
         super().__init__()
         self.rate = _validate.number("rate", rate, low=0.0, high=1.0, open_high=True)
 
-    def ops(self, inputs: int) -> list[Op]:
+    def ops(self, inputs: Shape) -> list[Op]:
         return [Op("dropout", inputs, inputs, settings={"rate": self.rate})] if self.rate else []
 
     def settings(self) -> str:
@@ -284,15 +294,16 @@ class _Norm(Layer):
         """(O,), live: the learned shift, 0 at first."""
         return self._view("beta")
 
-    def _affine(self, inputs: int) -> dict[str, Tensor]:
+    def _affine(self, inputs: Shape) -> dict[str, Tensor]:
         return {
-            "gamma": self._tensor("gamma", (inputs,), lambda rng: 1.0),
-            "beta": self._tensor("beta", (inputs,), lambda rng: 0.0),
+            "gamma": self._tensor("gamma", inputs[-1:], lambda rng: 1.0),
+            "beta": self._tensor("beta", inputs[-1:], lambda rng: 0.0),
         }
 
 
 class BatchNorm(_Norm):
-    """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var of each column.
+    """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var of each channel: over the rows of the batch and
+    their positions.
 
     Of the batch in training; in inference of the running averages, running <- momentum running + (1 - momentum)
     batch, whose variance is the unbiased one. Ioffe & Szegedy 2015. A batch of one row (what a batch size may leave
@@ -313,42 +324,76 @@ class BatchNorm(_Norm):
         """(O,), live."""
         return self._view("running_var")
 
-    def ops(self, inputs: int) -> list[Op]:
+    def ops(self, inputs: Shape) -> list[Op]:
         tensors = self._affine(inputs) | {
-            "running_mean": self._tensor("running_mean", (inputs,), lambda rng: 0.0, trainable=False),
-            "running_var": self._tensor("running_var", (inputs,), lambda rng: 1.0, trainable=False),
+            "running_mean": self._tensor("running_mean", inputs[-1:], lambda rng: 0.0, trainable=False),
+            "running_var": self._tensor("running_var", inputs[-1:], lambda rng: 1.0, trainable=False),
         }
         settings = {"momentum": self.momentum, "epsilon": self.epsilon}
         return [Op("batch_norm", inputs, inputs, tensors, settings=settings)]
 
 
 class LayerNorm(_Norm):
-    """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var of each row. Ba et al. 2016."""
+    """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var over the channels of each row, or of
+    each of its positions. Ba et al. 2016."""
 
     def __init__(self, *, epsilon: float = 1e-5) -> None:
         super().__init__(epsilon)
 
-    def ops(self, inputs: int) -> list[Op]:
+    def ops(self, inputs: Shape) -> list[Op]:
         return [Op("layer_norm", inputs, inputs, self._affine(inputs), settings={"epsilon": self.epsilon})]
 
 
 class Flatten(Layer):
-    """Rows of any shape (B, d1, d2, ...) read in C order as (B, d1 d2 ...). Only as the first layer.
-
-    The model keeps the shape (d1, d2, ...) it was built with or first fitted on, and refuses rows of another shape with
-    as many values, such as channels first instead of last: ValueError. Rows that were flattened before, (B, d1 d2 ...),
-    stay welcome.
+    """Rows of any shape (B, d1, d2, ...) read in C order as (B, d1 d2 ...).
 
     >>> model = fastnn.Sequential([nn.Flatten(), nn.Dense(2)]).build((28, 28), seed=0)
     >>> model.predict(np.zeros((5, 28, 28))).shape, model.predict(np.zeros((5, 784))).shape
     ((5, 2), (5, 2))
+
+    As the first layer it takes rows that were flattened before, too. The model keeps the shape that it was built with
+    or first fitted on, and refuses rows of another shape with as many values, such as channels first instead of last:
+
     >>> model.predict(np.zeros((5, 14, 56)))
     Traceback (most recent call last):
     ValueError: X has rows of shape (14, 56), but this model was built with rows of shape (28, 28)
     """
 
-    def ops(self, inputs: int) -> list[Op]:
+    def ops(self, inputs: Shape) -> list[Op]:
+        return []  # a row is contiguous, whatever its shape
+
+    def outputs(self, inputs: Shape) -> Shape:
+        return (math.prod(inputs),)
+
+
+class Reshape(Layer):
+    """Rows read in C order as rows of another shape: (features,), (length, channels) or (height, width, channels).
+
+    One size may be -1: what is left over. ValueError where the sizes are not those of the rows that come in.
+
+    >>> fastnn.Sequential([nn.Reshape((4, -1)), nn.Dense(3)]).build(8, seed=0).predict(np.zeros((5, 8))).shape
+    (5, 4, 3)
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+        self.shape = tuple(size if size == -1 else _validate.integer("shape", size) for size in sizes)
+        if not 1 <= len(sizes) <= 3 or self.shape.count(-1) > 1:
+            raise ValueError(f"shape is {shape!r}, expected one to three sizes, at most one of them -1")
+
+    def ops(self, inputs: Shape) -> list[Op]:
+        self.outputs(inputs)
         return []
+
+    def outputs(self, inputs: Shape) -> Shape:
+        known, values = math.prod(size for size in self.shape if size != -1), math.prod(inputs)
+        if values % known or (-1 not in self.shape and values != known):
+            raise ValueError(f"shape is {self.shape}, expected sizes for the {values} values of rows of shape {inputs}")
+        return tuple(values // known if size == -1 else size for size in self.shape)
+
+    def settings(self) -> str:
+        return repr(self.shape)
 
 
 class Normalize(Layer):
@@ -381,10 +426,11 @@ class Normalize(Layer):
         """(I,), live, float64 in every model."""
         return self._view("scale")
 
-    def ops(self, inputs: int) -> list[Op]:
+    def ops(self, inputs: Shape) -> list[Op]:
+        features = (math.prod(inputs),)
         tensors = {
-            "shift": self._tensor("shift", (inputs,), lambda rng: 0.0, trainable=False, scaling=True),
-            "scale": self._tensor("scale", (inputs,), lambda rng: 1.0, trainable=False, scaling=True),
+            "shift": self._tensor("shift", features, lambda rng: 0.0, trainable=False, scaling=True),
+            "scale": self._tensor("scale", features, lambda rng: 1.0, trainable=False, scaling=True),
         }
         return [Op("normalize", inputs, inputs, tensors)]
 

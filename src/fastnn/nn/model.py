@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, decide, link, measure, named_metrics
 from fastnn.nn import serialize
 from fastnn.nn.layers import Flatten, Layer, Normalize
+from fastnn.ops.operation import Shape
 from fastnn.plan import Op, Plan, Snapshot, State
 
 Array = np.ndarray
@@ -64,8 +64,6 @@ class Sequential:
                         f"layers[{position}] has {part!r}, which is in use already, expected a layer of its own"
                     )
                 used.add(id(part))
-            if isinstance(layer, Flatten) and position:
-                raise ValueError(f"layers[{position}] is Flatten(), expected it first: what follows has rows already")
             if isinstance(layer, Normalize) and any(
                 not isinstance(before, Flatten) for before in self.layers[:position]
             ):
@@ -80,7 +78,7 @@ class Sequential:
         self.fitting = FitLock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
-        self._spans: list[tuple[int, int]] = []  # values into and out of each layer
+        self._spans: list[tuple[Shape, Shape]] = []  # of the rows into and out of each layer
 
     # Building ---------------------------------------------------------------------------------------------
 
@@ -108,19 +106,17 @@ class Sequential:
         self._bind()
         return self
 
-    def _lower(self, inputs: int | tuple[int, ...]) -> tuple[Plan, list[tuple[int, int]]]:
-        """The plan for rows of that shape, of which the layers see the number of values; and how many go into and come
-        out of each layer."""
-        inputs = math.prod(inputs) if isinstance(inputs, tuple) else inputs
+    def _lower(self, inputs: int | Shape) -> tuple[Plan, list[tuple[Shape, Shape]]]:
+        """The plan for rows of that shape, and the shapes of the rows into and out of each layer."""
+        shape = inputs if isinstance(inputs, tuple) else (inputs,)
         ops: list[Op] = []
-        spans: list[tuple[int, int]] = []
-        width = inputs
+        spans: list[tuple[Shape, Shape]] = []
+        rows = shape
         for layer in self.layers:
-            made = layer.ops(width)
-            spans.append((width, made[-1].outputs if made else width))
-            ops += made
-            width = spans[-1][1]
-        return Plan.assemble(ops, inputs, self.dtype), spans
+            ops += layer.ops(rows)
+            spans.append((rows, layer.outputs(rows)))
+            rows = spans[-1][1]
+        return Plan.assemble(ops, shape, rows, self.dtype), spans
 
     def _bind(self) -> None:
         """Show every layer its views."""
@@ -130,8 +126,8 @@ class Sequential:
             index, role = name.split(".")
             self.layers[int(index)]._views[role] = view
 
-    def plan_for(self, inputs: int | tuple[int, ...]) -> Plan:
-        """The plan, or the one that building for such rows would make."""
+    def plan_for(self, inputs: int | Shape) -> Plan:
+        """The plan, or the one that building for rows of `inputs` values would make."""
         return self._lower(inputs)[0] if self._plan is None else self._plan
 
     def _note_shape(self, shape: tuple[int, ...]) -> None:
@@ -144,7 +140,7 @@ class Sequential:
         """What rows of several dimensions must have; None where nothing is known of them."""
         if self.row_shape is not None or self._plan is None or self._takes_any_shape:
             return self.row_shape
-        return (self._plan.inputs,)
+        return self._plan.input_shape
 
     @property
     def _takes_any_shape(self) -> bool:
@@ -186,7 +182,7 @@ class Sequential:
         del kept["fitting"]
         state = kept.pop("_state")
         kept["_plan"], kept["_spans"] = None, []
-        kept["buffers"] = None if state is None else (self.plan.inputs, Snapshot().take(state))
+        kept["buffers"] = None if state is None else (self.plan.input_shape, Snapshot().take(state))
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -356,7 +352,7 @@ class Sequential:
             feature_names=self.feature_names,
             metadata=self.metadata if metadata is None else metadata,
         )
-        if self.built and self._lower(self.plan.inputs)[0] != self.plan:
+        if self.built and self._lower(self.plan.input_shape)[0] != self.plan:
             raise ValueError("the model's layers were changed after it was built, expected them as its plan has them")
         files.write(path, header, self.state.views if self.built else {})
 
@@ -378,7 +374,7 @@ class Sequential:
         width = max(25, *(len(name) for name in names))
         lines = [f"{'layer':<{width}} {'output':>6}  {'parameters':>10}"]
         for name, (_, outputs), count in zip(names, self._spans, counts, strict=True):
-            lines.append(f"{name:<{width}} {outputs:>6}  {count:>10,}")
+            lines.append(f"{name:<{width}} {'x'.join(map(str, outputs)):>6}  {count:>10,}")
         lines.append(f"{'total':<{width}} {'':>6}  {sum(counts):>10,}")
         return "\n".join(lines)
 

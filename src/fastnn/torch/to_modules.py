@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -88,7 +89,9 @@ def to_torch(model: Sequential) -> Any:
     pairs: list[Pair] = []
     for index, (layer, (inputs, outputs)) in enumerate(zip(model.layers, model._spans, strict=True)):
         try:
-            made = list(_parts(layer, inputs, outputs, options))
+            if len(outputs) > 1:
+                raise TypeError(f"it has rows of shape {outputs}, expected (features,): PyTorch's have channels first")
+            made = list(_parts(layer, math.prod(inputs), outputs[0], options))
         except TypeError as error:
             raise TypeError(f"layers[{index}] is {layer!r}: {error}") from None
         pairs += [Pair(f"layers[{index}]", part, module) for part, module in made]

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastnn import _random
 from fastnn.backends.contract import Kernels
 from fastnn.data import Data, dense_rows, made_dense
+from fastnn.engine import Batches
 
 Array = np.ndarray
 _END = object()  # of an iterable of batches
 
 
-class Piece(NamedTuple):
-    """What one call to the backend visits: rows `order` of x, y and weight, `batch` of them a step."""
-
-    x: Array
-    y: Array
-    weight: Array | None
-    order: Array
-    batch: int
-
-    def step_weights(self) -> Array:
-        """What the loss of each step counts for in the epoch's: its rows, or the sum of their weights."""
-        if self.weight is None:
-            return _rows_of_steps(len(self.order), self.batch)
-        starts = np.arange(0, len(self.order), self.batch)
-        return np.add.reduceat(self.weight[self.order].astype(np.float64), starts)
+def step_weights(batches: Batches) -> Array:
+    """What the loss of each step counts for in the epoch's: its rows, or the sum of their weights."""
+    if batches.weight is None:
+        return _rows_of_steps(len(batches.order), batches.size)
+    starts = np.arange(0, len(batches.order), batches.size)
+    return np.add.reduceat(batches.weight[batches.order].astype(np.float64), starts)
 
 
 @functools.lru_cache(maxsize=8)
@@ -65,7 +57,7 @@ class InMemory:
             self.kernels.shuffle(_random.epoch_key(self.seed, epoch), self._order)
         self._visited = self._order if self.among is None else self.among[self._order]
 
-    def take(self, first: int, last: int) -> Piece | None:
+    def take(self, first: int, last: int) -> Batches | None:
         """Steps first .. last - 1 of the epoch; None after its last one."""
         if first >= self.steps:
             return None
@@ -73,7 +65,7 @@ class InMemory:
         data = self.data
         if data.sparse:
             data, order = made_dense(data.part(order)), np.arange(len(order))
-        return Piece(data.x, data.y, data.weight, order, self.batch)
+        return Batches(data.x, data.y, data.weight, order, self.batch)
 
 
 class Stream:
@@ -109,7 +101,7 @@ class Stream:
             self._rest = iter(self.batches)
         self._taken = 0
 
-    def take(self, first: int, last: int) -> Piece | None:
+    def take(self, first: int, last: int) -> Batches | None:
         """Batch number `first`, those before it skipped; None where there are no more."""
         while True:
             batch: Any = self._ahead.pop() if self._ahead else next(self._rest, _END)
@@ -121,7 +113,7 @@ class Stream:
             self._taken += 1
             if self._taken > first:
                 data = batch if isinstance(batch, Data) else self._checked(batch, f"batch {self._taken - 1} of ")
-                return Piece(data.x, data.y, data.weight, np.arange(len(data)), len(data))
+                return Batches(data.x, data.y, data.weight, np.arange(len(data)), len(data))
 
     def _checked(self, batch: Any, prefix: str) -> Data:
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):

@@ -294,8 +294,9 @@ def identity(run: Run, plan: Plan) -> dict[str, str]:
 def _described(plan: Plan) -> dict[str, str]:
     shared = {"dtype": str(plan.dtype), "inputs": str(plan.inputs), "layers": str(len(plan.ops))}
     for index, op in enumerate(plan.ops):
-        tensors = [(role, tensor.shape, tensor.penalty) for role, tensor in op.tensors.items()]
-        shared[f"layer {index}"] = f"{op.kind} {op.outputs} {op.activation} {dict(op.settings)} {tensors}"
+        tensors = [(each.name.split(".")[1], each.shape, each.penalty) for each in op.tensors.values()]
+        outputs = op.outputs[0] if len(op.outputs) == 1 else op.outputs
+        shared[f"layer {index}"] = f"{op.kind} {outputs} {op.activation} {dict(op.settings)} {tensors}"
     return shared
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from fastnn import _random
 from fastnn._plot import axes_or_new
 from fastnn.data import Data, made_dense
+from fastnn.engine import Batches
 from fastnn.training.run import Fitter
 
 Array = np.ndarray
@@ -78,7 +79,6 @@ def range_test(trainer: Fitter, data: Data, batch: int, rates: Array) -> Learnin
     if data.sparse:  # the rows that are visited, no others
         visited, order = np.unique(order, return_inverse=True)
         data = made_dense(data.part(visited))
-    losses = trainer.backend.train_steps(
-        model.plan, model.state, trainer.recipe, data.x, data.y, data.weight, order, rows, rates
-    )
+    batches = Batches(data.x, data.y, data.weight, order, rows)
+    losses = trainer.backend.train_steps(model.plan, model.state, trainer.recipe, batches, rates)
     return LearningRates.of(rates, losses)

@@ -1,30 +1,12 @@
 // The kernel table of one instruction set and one float type. Compiled once for each: FASTNN_ISA (the name in
 // C++), FASTNN_ISA_NAME (for people), FASTNN_FLOAT, FASTNN_VECTOR_BYTES. Exports that table and nothing else.
-#include "table.hpp"
+#include "../kernels/table.hpp"
 
-#include "gather.hpp"
-#include "losses.hpp"
-#include "norm.hpp"
-#include "optimizers.hpp"
-#include "peak.hpp"
-#include "random.hpp"
+#include "all.hpp"
+#include "../kernels/optimizers.hpp"
+#include "../kernels/peak.hpp"
 
 namespace {
-
-void activation_forward(int activation, double alpha, size_t n, const Real* z, Real* a) {
-    share(n, 0.5, kGrain, [&](size_t begin, size_t end) {
-        kForward[activation](1, end - begin, z + begin, 0, nullptr, 0, a + begin, 0,
-                             static_cast<Real>(alpha));
-    });
-}
-
-void activation_backward(int activation, double alpha, size_t n, const Real* saved, const Real* da,
-                         Real* dz) {
-    share(n, 0.5, kGrain, [&](size_t begin, size_t end) {
-        kBackward[activation](1, end - begin, saved + begin, 0, da + begin, 0, dz + begin, 0,
-                              static_cast<Real>(alpha));
-    });
-}
 
 void loss(int loss, double parameter, size_t B, size_t O, const Real* z, const int64_t* labels,
           const Real* values, const Real* weight, Real* value, Real* dz) {
@@ -79,34 +61,12 @@ const Table<double> double_table = {
     kRuleSlots,
     kRuleCoefficients,
     kLossTargets,
+    kOperations,
+    length(kOperations),
+    kPanel,
     shuffle,
     gather,
-    gather_normalized,
-    kPanel,
-    pack_panels,
-    pack_transposed_panels,
-    dense_forward,
-    dense_backward_input,
-    dense_backward_weights,
-    column_sums,
-    activation_forward,
-    activation_backward,
-    softmax_forward,
-    softmax_backward,
-    maxout_forward,
-    maxout_backward,
-    prelu_forward,
-    prelu_backward,
-    prelu_backward_slope,
-    rrelu_forward,
-    rrelu_backward,
-    dropout,
-    batch_norm_forward,
-    batch_norm_predict,
-    batch_norm_backward,
-    layer_norm_forward,
-    layer_norm_backward,
-    layer_norm_backward_weights,
+    ops::derive,
     loss,
     squared_norm,
     update,

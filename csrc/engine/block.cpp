@@ -1,5 +1,9 @@
-// See workspace.hpp.
-#include "workspace.hpp"
+// See block.hpp.
+#include "block.hpp"
+
+#include <stdlib.h>
+
+#include <new>
 
 #ifdef _WIN32
 #include <malloc.h>

@@ -1,0 +1,334 @@
+// The engine's side of the module: plans from Python, checked against the Specs, and the objects that run them.
+#include "../engine/engine.hpp"
+
+#include <math.h>
+
+#include <stdexcept>
+
+#include "arguments.hpp"
+#include "gil.hpp"
+
+namespace fastnn {
+namespace bindings {
+namespace {
+
+constexpr size_t kMostValues = static_cast<size_t>(1) << 40;  // of a row
+
+// How many elements the buffers of a state have.
+struct Extents {
+    size_t parameters, statistics, scaling;
+};
+
+// Positions and channels of rows of that shape.
+struct Row {
+    size_t positions = 1, channels = 0;
+    size_t values() const { return positions * channels; }
+};
+Row row_of(const py::handle& shape, const std::string& op) {
+    const auto sizes = py::cast<py::tuple>(shape);
+    if (sizes.size() < 1) value_error(op + " has rows of shape ()");
+    Row row;
+    size_t values = 1;
+    for (size_t d = 0; d < sizes.size(); ++d) {
+        const size_t size = sizes[d].cast<size_t>();
+        if (size == 0 || size > kMostValues / values) value_error(op + " has a row of no or too many values");
+        values *= size;
+        if (d + 1 < sizes.size())
+            row.positions *= size;
+        else
+            row.channels = size;
+    }
+    return row;
+}
+
+// (offset, size, trainable, l1, l2, decay) as the field of a Spec says.
+Tensor tensor_of(const py::handle& described, const Op& op, const Field& field, bool param, size_t features,
+                 const Extents& extents) {
+    const auto parts = py::cast<py::tuple>(described);
+    const std::string what = op.declared->name + " has " + field.name;
+    if (parts.size() != 6) value_error(what + " described by other than six numbers");
+    Tensor tensor;
+    tensor.offset = parts[0].cast<size_t>(), tensor.size = parts[1].cast<size_t>();
+    tensor.trainable = parts[2].cast<bool>();
+    tensor.l1 = parts[3].cast<double>(), tensor.l2 = parts[4].cast<double>(), tensor.decay = parts[5].cast<double>();
+    const Sizes sizes{1, op.positions, op.inputs, op.outputs, features};
+    size_t expected = 0;
+    if (!sizes.elements(field.dims, &expected) || tensor.size != expected)
+        value_error(what + " of " + std::to_string(tensor.size) + " values, expected " + std::to_string(expected));
+    if (tensor.trainable && !param) value_error(what + ", a statistic, as trainable");
+    const size_t space = field.number == Number::kFloat64 ? extents.scaling
+                         : tensor.trainable               ? extents.parameters
+                                                          : extents.statistics;
+    if (tensor.size > space || tensor.offset > space - tensor.size) value_error(what + " outside its buffer");
+    if (param && field.dims.size() > 1) tensor.columns = sizes.of(field.dims.back());
+    return tensor;
+}
+
+// One (kind, inputs, outputs, activation, alpha, saves_z, settings, tensors, other, dother).
+template <class T>
+Op op_of(const Table<T>& t, const py::handle& item, const Plan& plan, const Extents& extents) {
+    const auto fields = py::cast<py::tuple>(item);
+    if (fields.size() != 10) value_error("an operation is described by other than ten fields");
+    const auto kind = fields[0].cast<std::string>();
+    Op op;
+    const auto& all = declared_operations();
+    while (op.code < t.operation_count && kind != all[op.code].name) ++op.code;
+    if (op.code == t.operation_count) value_error("no operation '" + kind + "'");
+    const Declared& declared = all[op.code];
+    op.declared = &declared;
+    if (declared.source && !plan.ops.empty()) value_error(kind + " is not the first operation");
+    const Row in = row_of(fields[1], kind), out = row_of(fields[2], kind);
+    if (in.values() != plan.outputs) value_error(kind + " does not take what the operation before it gives");
+    op.positions = out.positions, op.inputs = in.channels, op.outputs = out.channels;
+    const bool same = in.positions == out.positions && in.channels == out.channels;
+    if (declared.x == declared.a || declared.source ? !same
+                                 : in.positions != out.positions || !t.operations[op.code].fits(op.inputs, op.outputs))
+        value_error(kind + " does not make such rows out of such rows");
+    op.activation = fields[3].cast<int>();
+    if (op.activation < 0 || op.activation >= t.activations) value_error("no such activation");
+    op.alpha = fields[4].cast<double>();
+    op.saves_z = fields[5].cast<bool>();
+    if (!declared.forward.has(Role::activation, false) && (op.activation != plan.identity || op.saves_z))
+        value_error(kind + " has no activation of its own");
+    for (const py::handle number : py::cast<py::tuple>(fields[6])) {
+        op.settings.push_back(number.cast<double>());
+        if (!isfinite(op.settings.back())) value_error(kind + " has a setting that is not finite");
+    }
+    if (op.settings.size() != declared.settings.size()) value_error(kind + " has other settings than its Spec");
+    const auto tensors = py::cast<py::tuple>(fields[7]);
+    const size_t params = declared.params.size();
+    if (tensors.size() != params + declared.statistics.size()) value_error(kind + " has other tensors than its Spec");
+    for (size_t i = 0; i < tensors.size(); ++i) {
+        const bool param = i < params;
+        const Field& field = param ? declared.params[i] : declared.statistics[i - params];
+        op.tensors.push_back(tensor_of(tensors[i], op, field, param, plan.inputs, extents));
+    }
+    op.other = fields[8].cast<int>(), op.dother = fields[9].cast<int>();
+    return op;
+}
+
+// The ends of skips: operations that are there, before and behind, with rows of the same size.
+void check_skips(const Plan& plan) {
+    const int n = static_cast<int>(plan.ops.size());
+    for (int i = 0; i < n; ++i) {
+        const Op& op = plan.ops[i];
+        const std::string& name = op.declared->name;
+        const bool reads = op.declared->forward.has(Role::other, false);
+        const bool hands = op.declared->backward.has(Role::dother, false);
+        if (reads != (op.other >= 0) || op.other >= i) value_error(name + " reads another operation than one before it");
+        // in training a loss may have taken the last operations off: then nothing hands a gradient back
+        if (hands != (op.dother >= 0) || op.dother >= n || (hands && op.dother <= i))
+            value_error(name + " hands its gradient to another operation than one behind it");
+        if (reads && plan.ops[op.other].positions * plan.ops[op.other].inputs != op.positions * op.inputs)
+            value_error(name + " reads rows of another size");
+        if (hands && plan.ops[op.dother].out() != op.out()) value_error(name + " gets a gradient of another size");
+    }
+}
+
+// Everything that will be used as an address or a size is checked here, against the Specs.
+template <class T>
+Plan make_plan(const Table<T>& t, const py::list& ops, size_t inputs, const Extents& extents) {
+    Plan plan;
+    if (inputs == 0 || inputs > kMostValues) value_error("inputs is " + std::to_string(inputs));
+    plan.inputs = plan.outputs = inputs;
+    plan.parameters = extents.parameters;
+    for (int a = 0; a < t.activations; ++a)
+        if (t.activation_names[a] == std::string("identity")) plan.identity = a;
+    for (const py::handle item : ops) {
+        plan.ops.push_back(op_of(t, item, plan, extents));
+        plan.outputs = plan.ops.back().out();
+    }
+    if (plan.ops.empty()) value_error("no operations");
+    check_skips(plan);
+    return plan;
+}
+
+template <class T>
+const Table<T>& table_of(int isa) {
+    const auto& sets = instruction_sets();
+    if (isa < 0 || isa >= sets.count) value_error("no such instruction set");
+    if constexpr (sizeof(T) == 4)
+        return *sets.items[isa].float_table;
+    else
+        return *sets.items[isa].double_table;
+}
+
+Args args_of(const py::handle& tuple, const char* name) {
+    if (!PyTuple_Check(tuple.ptr())) type_error(std::string(name) + " is not a tuple");
+    return {PySequence_Fast_ITEMS(tuple.ptr()), PyTuple_GET_SIZE(tuple.ptr())};
+}
+
+// The rows of array i for a plan: data is null as in stored_rows.
+Rows rows_for(const Plan& plan, const Args& args, int i) {
+    const Rows x = stored_rows(args, i, "x");
+    if (x.data != nullptr && static_cast<size_t>(args.array(i, "x").dimensions[1]) != plan.inputs)
+        value_error("x has another number of columns");
+    return x;
+}
+
+template <class T>
+Recipe recipe_of(const Table<T>& table, const py::tuple& numbers) {
+    const Recipe recipe{numbers[0].cast<int>(),      numbers[1].cast<double>(), numbers[2].cast<int>(),
+                        numbers[3].cast<uint64_t>(), numbers[4].cast<double>(), numbers[5].cast<double>()};
+    if (recipe.loss < 0 || recipe.loss >= table.losses) value_error("no such loss");
+    if (recipe.rule < 0 || recipe.rule >= table.rules) value_error("no such rule");
+    return recipe;
+}
+
+template <class T>
+class TrainerBinding {
+  public:
+    TrainerBinding(int isa, const py::list& ops, size_t inputs, size_t parameters, size_t statistics,
+                   size_t scaling, const py::tuple& recipe)
+        : table_(table_of<T>(isa)),
+          extents_{parameters, statistics, scaling},
+          plan_(make_plan(table_, ops, inputs, extents_)),
+          recipe_(recipe_of(table_, recipe)),
+          trainer_(table_, plan_, recipe_) {}
+
+    // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size). rates: (coefficients,
+    // lr), a row and a number a step. -> False: x has a dtype or a layout that gather does not read
+    bool run(const py::tuple& state, const py::tuple& batches, const py::tuple& rates, const py::object& losses,
+             const py::object& taken) {
+        T* slots[8];
+        const State<T> from = state_of(args_of(state, "state"), slots);
+        Batches<T> visited{};
+        if (!visit(args_of(batches, "batches"), visited)) return false;
+        const size_t steps = (visited.rows + visited.size - 1) / visited.size;
+        const size_t numbers = static_cast<size_t>(table_.rule_coefficients[recipe_.rule]);
+        const Args rated = args_of(rates, "rates");
+        rated.expect(2);
+        visited.coefficients = rated.matrix<double>(0, "coefficients", steps, numbers).data;
+        visited.lr = rated.vector<double>(1, "lr", steps).data;
+        PyObject* const written[] = {losses.ptr(), taken.ptr()};
+        double* const out = Args(written, 2).vector<double>(0, "losses", steps, true).data;
+        int64_t* const count = Args(written, 2).indices(1, "taken", 1, true).data;
+        count[0] = 0;
+        train(from, visited, out, count);
+        return true;
+    }
+
+  private:
+    State<T> state_of(const Args& args, T** slots) const {
+        args.expect(5);
+        State<T> state{};
+        state.parameters = args.vector<T>(0, "parameters", extents_.parameters, true).data;
+        state.statistics = args.vector<T>(1, "statistics", extents_.statistics, true).data;
+        state.scaling = args.vector<double>(2, "scaling", extents_.scaling).data;
+        const int count = table_.rule_slots[recipe_.rule];
+        const Args given = args_of(args[3], "slots");
+        if (given.count() != count) value_error("slots is not a tuple of " + std::to_string(count) + " arrays");
+        for (int j = 0; j < count; ++j) slots[j] = given.vector<T>(j, "slot", extents_.parameters, true).data;
+        state.slots = slots;
+        state.step = py::handle(args[4]).cast<uint64_t>();
+        return state;
+    }
+
+    // Labels are checked as they are gathered: of rows that the call does not visit nothing is read.
+    bool visit(const Args& args, Batches<T>& batches) const {
+        args.expect(5);
+        batches.x = rows_for(plan_, args, 0);
+        if (batches.x.data == nullptr) return false;
+        const size_t n = static_cast<size_t>(args.array(0, "x").dimensions[0]);
+        const int targets = table_.loss_targets[recipe_.loss];
+        if (args.array(1, "y").nd == 1) {
+            if (!(targets & 1)) value_error("y is 1-D, but the loss takes values (n, outputs)");
+            batches.labels = args.indices(1, "y", n).data;
+        } else {
+            if (!(targets & 2)) value_error("y is not 1-D, but the loss takes labels (n,)");
+            batches.values = args.matrix<T>(1, "y", n, plan_.outputs).data;
+        }
+        if (args[2] != Py_None) batches.weight = args.vector<T>(2, "weight", n).data;
+        const auto order = args.indices(3, "order");
+        if (!all_below(order, n)) throw py::index_error("order has a row outside x");
+        batches.order = order.data, batches.rows = order.n;
+        batches.size = py::handle(args[4]).cast<size_t>();
+        if (batches.size == 0) value_error("size is 0");
+        return true;
+    }
+
+    void train(const State<T>& state, const Batches<T>& batches, double* losses, int64_t* taken) {
+        bool interrupted = false;
+        try {
+            Unlocked unlocked;
+            Watch watch{unlocked, interrupted};
+            trainer_.run(state, batches, losses, taken, signalled, &watch);
+        } catch (const std::out_of_range& error) {
+            throw py::index_error(error.what());
+        } catch (const std::runtime_error&) {  // a handler forked: what it raised in the child comes first
+            if (!interrupted) throw;
+        }
+        if (interrupted) throw py::error_already_set();
+    }
+
+    struct Watch {
+        Unlocked& unlocked;
+        bool& interrupted;
+    };
+    // Asked now and then by the calling thread.
+    static bool signalled(void* context) {
+        const Watch& watch = *static_cast<Watch*>(context);
+        if (!watch.unlocked.signalled()) return false;
+        return watch.interrupted = true;
+    }
+    const Table<T>& table_;
+    const Extents extents_;
+    const Plan plan_;
+    const Recipe recipe_;
+    Trainer<T> trainer_;
+};
+
+template <class T>
+class PredictorBinding {
+  public:
+    PredictorBinding(int isa, const py::list& ops, size_t inputs, size_t parameters, size_t statistics,
+                     size_t scaling)
+        : extents_{parameters, statistics, scaling},
+          plan_(make_plan(table_of<T>(isa), ops, inputs, extents_)),
+          predictor_(table_of<T>(isa), plan_) {}
+
+    // parameters, statistics, scaling, x, out -> False: x has a dtype or a layout that gather does not read
+    bool run(const py::args& tuple) {
+        const Args args = args_of(tuple, "arguments");
+        args.expect(5);
+        Tensors<T> tensors;
+        tensors.parameters = args.vector<T>(0, "parameters", extents_.parameters).data;
+        tensors.statistics = args.vector<T>(1, "statistics", extents_.statistics).data;
+        tensors.scaling = args.vector<double>(2, "scaling", extents_.scaling).data;
+        const Rows x = rows_for(plan_, args, 3);
+        if (x.data == nullptr) return false;
+        const size_t n = static_cast<size_t>(args.array(3, "x").dimensions[0]);
+        const auto out = args.matrix<T>(4, "out", n, plan_.outputs, true);
+        Unlocked unlocked;
+        predictor_.run(tensors, x, out.rows, out.data);
+        return true;
+    }
+
+  private:
+    const Extents extents_;
+    const Plan plan_;
+    Predictor<T> predictor_;
+};
+
+template <class T>
+void bind(py::module_& m, const char* trainer, const char* predictor) {
+    using namespace py::literals;
+    py::class_<TrainerBinding<T>>(m, trainer, "Whole slices of an epoch in one call: see csrc/engine/engine.hpp.")
+        .def(py::init<int, const py::list&, size_t, size_t, size_t, size_t, const py::tuple&>(), "isa"_a,
+             "ops"_a, "inputs"_a, "parameters"_a, "statistics"_a, "scaling"_a, "recipe"_a)
+        .def("run", &TrainerBinding<T>::run, "state"_a, "batches"_a, "rates"_a, "losses"_a, "taken"_a);
+    py::class_<PredictorBinding<T>>(m, predictor, "Predictions in one call: see csrc/engine/engine.hpp.")
+        .def(py::init<int, const py::list&, size_t, size_t, size_t, size_t>(), "isa"_a, "ops"_a, "inputs"_a,
+             "parameters"_a, "statistics"_a, "scaling"_a)
+        .def("run", &PredictorBinding<T>::run);
+}
+
+}  // namespace
+
+void bind_engine(py::module_& m) {
+    bind<float>(m, "TrainerFloat32", "PredictorFloat32");
+    bind<double>(m, "TrainerFloat64", "PredictorFloat64");
+}
+
+}  // namespace bindings
+}  // namespace fastnn

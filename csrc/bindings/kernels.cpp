@@ -1,0 +1,153 @@
+// The kernels that are no operations, called from Python one at a time.
+#include "arguments.hpp"
+#include "gil.hpp"
+
+namespace fastnn {
+namespace bindings {
+
+Rows stored_rows(const Args& args, int i, const char* name) {
+    const auto& x = args.array(i, name);
+    const int type = Args::type_number(x);
+    Rows rows{nullptr, kFloat32, 0};
+    ptrdiff_t size = 4;
+    if (type == py::detail::npy_api::NPY_DOUBLE_)
+        rows.stored = kFloat64, size = 8;
+    else if (type == py::detail::npy_api::NPY_UBYTE_)
+        rows.stored = kUint8, size = 1;
+    else if (type != py::detail::npy_api::NPY_FLOAT_)
+        return rows;
+    if (x.nd != 2 || !Args::native_order(x) || !(x.flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
+        return rows;
+    if (x.dimensions[1] > 1 && x.strides[1] != size) return rows;
+    rows.data = x.data, rows.stride = x.strides[0];
+    return rows;
+}
+
+bool all_below(const Vector<int64_t>& indices, size_t n) {
+    bool inside = true;
+    for (size_t i = 0; i < indices.n; ++i) inside &= static_cast<uint64_t>(indices.data[i]) < n;
+    return inside;
+}
+
+Activated activated(PyObject* activation) {
+    static PyObject* const name_of = PyUnicode_InternFromString("name");
+    static PyObject* const alpha_of = PyUnicode_InternFromString("alpha");
+    static const py::dict* const codes = [] {
+        auto* made = new py::dict();  // for the life of the process
+        const auto& table = *instruction_sets().items[0].float_table;
+        for (int code = 0; code < table.activations; ++code) (*made)[table.activation_names[code]] = code;
+        return made;
+    }();
+    const auto name = py::reinterpret_steal<py::object>(PyObject_GetAttr(activation, name_of));
+    const auto alpha = py::reinterpret_steal<py::object>(PyObject_GetAttr(activation, alpha_of));
+    if (!name || !alpha) throw py::error_already_set();
+    PyObject* const code = PyDict_GetItemWithError(codes->ptr(), name.ptr());
+    if (code == nullptr) {
+        if (PyErr_Occurred()) throw py::error_already_set();
+        value_error("no activation " + py::cast<std::string>(py::repr(name)) + " in the native kernels");
+    }
+    const double number = PyFloat_AsDouble(alpha.ptr());
+    if (number == -1.0 && PyErr_Occurred()) throw py::error_already_set();
+    return {static_cast<int>(PyLong_AsLong(code)), number};
+}
+
+namespace {
+
+void shuffle(const Args& args) {  // key, order
+    args.expect(3);
+    const auto key = args.key(1);
+    const auto order = args.indices(2, "order", kAny, true);
+    Unlocked unlocked(3.0 * static_cast<double>(order.n));
+    args.instruction_set().float_table->shuffle(key, order.n, order.data);
+}
+
+void activation_backward(const Args& args) {  // below, saved, da, dz
+    args.expect(5);
+    args.dispatch(2, "saved", [&](const auto& t) {
+        FASTNN_T;
+        const Activated below = activated(args[1]);
+        const auto saved = args.matrix<T>(2, "saved");
+        const auto da = args.matrix<T>(3, "da", saved.rows, saved.cols);
+        const auto dz = args.matrix<T>(4, "dz", saved.rows, saved.cols, true);
+        Unlocked unlocked(static_cast<double>(saved.rows * saved.cols));
+        t.activation_backward(below, saved.rows * saved.cols, saved.data, da.data, dz.data);
+    });
+}
+
+void loss(const Args& args) {  // loss, parameter, z, y, weight, value, dz
+    args.expect(8);
+    args.dispatch(3, "z", [&](const auto& t) {
+        FASTNN_T;
+        const int loss = args.code(1, "loss", t.losses);
+        const double parameter = args.number(2);
+        const auto z = args.matrix<T>(3, "z");
+        const int64_t* labels = nullptr;
+        const T* values = nullptr;
+        if (args.array(4, "y").nd == 1) {
+            if (!(t.loss_targets[loss] & 1))
+                value_error(std::string("y is 1-D, but ") + t.loss_names[loss] + " takes values (B, O)");
+            labels = args.indices(4, "y", z.rows).data;
+            if (!all_below({const_cast<int64_t*>(labels), z.rows}, z.cols))
+                throw py::index_error("y has a label outside 0 .. " + std::to_string(z.cols) + " - 1");
+        } else {
+            if (!(t.loss_targets[loss] & 2))
+                value_error(std::string("y is not 1-D, but ") + t.loss_names[loss] + " takes labels (B,)");
+            values = args.matrix<T>(4, "y", z.rows, z.cols).data;
+        }
+        const auto weight = args.vector<T>(5, "weight", z.rows),
+                   value = args.vector<T>(6, "value", z.rows, true);
+        const auto dz = args.matrix<T>(7, "dz", z.rows, z.cols, true);
+        Unlocked unlocked(2.0 * static_cast<double>(z.rows * z.cols));
+        t.loss(loss, parameter, z.rows, z.cols, z.data, labels, values, weight.data, value.data, dz.data);
+    });
+}
+
+PyObject* squared_norm(const Args& args) {  // g
+    args.expect(2);
+    double result = 0;
+    args.dispatch(1, "g", [&](const auto& t) {
+        FASTNN_T;
+        const auto g = args.vector<T>(1, "g");
+        Unlocked unlocked(0.15 * static_cast<double>(g.n));
+        result = t.squared_norm(g.n, g.data);
+    });
+    return PyFloat_FromDouble(result);
+}
+
+void update(const Args& args) {  // rule, coefficients, adjustment, w, g, slots
+    args.expect(7);
+    args.dispatch(4, "w", [&](const auto& t) {
+        FASTNN_T;
+        const int rule = args.code(1, "rule", t.rules);
+        double coefficients[16], a[5];
+        args.numbers(2, "coefficients", t.rule_coefficients[rule], coefficients);
+        args.numbers(3, "adjustment", 5, a);
+        const auto w = args.vector<T>(4, "w", kAny, true);
+        const auto g = args.vector<T>(5, "g", w.n);
+        PyObject* const tuple = args[6];
+        const int n = t.rule_slots[rule];
+        if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != n)
+            value_error("slots is not a tuple of " + std::to_string(n) + " arrays");
+        T* slots[8];
+        for (int j = 0; j < n; ++j) {
+            PyObject* const slot = PyTuple_GET_ITEM(tuple, j);
+            slots[j] = Args(&slot, 1).vector<T>(0, "slot", w.n, true).data;
+        }
+        Unlocked unlocked(0.5 * static_cast<double>(w.n));
+        t.update(rule, coefficients, {a[0], a[1], a[2], a[3], a[4]}, w.n, w.data, g.data, slots);
+    });
+}
+
+}  // namespace
+
+PyMethodDef g_kernels[] = {
+    FASTNN_METHOD("shuffle", shuffle, "key, order"),
+    FASTNN_METHOD("activation_backward", activation_backward, "below, saved, da, dz"),
+    FASTNN_METHOD("loss", loss, "loss, parameter, z, y, weight, value, dz"),
+    FASTNN_METHOD("squared_norm", squared_norm, "g"),
+    FASTNN_METHOD("update", update, "rule, coefficients, adjustment, w, g, slots"),
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace bindings
+}  // namespace fastnn

@@ -1,0 +1,139 @@
+// Predictions: the forward half of the walk, 512 rows at a time through all operations. See engine.hpp.
+#include <algorithm>
+
+#include "../threads.hpp"
+#include "engine.hpp"
+#include "schedule.hpp"
+#include "team.hpp"
+
+namespace fastnn {
+
+template <class T>
+class Predictor<T>::Impl {
+  public:
+    Impl(const Table<T>& kernels, Plan plan) : kernels_(kernels), plan_(std::move(plan)) {}
+
+    void run(const Tensors<T>& tensors, const Rows& x, size_t n, T* out) const {
+        if (n == 0) return;
+        double ns = 0;
+        for (const Op& op : plan_.ops) ns += kernels_.operations[op.code].ns(n * op.positions, op.inputs, op.outputs);
+        const int threads = program_threads(ns);
+        Work work{kernels_, plan_, tensors, x, n, out};
+        work.piece = std::min(kRows, round_up((n + threads - 1) / threads, 4));
+        work.buffers.resize(threads);
+        work.pack();
+        run_program(work, threads);
+    }
+
+  private:
+    static constexpr size_t kRows = 512;  // through all layers at once: 512 x 784 float32 is 1.6 MB
+
+    struct Work final : Program {
+        Work(const Table<T>& kernels_, const Plan& plan_, const Tensors<T>& tensors_, const Rows& x_, size_t n_,
+             T* out_)
+            : kernels(kernels_), plan(plan_), tensors(tensors_), x(x_), n(n_), out(out_) {}
+        const Table<T>& kernels;
+        const Plan& plan;
+        const Tensors<T> tensors;
+        const Rows x;
+        const size_t n;
+        T* const out;
+        size_t piece = 0;
+        std::vector<Buffers<T>> buffers;  // one a thread
+        Buffers<T> packing;               // what all of them read: see Operation::packed
+        Block packed_block;
+
+        int phases() const override { return 1; }
+        int tasks(int64_t, int) const override { return static_cast<int>((n + piece - 1) / piece); }
+        bool finish(int64_t, int) override { return false; }
+        void run(int64_t, int, int task, int member) override {
+            const Range rows = fastnn::piece(n, piece, task);
+            Buffers<T>& own = buffers[member];
+            if (own.rows == 0) {
+                own.make(kernels, plan, std::min(piece, n), false, 0, false);
+                own.bind(plan, tensors);
+                for (size_t i = 0; i < plan.ops.size(); ++i)
+                    std::copy_n(packing.calls[i].packed, kMostPacked, own.calls[i].packed);
+            }
+            const T* in = gather(own, rows);
+            for (size_t i = 0; i < plan.ops.size(); ++i) {
+                const Op& op = plan.ops[i];
+                Call<T>& call = own.calls[i];
+                call.x = in;
+                if (op.declared->source || op.declared->predict.passes) {
+                    call.a = const_cast<T*>(in);
+                    continue;
+                }
+                if (op.other >= 0) call.other = own.calls[op.other].x;
+                const Operation<T>& operation = kernels.operations[op.code];
+                (operation.predict ? operation.predict : operation.forward)(call, {0, rows.size()});
+                in = call.a;
+            }
+            std::copy_n(in, rows.size() * plan.outputs, out + rows.begin * plan.outputs);
+        }
+
+        // What the operations read many times, packed once for all rows.
+        void pack() {
+            packing.calls.resize(plan.ops.size());
+            packing.bind(plan, tensors);
+            Arena counting(nullptr);
+            arrange(counting);
+            if (counting.used() == 0) return;
+            packed_block = Block(counting.used());
+            Arena dealing(packed_block.get());
+            arrange(dealing);
+            for (size_t i = 0; i < plan.ops.size(); ++i)
+                if (const auto pack = kernels.operations[plan.ops[i].code].pack)
+                    for (size_t t = 0; t < plan.ops[i].declared->params.size(); ++t)
+                        if (plan.ops[i].tensors[t].columns > 0)
+                            pack(packing.calls[i], static_cast<int>(t), {0, plan.ops[i].tensors[t].rows()});
+        }
+        void arrange(Arena& arena) {
+            for (size_t i = 0; i < plan.ops.size(); ++i) {
+                const Op& op = plan.ops[i];
+                Call<T>& call = packing.calls[i];
+                call.P = op.positions, call.I = op.inputs, call.O = op.outputs;
+                const auto packed = kernels.operations[op.code].packed;
+                for (int p = 0; packed && p < kMostPacked; ++p) {
+                    const size_t elements = packed(call, {false, false, false, n}, p);
+                    call.packed[p] = elements > 0 ? arena.take<T>(elements) : nullptr;
+                }
+            }
+        }
+
+        // The rows as they lie there, where they are what the first operation reads.
+        const T* gather(const Buffers<T>& own, Range rows) const {
+            Rows here = x;
+            here.data = static_cast<const char*>(x.data) + static_cast<ptrdiff_t>(rows.begin) * x.stride;
+            const bool source = plan.ops[0].declared->source;
+            const Stored real = sizeof(T) == 4 ? kFloat32 : kFloat64;
+            if (!source && x.stored == real && x.stride == static_cast<ptrdiff_t>(plan.inputs * sizeof(T)))
+                return static_cast<const T*>(here.data);
+            int64_t order[kRows];
+            for (size_t i = 0; i < rows.size(); ++i) order[i] = static_cast<int64_t>(i);
+            if (source)
+                kernels.operations[plan.ops[0].code].gather(own.calls[0], here, order, rows.size(), 0, plan.inputs,
+                                                            own.x);
+            else
+                kernels.gather(here, order, rows.size(), 0, plan.inputs, own.x);
+            return own.x;
+        }
+    };
+
+    const Table<T>& kernels_;
+    const Plan plan_;
+};
+
+template <class T>
+Predictor<T>::Predictor(const Table<T>& kernels, Plan plan) : impl_(new Impl(kernels, std::move(plan))) {}
+template <class T>
+Predictor<T>::~Predictor() = default;
+template <class T>
+void Predictor<T>::run(const Tensors<T>& tensors, const Rows& x, size_t n, T* out) {
+    impl_->run(tensors, x, n, out);
+}
+
+template class Predictor<float>;
+template class Predictor<double>;
+
+}  // namespace fastnn

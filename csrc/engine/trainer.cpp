@@ -1,0 +1,362 @@
+// See engine.hpp. The walk is that of engine.py, under the same names; what differs is who runs which part: schedule.hpp.
+//
+// Every element has one order of summation, whatever the tasks (the kernels see to that), so the number of threads changes
+// no bit. What an operation does in each phase is in its own file; nothing here knows one by name.
+#include <math.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "../threads.hpp"
+#include "engine.hpp"
+#include "schedule.hpp"
+#include "team.hpp"
+#include "trials.hpp"
+
+namespace fastnn {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+}  // namespace
+
+template <class T>
+class Trainer<T>::Impl final : public Program {
+  public:
+    Impl(const Table<T>& kernels, Plan plan, const Recipe& recipe)
+        : kernels_(kernels), plan_(std::move(plan)), recipe_(recipe) {
+        const auto learns = [](const Op& op) { return op.learns(); };
+        first_ = std::find_if(plan_.ops.begin(), plan_.ops.end(), learns) - plan_.ops.begin();
+        double widest = 1;
+        for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(op, 1));
+        most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
+        const size_t copies = 3 + static_cast<size_t>(kernels_.rule_slots[recipe_.rule]);
+        streaming_ = plan_.parameters * copies * sizeof(T) > kKept;
+        running_averages_ = std::any_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) {
+            return op.declared->forward.has(Role::statistic, true);
+        });
+        for (const Op& op : plan_.ops) operations_.push_back(&kernels_.operations[op.code]);
+    }
+
+    void run(const State<T>& state, const Batches<T>& batches, double* losses, int64_t* taken,
+             bool (*stop)(void*), void* context) {
+        if (batches.rows == 0) return;
+        stop_ = stop, context_ = context;
+        stopped_ = diverged_ = outside_ = false;
+        asked_ = Clock::now();
+        turn_ = 0;
+        state_ = state, batches_ = batches, losses_ = losses;
+        steps_ = (batches.rows + batches.size - 1) / batches.size;
+        taken_ = taken;
+        const size_t whole = std::min(batches.size, batches.rows);
+        work_.make(kernels_, plan_, whole, true, first_, clips_norm());
+        work_.bind(plan_, {state.parameters, state.statistics, state.scaling});
+        const double ns = step_ns(whole);
+        turns_ = ns < 1e6 ? static_cast<int>(1e6 / ns) : 1;
+        const int team = program_threads(kAwake * ns);
+        const int threads = ns < Trials::kSure && least_work() > 0 ? trials_.choose(team, steps_) : team;
+        const Cutting cutting{first_, most_rows_, clips_norm(), kernels_.panel_columns, sizeof(T)};
+        whole_ = make_schedule(plan_, cutting, whole, threads);
+        last_ = make_schedule(plan_, cutting, batches.rows - (steps_ - 1) * batches.size, threads);
+        moment_ = {recipe_.seed, state_.step};
+        calls_ = work_.calls;
+        for (Call<T>& call : calls_) call.moment = &moment_, call.streaming = streaming_;
+        set_batch(0);
+        Packing packing(*this);  // the weights may have changed since the last call
+        run_program(packing, program_threads(static_cast<double>(plan_.parameters)));
+        const Clock::time_point start = Clock::now();
+        run_program(*this, threads);
+        const double took = std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+        trials_.report(threads, steps_, took / static_cast<double>(steps_));
+        if (outside_)
+            throw std::out_of_range("y has a label outside 0 .. " + std::to_string(plan_.outputs) + " - 1");
+    }
+
+    // The program: see team.hpp.
+    int phases() const override { return static_cast<int>(whole_.phases.size()); }
+    int tasks(int64_t step, int index) const override {
+        if (step >= static_cast<int64_t>(steps_)) return 0;
+        return schedule_of(step).phases[index].tasks;
+    }
+    void run(int64_t step, int index, int task, int member) override {
+        const Schedule& schedule = schedule_of(step);
+        const Phase& phase = schedule.phases[index];
+        if (member == 0) ask();
+        switch (phase.kind) {
+            case Phase::kRows:
+                return run_rows(schedule, phase, step, piece(schedule.batch, phase.piece, task), member);
+            case Phase::kForwardColumns:
+                return operations_[phase.op]->forward(calls_[phase.op], columns(phase, task));
+            case Phase::kBackwardColumns:
+                return operations_[phase.op]->backward(calls_[phase.op], columns(phase, task));
+            case Phase::kGradient:
+                return run_gradient(step, schedule.parts[task]);
+            case Phase::kNorm:
+                return measure_gradient();
+            case Phase::kUpdate:
+                return update(step, schedule.parts[task], part_gradient(schedule.parts[task]));
+        }
+    }
+    bool finish(int64_t step, int index) override {
+        const Schedule& schedule = schedule_of(step);
+        if (schedule.phases[index].with_loss) {
+            if (outside_ || (stopped_ && !running_averages_))
+                return false;  // before the loss: it may not have been computed
+            losses_[step] = loss_of_batch(schedule.batch);
+            if (!isfinite(losses_[step])) return false;
+        }
+        // Only the last phase updates: before it, nothing has changed but running averages.
+        if (index + 1 < phases()) return !stopped_ || running_averages_;
+        if (diverged_) losses_[step] = std::numeric_limits<double>::quiet_NaN();
+        if (static_cast<size_t>(++*taken_) == steps_ || diverged_ || stopped_) return false;
+        set_batch(step + 1);
+        return true;
+    }
+
+  private:
+    // Reading the clock takes 30 ns, a hundredth of a small step: now and then, about every millisecond.
+    void ask() {
+        if (++turn_ < turns_ || stopped_) return;
+        turn_ = 0;
+        const Clock::time_point now = Clock::now();
+        if (now - asked_ < std::chrono::milliseconds(50)) return;
+        asked_ = now;
+        if (stop_(context_)) stopped_ = true;
+    }
+
+    const Schedule& schedule_of(int64_t step) const {
+        return step + 1 == static_cast<int64_t>(steps_) ? last_ : whole_;
+    }
+    // Before the first task of a step, by one thread: its rows and its random bits.
+    void set_batch(int64_t step) {
+        moment_.step = state_.step + static_cast<uint64_t>(step);
+        const size_t batch = schedule_of(step).batch;
+        if (calls_[0].B != batch)
+            for (Call<T>& call : calls_) call.B = batch;
+    }
+
+    double forward_ns(const Op& op, size_t rows) const {
+        return kernels_.operations[op.code].ns(rows * op.positions, op.inputs, op.outputs);
+    }
+    double step_ns(size_t rows) const {
+        double ns = 0;
+        for (const Op& op : plan_.ops) ns += 3 * forward_ns(op, rows);
+        return ns + 1.0 * static_cast<double>(plan_.parameters);
+    }
+
+    // By rows ------------------------------------------------------------------------------------------------
+
+    void run_rows(const Schedule& s, const Phase& phase, int64_t step, Range rows, int member) {
+        if (phase.with_gather) gather(s, step, rows);
+        for (size_t i = phase.forward_begin; i < phase.forward_end; ++i) {
+            if (abandoned(member)) return;
+            const Declared& declared = *plan_.ops[i].declared;
+            if (!declared.source && !declared.forward.passes) operations_[i]->forward(calls_[i], rows);
+        }
+        if (phase.with_loss) loss(rows);
+        for (size_t i = phase.backward_begin; i-- > phase.backward_end;) {
+            if (abandoned(member)) return;
+            backward(i, rows);
+        }
+    }
+    // Whether nothing will come of this step: asked between operations, for steps that take seconds.
+    bool abandoned(int member) {
+        if (member == 0) ask();
+        return stopped_ && !running_averages_;
+    }
+
+    void gather(const Schedule& s, int64_t step, Range rows) {
+        const size_t I = plan_.inputs, O = plan_.outputs, B = rows.size();
+        const int64_t* order = batches_.order + step * batches_.size;
+        const int64_t* mine = order + rows.begin;
+        // the next batch's rows follow, if this task has them all
+        const size_t following = B == s.batch ? batches_.rows - step * batches_.size - B : 0;
+        T* const x = work_.x + rows.begin * I;
+        if (plan_.ops[0].declared->source)
+            operations_[0]->gather(calls_[0], batches_.x, mine, B, following, I, x);
+        else
+            kernels_.gather(batches_.x, mine, B, following, I, x);
+        if (batches_.labels != nullptr)
+            gather_labels(mine, B, work_.labels + rows.begin);
+        else if (O == 1)
+            for (size_t i = 0; i < B; ++i) work_.values[rows.begin + i] = batches_.values[mine[i]];
+        else
+            kernels_.gather({batches_.values, sizeof(T) == 4 ? kFloat32 : kFloat64, static_cast<ptrdiff_t>(O * sizeof(T))},
+                            mine, B, 0, O, work_.values + rows.begin * O);
+        // Scaled to sum to 1: the loss is the weighted mean. Every task adds up the whole batch: the same sum, and
+        // without a barrier.
+        if (batches_.weight == nullptr) {
+            std::fill_n(work_.weight + rows.begin, B, static_cast<T>(1.0 / static_cast<double>(s.batch)));
+        } else {
+            double total = 0;
+            for (size_t i = 0; i < s.batch; ++i) total += batches_.weight[order[i]];
+            const T scale = static_cast<T>(total > 0 ? 1.0 / total : 0.0);
+            for (size_t i = 0; i < B; ++i) work_.weight[rows.begin + i] = batches_.weight[mine[i]] * scale;
+        }
+    }
+
+    // The loss reads z at the labels, so none outside of the row may get there.
+    void gather_labels(const int64_t* rows, size_t B, int64_t* labels) {
+        bool outside = false;
+        for (size_t i = 0; i < B; ++i) {
+            const int64_t label = batches_.labels[rows[i]];
+            const bool bad = static_cast<uint64_t>(label) >= plan_.outputs;
+            outside |= bad;
+            labels[i] = bad ? 0 : label;
+        }
+        if (outside) outside_ = true;
+    }
+
+    void loss(Range rows) {
+        const size_t O = plan_.outputs, r = rows.begin;
+        const Call<T>& last = calls_.back();
+        T* dz = last.da + r * O;
+        kernels_.loss(recipe_.loss, recipe_.loss_parameter, rows.size(), O, last.a + r * O,
+                      batches_.labels ? work_.labels + r : nullptr,
+                      batches_.labels ? nullptr : work_.values + r * O, work_.weight + r, work_.value + r, dz);
+        through(work_.last, work_.last_saved, O, rows, dz);
+    }
+    double loss_of_batch(size_t B) const {
+        double sums[4] = {};
+        for (size_t i = 0; i < B; ++i)
+            sums[i % 4] += static_cast<double>(work_.value[i]) * static_cast<double>(work_.weight[i]);
+        return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    }
+
+    // dx <- dx * f'(saved) of the activation below. dx is the first of `rows`, each of `width` values.
+    void through(Activated below, const T* saved, size_t width, Range rows, T* dx) const {
+        if (below.code == plan_.identity) return;
+        kernels_.activation_backward(below, rows.size() * width, saved + rows.begin * width, dx, dx);
+    }
+
+    void backward(size_t i, Range rows) {
+        const Operation<T>& operation = *operations_[i];
+        const Declared& declared = *plan_.ops[i].declared;
+        const Call<T>& call = calls_[i];
+        if (operation.prepare) operation.prepare(call, rows);
+        if (i == first_) return;  // nothing below learns
+        if (!declared.columns) operation.backward(call, rows);
+        if (declared.goes_below) return;
+        const size_t width = call.P * call.I;
+        through(call.below, call.saved, width, rows, call.dx + rows.begin * width);
+    }
+
+    // By columns ---------------------------------------------------------------------------------------------
+
+    Range columns(const Phase& phase, int task) const {
+        return piece(plan_.ops[phase.op].outputs, phase.piece, task);
+    }
+
+    // By weights ---------------------------------------------------------------------------------------------
+
+    void run_gradient(int64_t step, const Part& part) {
+        T* g = part_gradient(part);
+        if (operations_[part.op]->gradient) operations_[part.op]->gradient(calls_[part.op], part.tensor, part.rows, g);
+        if (!clips_norm()) update(step, part, g);
+    }
+    bool clips_norm() const { return isfinite(recipe_.clip_norm); }
+    // Where the gradient of a matrix's part goes: only the norm of all of it asks for more than this core's cache.
+    T* part_gradient(const Part& part) const {
+        if (part.tensor < 0) return nullptr;
+        const Tensor& tensor = plan_.ops[part.op].tensors[part.tensor];
+        if (clips_norm()) return work_.gradient + tensor.offset + part.rows.begin * tensor.columns;
+        return static_cast<T*>(scratch(kGradient, part.rows.size() * tensor.columns * sizeof(T)));
+    }
+
+    void measure_gradient() {
+        const double norm = sqrt(kernels_.squared_norm(plan_.parameters, work_.gradient));
+        scale_ = norm > recipe_.clip_norm ? recipe_.clip_norm / norm : 1.0;
+    }
+
+    void update(int64_t step, const Part& part, const T* g) {
+        const Op& op = plan_.ops[part.op];
+        if (part.tensor >= 0) {
+            const Tensor& tensor = op.tensors[part.tensor];
+            update(step, tensor, part.rows.begin * tensor.columns, part.rows.end * tensor.columns, g);
+            return pack(part);
+        }
+        for (const Tensor& tensor : op.tensors)
+            if (tensor.trainable && tensor.columns == 0)
+                update(step, tensor, 0, tensor.size, work_.gradient + tensor.offset);
+    }
+    // The copies of a matrix that the next step's products read, while its new values are in this core's cache.
+    void pack(const Part& part) const {
+        if (operations_[part.op]->pack) operations_[part.op]->pack(calls_[part.op], part.tensor, part.rows);
+    }
+    struct Packing final : Program {
+        explicit Packing(const Impl& impl_) : impl(impl_) {}
+        const Impl& impl;
+        int phases() const override { return 1; }
+        int tasks(int64_t, int) const override { return static_cast<int>(impl.whole_.parts.size()); }
+        void run(int64_t, int, int task, int) override {
+            if (impl.whole_.parts[task].tensor >= 0) impl.pack(impl.whole_.parts[task]);
+        }
+        bool finish(int64_t, int) override { return false; }
+    };
+    void update(int64_t step, const Tensor& tensor, size_t begin, size_t end, const T* g) {
+        const size_t first = tensor.offset + begin;
+        T* slots[kMaxSlots];
+        for (int j = 0; j < kernels_.rule_slots[recipe_.rule]; ++j) slots[j] = state_.slots[j] + first;
+        const Adjustment adjustment{scale_, recipe_.clip_value, tensor.l1, tensor.l2,
+                                    batches_.lr[step] * tensor.decay};
+        const double* coefficients = batches_.coefficients + step * kernels_.rule_coefficients[recipe_.rule];
+        if (!kernels_.update(recipe_.rule, coefficients, adjustment, end - begin, state_.parameters + first,
+                             g, slots))
+            diverged_ = true;
+    }
+
+    static constexpr int kMaxSlots = 8;
+    static constexpr double kAwake =
+        4;  // a team is woken once a call: a quarter of the work a step may be worth it
+    // Bytes of weights, panels and slots that may still be in L3 a step later. Writing the panels past the caches is 4 % of
+    // 784-1024-1024-10 (37 MB, 32 MB L3).
+    static constexpr size_t kKept = size_t(16) << 20;
+    const Table<T>& kernels_;
+    const Plan plan_;
+    const Recipe recipe_;
+    std::vector<const Operation<T>*> operations_;
+    size_t first_ = 0;  // the first operation that learns
+    bool running_averages_ = false;
+    // of a task: an operation on them, if they are more than 96, takes 50 ms at most, so Ctrl-C is answered in time
+    size_t most_rows_ = 1024;
+    bool streaming_ = false;  // the weights' panels leave the caches before they are read
+    Buffers<T> work_;
+    Trials trials_;
+    // of the call
+    State<T> state_{};
+    Batches<T> batches_{};
+    std::vector<Call<T>> calls_;  // of the step
+    Moment moment_{0, 0};
+    double* losses_ = nullptr;
+    size_t steps_ = 0;
+    int64_t* taken_ = nullptr;
+    Schedule whole_, last_;
+    double scale_ = 1.0;  // of the gradient: clipping by global norm
+    std::atomic<bool> diverged_{false}, stopped_{false};
+    std::atomic<bool> outside_{false};  // a label is
+    bool (*stop_)(void*) = nullptr;
+    void* context_ = nullptr;
+    Clock::time_point asked_;
+    int turn_ = 0,
+        turns_ = 1;  // tasks of the calling thread since it looked at the clock, and between two looks
+};
+
+template <class T>
+Trainer<T>::Trainer(const Table<T>& kernels, Plan plan, const Recipe& recipe)
+    : impl_(new Impl(kernels, std::move(plan), recipe)) {}
+template <class T>
+Trainer<T>::~Trainer() = default;
+template <class T>
+void Trainer<T>::run(const State<T>& state, const Batches<T>& batches, double* losses, int64_t* taken,
+                     bool (*stop)(void*), void* context) {
+    impl_->run(state, batches, losses, taken, stop, context);
+}
+
+template class Trainer<float>;
+template class Trainer<double>;
+
+}  // namespace fastnn

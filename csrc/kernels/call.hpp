@@ -1,0 +1,114 @@
+// What an operation declares of itself and what its functions take: plain data. No code, no SIMD, no Python.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace fastnn {
+
+// The declaration of an operation, word for word that of fastnn/ops; ops/spec.py has the grammar. The two are compared
+// when the extension is imported.
+struct Spec {
+    const char* name;
+    const char* params = "";
+    const char* statistics = "";
+    const char* settings = "";
+    const char* scratch = "";
+    const char* phase = "rows";
+    const char* forward;
+    const char* backward = "";
+    const char* predict = "";
+    const char* x = "NO";
+    const char* a = "NO";
+};
+
+struct Range {
+    size_t begin, end;
+    size_t size() const { return end - begin; }
+};
+
+struct RandomKey {
+    uint64_t seed, step;
+    uint32_t op;
+};
+struct Moment {  // of a training: what its random bits depend on, beside the operation
+    uint64_t seed, step;
+};
+
+struct Activated {
+    int code;  // an index into the table's activations
+    double alpha;
+};
+
+enum Stored { kFloat32, kFloat64, kUint8 };  // what rows of a data set may be
+
+// Rows of a data set as they are stored: not copied, cast when a batch is gathered.
+struct Rows {
+    const void* data;
+    Stored stored;
+    ptrdiff_t stride;  // bytes between rows; the elements of a row are contiguous
+};
+
+constexpr int kMostTensors = 8, kMostScratch = 8, kMostPacked = 4, kMostSettings = 8;
+
+// The arguments of an operation's functions, for a whole batch. Its tensors, settings and scratch are in the Spec's order;
+// a row is P positions of I channels that come in, and of O that go out.
+template <class T>
+struct Call {
+    size_t B = 0, P = 1, I = 0, O = 0;
+    const T* x = nullptr;
+    T* a = nullptr;
+    T* z = nullptr;  // is a where the derivative of the activation is written in terms of a
+    T* da = nullptr;
+    T* dx = nullptr;  // null: nothing below learns
+    const T* params[kMostTensors] = {};
+    T* dparams[kMostTensors] = {};
+    void* statistics[kMostTensors] = {};
+    void* scratch[kMostScratch] = {};
+    double settings[kMostSettings] = {};
+    T* packed[kMostPacked] = {};  // native only: see Operation::packed; null where not wanted
+    bool streaming = false;       // what is packed leaves the caches before it is read
+    Activated activation{0, 0}, below{0, 0};
+    const T* saved = nullptr;   // what the derivative of `below` is written in
+    const T* other = nullptr;   // of a skip: the x of the operation it is paired with
+    const T* dother = nullptr;  // and the da
+    const Moment* moment = nullptr;
+    uint32_t op = 0;
+
+    RandomKey key() const { return {moment->seed, moment->step, op}; }
+};
+
+// What a plan wants of an operation, which decides what it packs.
+struct Use {
+    bool training;
+    bool learns;      // its matrices are trained
+    bool wants_dx;    // something below learns
+    size_t rows;      // of the largest batch
+};
+
+// The functions of one operation, for one instruction set and one float type. Rows are rows of the batch; where training
+// goes by columns, forward and backward take channels instead. Only forward, ns and fits are never null.
+template <class T>
+struct Operation {
+    Spec spec;
+    void (*forward)(const Call<T>&, Range rows);
+    void (*predict)(const Call<T>&, Range rows);  // null: as forward
+    // dx. Where training goes by columns also the gradients of the parameters.
+    void (*backward)(const Call<T>&, Range rows);
+    // A part of the gradient over the whole batch: rows of parameter `tensor`, a matrix, into g; or, for tensor -1, all
+    // parameters that are no matrices, into call.dparams. Where these are vectors, they are not cut.
+    void (*gradient)(const Call<T>&, int tensor, Range rows, T* g);
+    // What gradient will read, made by the task that has just made these rows of da, while they are in its cache.
+    void (*prepare)(const Call<T>&, Range rows);
+    // Copies of a matrix for the next step's products, made by the task that has just updated these rows of it.
+    void (*pack)(const Call<T>&, int tensor, Range rows);
+    size_t (*packed)(const Call<T>&, const Use&, int which);  // elements of call.packed[which]; 0: not wanted
+    // Of a source: rows of the data into out (B, F). Behind the B numbers of rows stand `following` more, of rows that will
+    // be asked for next.
+    void (*gather)(const Call<T>&, const Rows& data, const int64_t* rows, size_t B, size_t following, size_t F,
+                   T* out);
+    double (*ns)(size_t N, size_t I, size_t O);  // of forward over N positions, for deciding on threads
+    bool (*fits)(size_t I, size_t O);            // where the Spec lets them differ
+};
+
+}  // namespace fastnn

@@ -1,0 +1,40 @@
+// The list of operations. A line here is all that tables, engine and bindings need to know of one.
+#pragma once
+
+#include "activation.hpp"
+#include "batch_norm.hpp"
+#include "dense.hpp"
+#include "dropout.hpp"
+#include "layer_norm.hpp"
+#include "maxout.hpp"
+#include "prelu.hpp"
+#include "rrelu.hpp"
+#include "softmax.hpp"
+#include "sources.hpp"
+
+// clang-format off
+#define FASTNN_OPS(X) \
+    X(cast) \
+    X(normalize) \
+    X(dense) \
+    X(activation) \
+    X(softmax) \
+    X(maxout) \
+    X(prelu) \
+    X(rrelu) \
+    X(dropout) \
+    X(batch_norm) \
+    X(layer_norm)
+// clang-format on
+
+namespace {
+
+const fastnn::Operation<Real> kOperations[] = {
+#define FASTNN_X(op)                                                                                      \
+    {ops::op::spec,    ops::op::forward, ops::op::predict, ops::op::backward, ops::op::gradient, ops::op::prepare, \
+     ops::op::pack,    ops::op::packed,  ops::op::gather,  ops::op::ns,       ops::op::fits},
+    FASTNN_OPS(FASTNN_X)
+#undef FASTNN_X
+};
+
+}  // namespace

@@ -1,0 +1,30 @@
+"""What a plan is made of: one file an operation, and the list of them. A line here is all that others need to know."""
+
+from fastnn.ops.activation import activation
+from fastnn.ops.batch_norm import batch_norm
+from fastnn.ops.dense import dense
+from fastnn.ops.dropout import dropout
+from fastnn.ops.layer_norm import layer_norm
+from fastnn.ops.maxout import maxout
+from fastnn.ops.operation import Operation
+from fastnn.ops.prelu import prelu
+from fastnn.ops.rrelu import rrelu
+from fastnn.ops.softmax import softmax
+from fastnn.ops.sources import cast, normalize
+
+OPS: dict[str, type[Operation]] = {
+    op.name(): op
+    for op in (
+        cast,
+        normalize,
+        dense,
+        activation,
+        softmax,
+        maxout,
+        prelu,
+        rrelu,
+        dropout,
+        batch_norm,
+        layer_norm,
+    )
+}

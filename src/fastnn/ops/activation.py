@@ -1,0 +1,37 @@
+"""activation: a = f(x), element by element; where it follows a dense operation that has none, it is fused into that."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn.formulas.activations import Activation, identity
+from fastnn.ops.operation import Array, Operation
+from fastnn.ops.spec import Spec
+
+
+def activate(activation: Activation, z: Array, a: Array) -> None:
+    """a = f(z); a may be z."""
+    if activation != identity:
+        a[...] = activation.value(z, activation.alpha)
+    elif a is not z:
+        a[...] = z
+
+
+def derive(activation: Activation, saved: Array, da: Array, dz: Array) -> None:
+    """dz = da * f'(saved); dz may be da."""
+    if activation != identity:
+        np.multiply(da, activation.derivative(saved, activation.alpha), out=dz, casting="same_kind")
+    elif dz is not da:
+        dz[...] = da
+
+
+class activation(Operation):
+    spec = Spec(forward="x activation -> a~x", backward="below saved dz -> dx~dz")
+
+    @staticmethod
+    def forward(x: Array, activation: Activation, a: Array) -> None:
+        activate(activation, x, a)
+
+    @staticmethod
+    def backward(below: Activation, saved: Array, dz: Array, dx: Array) -> None:
+        derive(below, saved, dz, dx)
