@@ -119,9 +119,10 @@ void check_skips(const Plan& plan) {
         // in training a loss may have taken the last operations off: then nothing hands a gradient back
         if (hands != (op.dother >= 0) || op.dother >= n || (hands && op.dother <= i))
             value_error(name + " hands its gradient to another operation than one behind it");
-        if (reads && plan.ops[op.other].positions * plan.ops[op.other].inputs != op.positions * op.inputs)
+        if (reads && plan.ops[op.other].positions * plan.ops[op.other].inputs != op.out())
             value_error(name + " reads rows of another size");
-        if (hands && plan.ops[op.dother].out() != op.out()) value_error(name + " gets a gradient of another size");
+        if (hands && plan.ops[op.dother].out() != op.positions * op.inputs)
+            value_error(name + " gets a gradient of another size");
     }
 }
 

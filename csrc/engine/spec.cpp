@@ -43,8 +43,8 @@ struct Known {
 };
 constexpr Known kKnown[] = {
     {"x", Role::x, 'x'},         {"dx", Role::dx, 'x'},       {"saved", Role::saved, 'x'},
-    {"other", Role::other, 'x'}, {"a", Role::a, 'a'},         {"z", Role::z, 'a'},
-    {"da", Role::da, 'a'},       {"dz", Role::da, 'a'},       {"dother", Role::dother, 'a'},
+    {"other", Role::other, 'a'}, {"a", Role::a, 'a'},         {"z", Role::z, 'a'},
+    {"da", Role::da, 'a'},       {"dz", Role::da, 'a'},       {"dother", Role::dother, 'x'},
     {"key", Role::key, '-'},     {"data", Role::data, '-'},   {"activation", Role::activation, '-'},
     {"rows", Role::rows, '-'},   {"below", Role::below, '-'},
 };

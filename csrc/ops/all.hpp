@@ -9,6 +9,8 @@
 #include "maxout.hpp"
 #include "prelu.hpp"
 #include "rrelu.hpp"
+#include "scale.hpp"
+#include "skip.hpp"
 #include "softmax.hpp"
 #include "sources.hpp"
 
@@ -24,7 +26,11 @@
     X(rrelu) \
     X(dropout) \
     X(batch_norm) \
-    X(layer_norm)
+    X(layer_norm) \
+    X(scale) \
+    X(fork) \
+    X(turn) \
+    X(join)
 // clang-format on
 
 namespace {

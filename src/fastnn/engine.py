@@ -178,7 +178,7 @@ class Step:
             return None
         named = self.work.ops[index] | arguments(op, self.state.views)
         if op.other >= 0:
-            named["other"] = self.work.ops[op.other]["x"]
+            named["other"] = self.work.ops[op.other]["x"].reshape(named["a"].shape)
         return Bound(self.kernels.ops[op.kind].forward, call.names, named)
 
     def _backward(self, index: int) -> list[Bound]:
@@ -190,10 +190,11 @@ class Step:
         below, saved = self._below(index)
         dx = (work.ops[index - 1]["da"] if index else work.dx).reshape(own["x"].shape)
         wanted = index > self.first or "dx" not in call.optional
-        named = own | arguments(op, self.state.views) | {"below": below, "saved": saved, "dx": dx if wanted else None}
+        named = own | arguments(op, self.state.views) | {"below": below, "dx": dx if wanted else None}
+        named["saved"] = saved.reshape(dx.shape)
         named |= {f"d{name}": work.gradients[tensor.name] for name, tensor in op.tensors.items()}
         if op.dother >= 0:
-            named["dother"] = work.ops[op.dother]["da"]
+            named["dother"] = work.ops[op.dother]["da"].reshape(own["x"].shape)
         bound = [Bound(self.kernels.ops[op.kind].backward, call.names, named)]
         return bound if spec.goes_below else bound + self._through(index, dx)
 
@@ -299,7 +300,7 @@ def _bind_prediction(kernels: Kernels, plan: Plan, state: State, x: Array) -> tu
             continue
         named = made[-1] | arguments(op, state.views)
         if op.other >= 0:
-            named["other"] = made[op.other]["x"]
+            named["other"] = made[op.other]["x"].reshape(named["a"].shape)
         calls.append(Bound(kernels.ops[op.kind].predict, spec.prediction.names, named))
     return calls, a
 

@@ -17,8 +17,10 @@ from fastnn.nn.layers import (
     PReLU,
     Reshape,
     RReLU,
+    Scale,
     Softmax,
 )
+from fastnn.nn.skips import Residual
 
 __all__ = [
     "ACTIVATIONS",
@@ -42,6 +44,8 @@ __all__ = [
     "PReLU",
     "RReLU",
     "Reshape",
+    "Residual",
+    "Scale",
     "Softmax",
     "Uniform",
     "Zeros",

@@ -26,10 +26,11 @@ _HE_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", 
 
 
 class Layer:
-    """Base of all layers. `index` is the layer's place in its model; its views appear when that is built."""
+    """Base of all layers. `index` is the layer's place in its model, "2.0" that of the first layer within the third;
+    its views appear when that is built."""
 
     KEPT: ClassVar[tuple[str, ...]] = ()  # attributes that a fit sets, beside the tensors: a model file has them too
-    index: int | None = None
+    index: int | str | None = None
 
     def __init__(self) -> None:
         self._views: dict[str, Array] = {}
@@ -48,9 +49,14 @@ class Layer:
         return made[-1].outputs if made else inputs
 
     def parts(self) -> list[Layer]:
-        """The layer, and the one that is its activation."""
+        """The layer, and those within it: the one that is its activation shares its place."""
         follow = getattr(self, "activation", None)
         return [self, follow] if isinstance(follow, Layer) else [self]
+
+    def place(self, index: int | str) -> None:
+        """Take this place in a model."""
+        for part in self.parts():
+            part.index = index
 
     def settings(self) -> str:
         """The layer's arguments as they are written, for its repr: those that say most, and what differs from the
@@ -342,6 +348,27 @@ class LayerNorm(_Norm):
 
     def ops(self, inputs: Shape) -> list[Op]:
         return [Op("layer_norm", inputs, inputs, self._affine(inputs), settings={"epsilon": self.epsilon})]
+
+
+class Scale(Layer):
+    """a = factor x, with one learned factor a channel, `init` at first.
+
+    >>> fastnn.Sequential([nn.Scale(2.0), nn.Dense(1)]).build(3, seed=0).layers[0].factor
+    array([2., 2., 2.], dtype=float32)
+    """
+
+    def __init__(self, init: float = 1.0) -> None:
+        super().__init__()
+        self.init = _validate.number("init", init)
+
+    @property
+    def factor(self) -> Array:
+        """(O,), live."""
+        return self._view("factor")
+
+    def ops(self, inputs: Shape) -> list[Op]:
+        factor = self._tensor("factor", inputs[-1:], lambda rng: self.init)
+        return [Op("scale", inputs, inputs, {"factor": factor})]
 
 
 class Flatten(Layer):

@@ -69,8 +69,7 @@ class Sequential:
             ):
                 raise ValueError(f"layers[{position}] is {layer!r}, expected it directly on the data")
         for position, layer in enumerate(self.layers):
-            for part in layer.parts():
-                part.index = position
+            layer.place(position)
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
         self.row_shape: tuple[int, ...] | None = None  # once rows of several dimensions were built for, or seen
@@ -120,11 +119,13 @@ class Sequential:
 
     def _bind(self) -> None:
         """Show every layer its views."""
-        for layer in self.layers:
-            layer._views.clear()
+        places: dict[str, Layer] = {}
+        for part in (part for layer in self.layers for part in layer.parts()):
+            part._views.clear()
+            places.setdefault(str(part.index), part)  # a layer, not its activation, whose views are the layer's
         for name, view in self.state.views.items():
-            index, role = name.split(".")
-            self.layers[int(index)]._views[role] = view
+            index, _, role = name.rpartition(".")
+            places[index]._views[role] = view
 
     def plan_for(self, inputs: int | Shape) -> Plan:
         """The plan, or the one that building for rows of `inputs` values would make."""

@@ -21,13 +21,13 @@ from fastnn.formulas import activations, initializers, losses
 from fastnn.formulas.activations import Activation
 from fastnn.formulas.initializers import Initializer
 from fastnn.formulas.losses import Loss
-from fastnn.nn import layers
+from fastnn.nn import layers, skips
 from fastnn.nn.layers import Layer
 
 Array = np.ndarray
 FORMAT = "fastnn model"
 VERSION = 1  # of the header; the layout of the bytes has one of its own, in files.MAGIC
-_DEEPEST = 4  # a Dense, its activation: no layer nests more than once
+_DEEPEST = 32  # a Dense, its activation; a Residual, its list, and so on
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "format": str,
     "version": int,
@@ -50,7 +50,7 @@ def _classes(module: Any, base: type) -> dict[str, type]:
     }
 
 
-LAYERS = _classes(layers, Layer)
+LAYERS = _classes(layers, Layer) | _classes(skips, Layer)
 INITIALIZERS = _classes(initializers, Initializer)
 MAKERS: dict[str, Callable[..., Any]] = {
     **LAYERS,
@@ -77,6 +77,8 @@ def to_config(thing: Any, where: str = "layer") -> Any:
         return thing.item() if isinstance(thing, np.generic) else thing
     if isinstance(thing, Activation):
         return {"kind": activations.get(thing).name, "alpha": thing.alpha}
+    if isinstance(thing, (list, tuple)):
+        return [to_config(each, f"{where}[{index}]") for index, each in enumerate(thing)]
     name = type(thing).__name__
     if MAKERS.get(name) is not type(thing):
         hint = ": set it to None, the weights that it drew are kept" if isinstance(thing, Initializer) else ""
@@ -95,7 +97,9 @@ def from_config(config: Any, where: str = "layer", depth: int = 0) -> Any:
         return config
     if depth == _DEEPEST:
         raise ModelFormatError(f"{where} is nested too deeply")
-    if isinstance(config, list) or not isinstance(config.get("kind"), str):
+    if isinstance(config, list):
+        return [from_config(each, f"{where}[{index}]", depth + 1) for index, each in enumerate(config)]
+    if not isinstance(config.get("kind"), str):
         raise ModelFormatError(f"{where} is {short(config)}, expected an object with a kind")
     kind = config["kind"]
     maker = MAKERS.get(kind)

@@ -9,6 +9,8 @@ from fastnn.ops.maxout import maxout
 from fastnn.ops.operation import Operation
 from fastnn.ops.prelu import prelu
 from fastnn.ops.rrelu import rrelu
+from fastnn.ops.scale import scale
+from fastnn.ops.skip import fork, join, turn
 from fastnn.ops.softmax import softmax
 from fastnn.ops.sources import cast, normalize
 
@@ -26,5 +28,9 @@ OPS: dict[str, type[Operation]] = {
         dropout,
         batch_norm,
         layer_norm,
+        scale,
+        fork,
+        turn,
+        join,
     )
 }

@@ -15,7 +15,7 @@ declares it may name
     activation    the fused activation                          key what random bits depend on
     below, saved  the activation fused into the operation below, and what its derivative is written in
     data, rows    where rows are stored, and which of them come: a source's input
-    other, dother the x and the da of the operation that this one is paired with
+    other, dother the x and the da of the operation that this one is paired with: of the dimensions of a and of x
 
 `out~in` means that out may share the memory of in, `out?` that it may be None: nobody asks for it. `x -> x`: the
 output is the input, and nothing is computed. A statistic among the outputs is read and written.
@@ -175,9 +175,9 @@ class Spec:
 
     def dims(self, name: str) -> str:
         """The dimensions of an array that a call may name."""
-        if name in ("x", "dx", "saved", "other"):
+        if name in ("x", "dx", "saved", "dother"):
             return self.x
-        if name in ("a", "z", "da", "dz", "dother"):
+        if name in ("a", "z", "da", "dz", "other"):
             return self.a
         if name in self.fields:
             return self.fields[name].dims

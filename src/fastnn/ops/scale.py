@@ -1,0 +1,21 @@
+"""scale: a = factor x, one learned factor a channel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn.ops.operation import Array, Operation
+from fastnn.ops.spec import Spec
+
+
+class scale(Operation):
+    spec = Spec(params="factor:O", forward="x factor -> a~x", backward="x factor da -> dx~da dfactor")
+
+    @staticmethod
+    def forward(x: Array, factor: Array, a: Array) -> None:
+        np.multiply(x, factor, out=a)
+
+    @staticmethod
+    def backward(x: Array, factor: Array, da: Array, dx: Array, dfactor: Array) -> None:
+        np.sum(da * x, axis=0, out=dfactor)
+        np.multiply(da, factor, out=dx)
