@@ -279,3 +279,11 @@ def test_a_bad_value_of_sparse_rows_is_found():
         rows[[8, 9], [4, 0]] = value
         with pytest.raises(ValueError, match=rf"^Input X contains {said} row 8, column 4$"):
             trainer().fit(sparse.csr_matrix(rows), Y, verbose=False)
+
+
+def test_a_layer_that_reads_the_shape_of_rows_comes_back_from_a_file(tmp_path):
+    made = Sequential([nn.Dense(2), nn.Flatten(), nn.Dense(1)]).build((2, 3), seed=0)  # Dense: over the channels
+    made.save(tmp_path / "model")
+    again = fastnn.load(tmp_path / "model")
+    assert again.plan == made.plan
+    np.testing.assert_array_equal(again.predict(X.reshape(60, 2, 3)), made.predict(X.reshape(60, 2, 3)))
