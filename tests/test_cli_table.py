@@ -160,7 +160,7 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path):
     losses = result.history["val_loss"]
     assert result.stopped and len(losses) == result.best_epoch + 5 and min(losses) == losses[result.best_epoch - 1]
     frame = tabular.read(data)
-    parts = holdout.split(len(frame), {"validation": 0.2}, 0)
+    parts = holdout.split(len(frame), {"validation": 0.2}, 0, np.zeros(len(frame)))
     held = frame.iloc[parts["validation"]]
     about = result.description
     truth = (held["target"].to_numpy() - about.mean) / about.scale
@@ -344,8 +344,11 @@ def test_errors_are_one_line(content, message, tmp_path, capsys):
 
 OPTIONS = {
     "validation": (["--validation", "0"], "validation is 0.0"),
-    "nothing left": (["--validation", "0.5", "--test", "0.5"], "leave none for training"),
-    "too little": (["--validation", "0.01"], "validation 0.01 of 10 rows leave none for validation"),
+    "nothing left": (
+        ["--validation", "0.5", "--test", "0.5"],
+        "test is 0.5: of 10 rows none is left for training",
+    ),
+    "too little": (["--validation", "0.01"], "validation is 0.01: of 10 rows none is left for validation"),
     "test": (["--test", "-0.1"], "test is -0.1"),
     "epochs": (["--epochs", "0"], "epochs is 0"),
     "batch size": (["--batch-size", "0"], "batch_size is 0"),

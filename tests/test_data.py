@@ -276,8 +276,7 @@ def test_sparse_calls_of_many_rows(monkeypatch):
     """No more rows are made dense at once than a bound on their bytes: it does not show in the result."""
     x = sparse("csr_matrix")
     one = fit(make(metrics=["mae"]), x, batch_size=4, validation=(x, Y))
-    monkeypatch.setattr(fastnn.training.data, "DENSE_BYTES", 8 * 30 * 4)  # one step a call
-    monkeypatch.setattr(fastnn.nn.model, "_SPARSE_BYTES", 8 * 30 * 3)
+    monkeypatch.setattr(fastnn.data, "DENSE_BYTES", 8 * 30 * 4)  # one step a call
     other = fit(make(metrics=["mae"]), x, batch_size=4, validation=(x, Y))
     for here, there in zip(one.model.state.buffers, other.model.state.buffers, strict=True):
         np.testing.assert_array_equal(here, there)
@@ -648,8 +647,8 @@ def test_held_out_rows_have_their_weights():
         (0.0, ValueError, r"validation is 0.0, expected a finite number in \(0, 1\)"),
         (1.0, ValueError, r"validation is 1.0, expected a finite number in \(0, 1\)"),
         (math.nan, ValueError, "validation is nan"),
-        (0.005, ValueError, "validation is 0.005, expected one that holds out some of 50 rows, not 0"),
-        (0.999, ValueError, "validation is 0.999, expected one that holds out some of 50 rows, not 50"),
+        (0.005, ValueError, "validation is 0.005: of 50 rows none is left for validation"),
+        (0.999, ValueError, "validation is 0.999: of 50 rows none is left for training"),
         (True, TypeError, "validation is bool, expected"),
         (1, TypeError, "validation is int, expected"),
         ("0.2", TypeError, "validation is str, expected"),

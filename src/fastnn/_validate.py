@@ -1,7 +1,9 @@
-"""The only place where user input is checked. Messages name the argument, what it was and what was expected.
+"""Checks of what users pass, for whoever takes it: numbers, rows, targets, weights. What only one function takes, such
+as a list of layers, that function checks itself. Messages name the argument, what it was and what was expected.
 
-`features`, `targets` and `sample_weight` return arrays that the engine may gather rows from as they are:
-real, finite, 2-D, of a dtype the kernels cast from. Nothing is copied that already is such an array.
+`features`, `targets` and `sample_weight` return arrays that the engine may gather rows from as they are: real, finite,
+2-D, of a dtype the kernels cast from. Nothing is copied that already is such an array. What they return goes down as a
+`Data`, and is not looked at again.
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ from __future__ import annotations
 import math
 import operator
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastnn.errors import PrecisionWarning
+from fastnn.errors import PrecisionWarning, callers
 
 Array = np.ndarray
 GATHERED = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))  # dtypes that rows are gathered from
-_CHUNK = 1 << 22  # values looked at once: bounds the memory a check takes
+MOST_DIMENSIONS = 4  # (rows, height, width, channels)
+_CHUNK = 1 << 17  # values looked at once: 1 MB of float64 stays in a core's cache from the minimum to the maximum
 _SAMPLE = 1024  # rows that tell how far a feature spreads: within 5 %
 
 
@@ -132,34 +136,36 @@ def _real(name: str, value: Any) -> Array:
         raise type(error)(f"{name} has dtype {array.dtype}, expected numbers: {error}") from None
 
 
-def finite(name: str, array: Array, dtype: np.dtype) -> None:
-    """ValueError where a value is NaN, infinite, or overflows dtype."""
+def finite(name: str, array: Array, dtype: np.dtype, place: Callable[[int], str] | None = None) -> None:
+    """ValueError where a value is NaN, infinite, or overflows dtype. place: what to call where the k-th value is."""
     if array.dtype.kind != "f":
         return
+    columns = array.shape[1] if array.ndim == 2 else 1
     largest = float(np.finfo(dtype).max)
-    rows = max(1, _CHUNK // max(1, array[:1].size))
+    rows = max(1, _CHUNK // max(1, columns))
     for start in range(0, len(array), rows):
         part = array[start : start + rows]
         low, high = float(part.min()), float(part.max())  # NaN if any value is
+        if low >= -largest and high <= largest and not math.isinf(low) and not math.isinf(high):
+            continue
         if math.isnan(low) or math.isnan(high):
-            raise ValueError(f"Input {name} contains NaN, first at {_place(np.isnan(part), start)}")
-        if math.isinf(low) or math.isinf(high):
+            what, wrong = "NaN, first", np.isnan(part)
+        elif math.isinf(low) or math.isinf(high):
             with np.errstate(over="ignore"):  # a longdouble beyond float64 counts as infinite
-                infinite = np.isinf(part.astype(np.float64))
-            raise ValueError(f"Input {name} contains infinity, first at {_place(infinite, start)}")
-        if max(-low, high) > largest:
-            wrong, place = max(-low, high), _place(np.abs(part), start)
-            raise ValueError(f"Input {name} contains {wrong:g}, a value too large for {dtype}, at {place}")
+                what, wrong = "infinity, first", np.isinf(part.astype(np.float64))
+        else:
+            what, wrong = f"{max(-low, high):g}, a value too large for {dtype},", np.abs(part)
+        value = start * columns + int(wrong.argmax())
+        where = place(value) if place is not None else _place(value, columns)
+        raise ValueError(f"Input {name} contains {what} at {where}")
 
 
-def _place(part: Array, start: int) -> str:
-    """Where the first of the largest of rows start, start + 1 ... is."""
-    columns = part.shape[1] if part.ndim == 2 else 1
-    row, column = divmod(int(part.argmax()), columns)
-    return f"row {start + row}" + (f", column {column}" if columns > 1 else "")
+def _place(value: int, columns: int) -> str:
+    row, column = divmod(value, columns)
+    return f"row {row}" + (f", column {column}" if columns > 1 else "")
 
 
-def rounded_away(name: str, array: Array, dtype: np.dtype) -> str | None:
+def _rounded_away(name: str, array: Array, dtype: np.dtype) -> str | None:
     """What rounding to dtype costs, in words, where that is over a thousandth of a feature's spread, which is taken
     from rows at equal distances. Features that differ by the rounding of float64 alone count as constant."""
     if np.can_cast(array.dtype, dtype):
@@ -177,22 +183,8 @@ def rounded_away(name: str, array: Array, dtype: np.dtype) -> str | None:
     )
 
 
-def _warn_if_rounded_away(name: str, array: Array, dtype: np.dtype) -> None:
-    """PrecisionWarning where `rounded_away` finds something."""
-    found = rounded_away(name, array, dtype)
-    if found is not None:
-        advice = (
-            f"begin the model with nn.Normalize(), which scales {name} before it is rounded, or take "
-            f"Sequential(layers, dtype='float64')"
-        )
-        warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=7)  # who called Trainer.fit
-
-
-def _gatherable(array: Array, dtype: np.dtype) -> Array:
-    """The array itself where rows can be gathered from it, else a contiguous copy: in its own dtype if that can
-    be gathered from (Normalize sees the same values in any memory layout), else in `dtype`."""
-    if array.dtype not in GATHERED:
-        return np.ascontiguousarray(array, dtype=dtype)
+def _by_rows(array: Array) -> Array:
+    """The array itself where its rows are contiguous, else a copy."""
     if array.flags.aligned and array[:1].flags.c_contiguous:
         return array
     return np.require(array, requirements=["C", "A"])
@@ -204,6 +196,11 @@ def _size(name: str, shape: tuple[int, ...], inputs: int | None) -> None:
         raise ValueError(f"{name} has 0 rows (shape {shape}), expected at least 1")
     if shape[1] == 0:
         raise ValueError(f"{name} has 0 features (shape {shape}), expected at least 1")
+    same_width(shape, inputs, name=name)
+
+
+def same_width(shape: tuple[int, ...], inputs: int | None, *, name: str = "X") -> None:
+    """ValueError where rows have not so many features."""
     if inputs is not None and shape[1] != inputs:
         raise ValueError(f"{name} has {shape[1]} features, but this model was built with {inputs}")
 
@@ -214,10 +211,12 @@ def _sparse_features(X: Any, dtype: np.dtype, inputs: int | None, exact: bool, n
         raise ValueError(f"{name} has shape {X.shape}, expected two dimensions (rows, features)")
     _size(name, X.shape, inputs)
     rows = X.tocsr()  # the entries of one place added up
-    values = _real(name, rows.data)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError(f"Input {name} contains {'NaN' if np.isnan(values).any() else 'infinity'}")
-    finite(name, values, dtype)
+
+    def place(entry: int) -> str:
+        row = int(np.searchsorted(rows.indptr, entry, side="right")) - 1
+        return f"row {row}, column {rows.indices[entry]}"
+
+    finite(name, _real(name, rows.data), dtype, place)
     wanted = np.dtype(np.float32 if np.can_cast(rows.dtype, np.float32) else np.float64) if exact else dtype
     cast: Array = rows.astype(wanted)  # no array, but used like one: by rows
     return cast
@@ -228,36 +227,44 @@ def features(
     dtype: np.dtype,
     inputs: int | None = None,
     *,
-    flatten: bool = False,
     shape: tuple[int, ...] | None = None,
+    any_shape: bool = False,
     exact: bool = False,
-    first: bool = False,
+    advice: str | None = None,
     name: str = "X",
-) -> Array:
-    """X as (rows, inputs): TypeError or ValueError where it is not that, has NaN, or overflows dtype.
+) -> tuple[Array, tuple[int, ...]]:
+    """X as (rows, inputs), and the shape of a row: TypeError or ValueError where it is not that, has NaN, or overflows
+    dtype.
 
-    `inputs` is the number of features the model was built with, None before that; `flatten` accepts more
-    dimensions and reads each row in C order, `shape` of them where the model knows it. `exact`: the model reads all
-    digits of X before it rounds anything to dtype; otherwise PrecisionWarning, if this is the `first` X, where rounding
-    loses too many. A scipy.sparse X comes back as one by rows (CSR), its values in such a dtype.
+    A row of X is (features,), (length, channels) or (height, width, channels), with `any_shape` one of any shape; it
+    comes back read in C order. inputs: the number of features the model was built with, shape: that of its rows; None
+    before that. exact: the model reads all digits of X before it rounds anything to dtype; otherwise PrecisionWarning
+    with this `advice`, if there is some, where rounding loses too many. A scipy.sparse X comes back as one by rows
+    (CSR), its values in such a dtype.
     """
     if is_sparse(X):
-        return _sparse_features(X, dtype, inputs, exact, name)
+        return _sparse_features(X, dtype, inputs, exact, name), (int(X.shape[1]),)
     array = _real(name, X)
-    if array.ndim != 2 and not (flatten and array.ndim > 2):
-        expected = "two or more dimensions" if flatten else "two dimensions (rows, features)"
+    if array.ndim < 2 or (array.ndim > MOST_DIMENSIONS and not any_shape):
+        expected = "two or more dimensions" if any_shape else "two dimensions (rows, features), three or four"
         hint = f": {name}.reshape(-1, 1) if it has one feature, {name}.reshape(1, -1) if it is one row"
         raise ValueError(f"{name} has shape {array.shape}, expected {expected}{hint if array.ndim == 1 else ''}")
+    row_shape: tuple[int, ...] = array.shape[1:]
     if len(array) > 0:
-        same_row_shape(array, shape, name=name)
+        same_row_shape(row_shape, shape, name=name)
         array = array.reshape(len(array), -1)
     _size(name, array.shape, inputs)
+    if array.dtype in GATHERED:  # in its own dtype: Normalize sees the same values in any memory layout
+        array = _by_rows(array)
     finite(name, array, dtype)
-    if exact:  # whole numbers of over 24 bits, such as time stamps, need more than float32
-        return _gatherable(array, np.dtype(np.float32 if np.can_cast(array.dtype, np.float32) else np.float64))
-    if first:
-        _warn_if_rounded_away(name, array, dtype)
-    return _gatherable(array, dtype)
+    if advice is not None and not exact:
+        found = _rounded_away(name, array, dtype)
+        if found is not None:
+            warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=callers())
+    if array.dtype not in GATHERED:  # whole numbers of over 24 bits, such as time stamps, need more than float32
+        exactly = np.float32 if np.can_cast(array.dtype, np.float32) else np.float64
+        array = np.ascontiguousarray(array, dtype=exactly if exact else dtype)
+    return array, row_shape
 
 
 def feature_names(X: Any) -> list[str] | None:
@@ -267,9 +274,8 @@ def feature_names(X: Any) -> list[str] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
-def same_names(X: Any, fitted: list[str] | None, *, name: str = "X") -> None:
+def same_names(names: list[str] | None, fitted: list[str] | None, *, name: str = "X") -> None:
     """ValueError where X is a data frame whose columns are not those of the fit, in their order."""
-    names = feature_names(X)
     if fitted is not None and names is not None and names != fitted:
         shorter = min(len(names), len(fitted))
         wrong = next((i for i in range(shorter) if names[i] != fitted[i]), shorter)
@@ -280,22 +286,16 @@ def same_names(X: Any, fitted: list[str] | None, *, name: str = "X") -> None:
         )
 
 
-def row_shape(X: Any) -> tuple[int, ...] | None:
-    """The shape of a row of X, which was checked; None where a row has one dimension: it may be one that was flattened.
-
-    >>> row_shape(np.zeros((2, 28, 28))), row_shape(np.zeros((2, 784)))
-    ((28, 28), None)
-    """
-    shape: tuple[int, ...] = np.shape(X[0]) if isinstance(X, (list, tuple)) else np.shape(X)[1:]
-    return shape if len(shape) > 1 else None
-
-
 def same_row_shape(
-    X: Any, expected: tuple[int, ...] | None, *, name: str = "X", other: str = "this model was built with rows of shape"
+    shape: tuple[int, ...],
+    expected: tuple[int, ...] | None,
+    *,
+    name: str = "X",
+    other: str = "this model was built with rows of shape",
 ) -> None:
-    """ValueError where the rows of X have another shape than expected: as many values in another order."""
-    shape = row_shape(X)
-    if expected is not None and shape is not None and shape != expected:
+    """ValueError where rows of several dimensions have another shape than expected: as many values in another order.
+    Those of one dimension may have been flattened before."""
+    if expected is not None and len(shape) > 1 and shape != expected:
         raise ValueError(f"{name} has rows of shape {shape}, but {other} {expected}")
 
 

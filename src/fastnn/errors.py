@@ -1,6 +1,8 @@
-"""The package's own errors and warnings."""
+"""The package's own errors and warnings, and whose line of code a warning is about."""
 
 from __future__ import annotations
+
+import sys
 
 
 class BackendUnavailable(ImportError):
@@ -40,3 +42,11 @@ class PrecisionWarning(UserWarning):
 def missing_extra(package: str, purpose: str, extra: str) -> ImportError:
     """The error for an optional dependency that is not installed; names the extra that brings it."""
     return ImportError(f"{purpose} needs {package}: install this package with the extra [{extra}]")
+
+
+def callers() -> int:
+    """The stacklevel, for who calls this, of the first frame outside of this package and of scikit-learn."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("fastnn", "sklearn"):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn import _validate, backends
 from fastnn.backends.contract import Backend
+from fastnn.data import made_dense
 from fastnn.engine import Recipe, Step
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
@@ -57,13 +58,10 @@ def gradient_check(
     limit = _validate.integer("limit", limit)
     chosen_loss = losses.get(loss if loss is not None else model._known_loss())
     dtype = np.dtype(np.float64)
-    x = model.features(X)
-    x = x.toarray() if _validate.is_sparse(x) else x
-    target = _validate.targets(y, chosen_loss, len(x), model.plan.outputs, dtype)
-    weight = _validate.sample_weight(sample_weight, len(x), dtype)
+    data = made_dense(model.checked(X, y, sample_weight, chosen_loss, dtype=dtype))
 
-    step = _float64_step(model, chosen_loss, target.ndim == 1, len(x), backends.resolve(backend))
-    step.gather(x, target, weight, np.arange(len(x)))
+    step = _float64_step(model, chosen_loss, data.y.ndim == 1, len(data), backends.resolve(backend))
+    step.gather(data.x, data.y, data.weight, np.arange(len(data)))
     value = step.loss_and_gradient(seed, 0)
     analytic = step.work.gradient.copy()
     noise = _ROUNDING * np.finfo(dtype).eps * abs(value) / epsilon  # of one entry of n

@@ -20,11 +20,17 @@ RESERVED = ("loss", "lr", "seconds")  # keys of a history
 
 def link(loss: Loss, z: Array) -> Array:
     """The activation that the loss fuses, applied to its logits z (B, O)."""
-    a = np.empty_like(z)
     if loss.link == "softmax":
-        softmax.forward(z, a)
-    else:
-        activate(activations.get(loss.link), z, a)
+        return shares(z)
+    a = np.empty_like(z)
+    activate(activations.get(loss.link), z, a)
+    return a
+
+
+def shares(z: Array) -> Array:
+    """The softmax of each row of z (B, O)."""
+    a = np.empty_like(z)
+    softmax.forward(z, a)
     return a
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastnn import backends, nn, optim
 from fastnn._plot import new_figure
-from fastnn.engine import Recipe
+from fastnn.engine import Batches, Recipe
 from fastnn.formulas.losses import LOSSES
 from fastnn.nn.model import Sequential
 
@@ -213,8 +213,8 @@ def _backend_rung(problem: Problem, name: str, backend: str) -> Rung:
     rows = np.arange(problem.rows)
 
     def descend(parameters: Parameters, steps: int) -> None:
-        lr = np.full(steps, LEARNING_RATE)
-        chosen.train_steps(model.plan, model.state, recipe, x, y, None, np.tile(rows, steps), problem.rows, lr)
+        batches = Batches(x, y, None, np.tile(rows, steps), problem.rows)
+        chosen.train_steps(model.plan, model.state, recipe, batches, np.full(steps, LEARNING_RATE))
 
     return Rung(name, list(model.state.views.values()), descend)
 

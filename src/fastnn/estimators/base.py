@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import inspect
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from numbers import Integral, Real
+from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, assert_all_finite, check_is_fitted, validate_data
 
 from fastnn import _validate, backends
-from fastnn.errors import DivergenceError, PrecisionWarning
+from fastnn.data import Data, Features
+from fastnn.errors import DivergenceError, callers
 from fastnn.estimators import lbfgs
 from fastnn.estimators.network import Layout, dense_layers, optimizer_for
-from fastnn.estimators.rules import Rules, Terms
-from fastnn.formulas.activations import ACTIVATIONS, ROW_ACTIVATIONS, Activation
+from fastnn.estimators.parameters import AUTO_BATCH, CONSTRAINTS, ONLY_STOCHASTIC, STOCHASTIC
+from fastnn.estimators.stopping import ReportedLoss, Stopping
+from fastnn.estimators.validation import Validation, drawn
 from fastnn.formulas.losses import Loss
-from fastnn.nn.layers import Maxout, PReLU, RReLU, Softmax
 from fastnn.nn.model import Sequential
-from fastnn.optim.optimizers import OPTIMIZERS, Optimizer
-from fastnn.optim.schedules import SCHEDULES, Schedule
 from fastnn.plan import Snapshot
 from fastnn.training.callbacks import EMA, ProgressBar
-from fastnn.training.data import Data
-from fastnn.training.run import Callback, Run
+from fastnn.training.run import Callback
 from fastnn.training.trainer import Trainer
 
 Array = np.ndarray
-STOCHASTIC = ("sgd", "adam")
-AUTO_BATCH = 200  # scikit-learn's batch_size="auto"
-KEPT = (np.float64, np.float32, np.uint8)  # dtypes of X that rows are gathered from as they are
-ONLY_STOCHASTIC = ("dropout", "batch_norm", "optimizer", "schedule", "clip_norm", "ema", "callbacks")
+_ARRAYS: dict[str, Any] = {  # of X: its values are read once, by `_validate.features`
+    "accept_sparse": ["csr", "csc"],
+    "dtype": (np.float64, np.float32, np.uint8),  # what rows are gathered from as it is; others become the first
+    "ensure_all_finite": False,
+}
+_SCALE = "scale it, as with sklearn.preprocessing.StandardScaler, or take dtype='float64'"
 
 
 class Views(list[Array]):
@@ -60,85 +53,28 @@ class Views(list[Array]):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows that were checked: X (n, I), perhaps sparse, targets as the loss takes them, weights (n,) or none.
+class Samples:
+    """What a fit learns from: data as the Trainer takes it, and the same unrounded, for what is reported of it.
 
-    own: the weights that were given; weight: these times the class's.
+    y: as it was given; targets: as the loss takes it. own: the weights that were given; weight: these times the
+    class's, which data have.
     """
 
-    x: Any
-    y: Array
+    data: Data
+    y: Any
+    targets: Array
     weight: Array | None
     own: Array | None
 
-    def part(self, rows: Array) -> Rows:
+    def part(self, rows: Array) -> Samples:
         weight, own = (None if one is None else one[rows] for one in (self.weight, self.own))
-        return Rows(self.x[rows], self.y[rows], weight, own)
-
-    def validation(self) -> tuple[Any, ...]:
-        """As `Trainer.fit` takes it."""
-        return (self.x, self.y) if self.own is None else (self.x, self.y, self.own)
-
-
-@dataclass(frozen=True)
-class Held:
-    """Validation rows, and for a scorer the y they come from."""
-
-    rows: Rows
-    x: Any
-    y: Any
+        return Samples(self.data.part(rows), self.y[rows], self.targets[rows], weight, own)
 
 
 class BaseMLP(BaseEstimator):
     """Parameters, fitted attributes and the fit of both estimators."""
 
-    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [
-            StrOptions({"logistic", *ACTIVATIONS, *ROW_ACTIVATIONS}),
-            Activation,
-            Maxout,
-            PReLU,
-            RReLU,
-            Softmax,
-            list,
-            tuple,
-        ],
-        "solver": [StrOptions({"lbfgs", *STOCHASTIC})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose", StrOptions({"progress"})],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        # beyond scikit-learn's
-        "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
-        "batch_norm": ["boolean"],
-        "optimizer": [None, StrOptions(set(OPTIMIZERS)), Optimizer],
-        "schedule": [None, StrOptions(set(SCHEDULES)), Schedule],
-        "clip_norm": [None, Interval(Real, 0, None, closed="neither")],
-        "ema": [None, Interval(Real, 0, 1, closed="neither")],
-        "scoring": [None, StrOptions({"loss", *get_scorer_names()}), callable],
-        "restore_best": ["boolean"],
-        "callbacks": [None, list, tuple],
-        "dtype": [StrOptions({"auto", "float32", "float64"})],
-        "threads": [None, Interval(Integral, 1, None, closed="left")],
-    }
-
+    _parameter_constraints = CONSTRAINTS
     solver: str
     loss: Any
     _metric: str  # of the Trainer, what early stopping judges by where no scoring is asked for
@@ -201,9 +137,6 @@ class BaseMLP(BaseEstimator):
         """y as the Trainer takes it."""
         raise NotImplementedError
 
-    def _check_y(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        raise NotImplementedError
-
     def _answer(self, z: Array) -> Any:
         """What `predict` returns for these logits."""
         raise NotImplementedError
@@ -213,10 +146,12 @@ class BaseMLP(BaseEstimator):
         return sample_weight
 
     def _terms(self, y: Array, weight: Array | None) -> tuple[float, float]:
-        """Of the loss as scikit-learn reports it: see `Terms`."""
+        """Of the loss as scikit-learn reports it: see `ReportedLoss`."""
         raise NotImplementedError
 
     _stratified: bool = False  # whether the validation rows are drawn class by class
+
+    _numeric: bool = False  # whether y has numbers
 
     # Fitting ----------------------------------------------------------------------------------------------
 
@@ -246,7 +181,9 @@ class BaseMLP(BaseEstimator):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         anew = not self.__sklearn_is_fitted__() or not (self.warm_start or incremental)
-        X, y = self._check_y(X, y, anew)
+        X, y = self._check_arrays(X, y, anew)
+        dtype = self._dtype(X.shape[0], incremental) if anew else self._model.dtype
+        features = self._features(X, dtype, _SCALE if anew else None)
         self._learn_targets(y, incremental)
         loss, outputs = self._resolved_loss()
         if sample_weight is not None:
@@ -254,7 +191,7 @@ class BaseMLP(BaseEstimator):
         weight = self._weights(y, sample_weight, incremental)
         random = check_random_state(self.random_state)
         if anew:
-            self._begin(layout, loss, outputs, X, random, incremental)
+            self._begin(layout, loss, outputs, features.inputs, dtype, random)
         elif layout != self._fitted_layout or loss != self._trainer.loss:
             raise ValueError(
                 "the network's layers or loss are not those of the previous fit, expected the same parameters "
@@ -264,13 +201,31 @@ class BaseMLP(BaseEstimator):
             self._forget_optimizer()
         if self.solver in STOCHASTIC and not hasattr(self, "loss_curve_"):
             self._begin_curves()
-        rows = Rows(_by_rows(X), self._targets(y), weight, sample_weight)
+        targets = self._targets(y)
+        data = self._model.checked(features, targets, weight, loss)
+        samples = Samples(data, y, targets, weight, sample_weight)
         if self.solver == "lbfgs":
-            self._fit_lbfgs(rows)
+            self._fit_lbfgs(samples)
         else:
-            self._fit_stochastic(rows, y, validation, random, incremental)
+            self._fit_stochastic(samples, validation, random, incremental)
         if not self._model.state.finite():
             raise _not_finite()
+
+    def _check_arrays(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        """X and y as arrays that fit together, as scikit-learn has it. The values of X are not looked at."""
+        X, y = validate_data(self, X, y, multi_output=True, y_numeric=self._numeric, reset=reset, **_ARRAYS)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _features(self, X: Any, dtype: np.dtype, advice: str | None = None) -> Features:
+        """The one look at the values of X. Where it finds some that are not finite, scikit-learn has the word."""
+        try:
+            return Features(*_validate.features(X, dtype, advice=advice))
+        except ValueError:
+            values = X.data if _validate.is_sparse(X) else X
+            assert_all_finite(values, estimator_name=type(self).__name__, input_name="X")
+            raise
 
     def _layout(self) -> Layout:
         sizes = self.hidden_layer_sizes
@@ -295,12 +250,10 @@ class BaseMLP(BaseEstimator):
             raise ValueError(f"solver is 'lbfgs', which takes no {', '.join(given)}: expected 'adam' or 'sgd' for that")
 
     def _begin(
-        self, layout: Layout, loss: Loss, outputs: int, X: Any, random: np.random.RandomState, incremental: bool
+        self, layout: Layout, loss: Loss, outputs: int, inputs: int, dtype: np.dtype, random: np.random.RandomState
     ) -> None:
         """A new network with its first weights."""
-        dtype = self._dtype(X.shape[0], incremental)
-        _warn_if_rounded_away(X, dtype)
-        model = layout.build(X.shape[1], outputs, dtype)
+        model = layout.build(inputs, outputs, dtype)
         layout.draw(model, random)
         model.loss = loss
         trainer = Trainer(model, loss, seed=0)
@@ -339,14 +292,11 @@ class BaseMLP(BaseEstimator):
         self._model.state.forget_optimizer()
         self._rate = self.learning_rate_init
 
-    def _fit_lbfgs(self, rows: Rows) -> None:
-        trainer, dtype = self._trainer, self._model.dtype
-        x = self._model.features(rows.x)
-        y = _validate.targets(rows.y, trainer.loss, x.shape[0], self.n_outputs_, dtype)
-        weight = _validate.sample_weight(rows.weight, x.shape[0], dtype)
-        report, constant = self._terms(y, weight)
+    def _fit_lbfgs(self, samples: Samples) -> None:
+        trainer = self._trainer
+        report, constant = self._terms(samples.targets, samples.weight)
         outputs = self._summed(trainer.loss)
-        objective = lbfgs.Objective(trainer, Data(x, y, weight), self.alpha, outputs)
+        objective = lbfgs.LossAndGradient(trainer, samples.data, self.alpha, outputs)
         self._begun = True
         with self._limited():
             result = lbfgs.fit(
@@ -357,7 +307,7 @@ class BaseMLP(BaseEstimator):
                 warnings.simplefilter("always")
                 self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
             for warning in caught:
-                warnings.warn(warning.message, stacklevel=_callers())
+                warnings.warn(warning.message, stacklevel=callers())
         else:
             self.n_iter_ = min(result.nit, self.max_iter)
         penalty = objective.penalty()
@@ -368,22 +318,28 @@ class BaseMLP(BaseEstimator):
         return self.n_outputs_ if loss.pointwise is not None else 1
 
     def _fit_stochastic(
-        self, rows: Rows, y: Any, validation: tuple[Any, Any, Any], random: np.random.RandomState, incremental: bool
+        self,
+        samples: Samples,
+        validation: tuple[Any, Any, Any],
+        random: np.random.RandomState,
+        incremental: bool,
     ) -> None:
-        held: Held | None = None
+        held: Validation | None = None
         if validation[0] is not None:
             held = self._given(*validation)
         elif self.early_stopping:
-            rows, held = self._split(rows, y, random)
-        count = rows.x.shape[0]
+            samples, held = self._split(samples, random)
+        count, weight = len(samples.data), samples.weight
         batch = self._batch(count)
-        mean_weight = 1.0 if rows.weight is None else float(np.mean(rows.weight))
-        report, constant = self._terms(rows.y, rows.weight)
-        terms = Terms(report, constant, self.alpha, count, batch, rows.weight is not None, mean_weight)
+        mean_weight = 1.0 if weight is None else float(np.mean(weight))
+        report, constant = self._terms(samples.targets, weight)
+        reported = ReportedLoss(report, constant, self.alpha, count, batch, weight is not None, mean_weight)
 
         trainer = self._set_trainer(batch * mean_weight, random)
-        score = self._score_of(held) if held is not None else None
+        judged_by_trainer = self.scoring is None and self._trainer_scores
+        score = None
         if held is not None:
+            score = held.score(self, self.scoring, self._metric if judged_by_trainer else None)
             self.validation_scores_ = self.validation_scores_ or []
             self.validation_loss_curve_ = getattr(self, "validation_loss_curve_", [])
             if self.best_validation_score_ is None:
@@ -392,41 +348,39 @@ class BaseMLP(BaseEstimator):
             self.best_loss_ = np.inf
         if self.early_stopping and self._best is None:  # a warm start whose first fit had none
             self._best = Snapshot(slots=False).take(self._model.state)
-        trainer.metrics = [self._metric] if held is not None and self._judged_by_trainer else []
-        rules = Rules(self, terms, score, self._best, stop=self.early_stopping)
+        trainer.metrics = [self._metric] if held is not None and judged_by_trainer else []
+        stopping = Stopping(self, reported, score, self._best, stop=self.early_stopping)
         self.n_iter_ = 0
         try:
             trainer.fit(
-                rows.x,
-                rows.y,
+                samples.data,
                 epochs=1 if incremental else int(self.max_iter),
                 batch_size=batch,
-                validation=None if held is None else held.rows.validation(),
-                sample_weight=rows.weight,
+                validation=None if held is None else held.data,
                 shuffle=self.shuffle,
-                callbacks=self._callbacks(rules),
+                callbacks=self._callbacks(stopping),
                 verbose=False,
             )
         except DivergenceError as error:
             raise _not_finite() from error
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=_callers())
+            warnings.warn("Training interrupted by user.", stacklevel=callers())
         else:
-            if not incremental and rules.stopped is None:
+            if not incremental and stopping.stopped is None:
                 message = (
                     f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
                     "converged yet."
                 )
-                warnings.warn(message, ConvergenceWarning, stacklevel=_callers())
+                warnings.warn(message, ConvergenceWarning, stacklevel=callers())
         if self._best is not None and self.early_stopping and self.restore_best:
             if self.best_validation_score_ == -np.inf:
                 message = "The validation score was NaN after every epoch: the weights of the last one are kept."
-                warnings.warn(message, stacklevel=_callers())
+                warnings.warn(message, stacklevel=callers())
             else:
                 self._best.put_back(self._model.state)
 
-    def _callbacks(self, rules: Rules) -> list[Callback]:
-        made: list[Callback] = [rules, *(self.callbacks or ())]
+    def _callbacks(self, stopping: Stopping) -> list[Callback]:
+        made: list[Callback] = [stopping, *(self.callbacks or ())]
         if self.ema is not None:
             made.append(EMA(self.ema))
         if self.verbose == "progress":
@@ -438,7 +392,7 @@ class BaseMLP(BaseEstimator):
             return min(AUTO_BATCH, count)
         if self.batch_size > count:
             message = "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
-            warnings.warn(message, stacklevel=_callers())
+            warnings.warn(message, stacklevel=callers())
         return min(int(self.batch_size), count)
 
     def _set_trainer(self, weight: float, random: np.random.RandomState) -> Trainer:
@@ -457,61 +411,42 @@ class BaseMLP(BaseEstimator):
 
     # Validation -------------------------------------------------------------------------------------------
 
-    def _split(self, rows: Rows, y: Any, random: np.random.RandomState) -> tuple[Rows, Held]:
-        """The rows to learn from, and those held out: scikit-learn's for the same random state."""
-        numbers = np.arange(rows.x.shape[0])
-        strata = rows.y.reshape(len(numbers), -1) if self._stratified else None
-        chosen, others = train_test_split(
-            numbers, random_state=random, test_size=self.validation_fraction, stratify=strata
-        )
-        if len(others) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        held = rows.part(others)
-        return rows.part(chosen), Held(held, held.x, y[others])
+    def _split(self, samples: Samples, random: np.random.RandomState) -> tuple[Samples, Validation]:
+        """The rows to learn from, and those held out."""
+        strata = samples.targets if self._stratified else None
+        chosen, others = drawn(len(samples.data), self.validation_fraction, random, strata)
+        samples.data.check_weights(chosen, "to learn from")
+        own = None if samples.own is None else samples.own[others]
+        weight = _validate.sample_weight(own, len(others), self._model.dtype, name="validation sample_weight")
+        held = replace(samples.data.part(others), weight=weight)
+        return samples.part(chosen), Validation(held, samples.y[others], own)
 
-    def _given(self, X: Any, y: Any, sample_weight: Any) -> Held:
+    def _given(self, X: Any, y: Any, sample_weight: Any) -> Validation:
         """The validation rows that `fit` was given."""
-        x, values = self._check_y(X, y, False)
+        x, values = self._check_arrays(X, y, False)
         self._check_known(values)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, x)
         if self.early_stopping and x.shape[0] < 2:
             raise ValueError(f"eval_X has {x.shape[0]} row, expected at least 2 to stop by")
-        rows = Rows(_by_rows(x), self._targets(values), sample_weight, sample_weight)
-        return Held(rows, rows.x, values)
+        data = self._model.checked(x, self._targets(values), sample_weight, self._trainer.loss, prefix="eval_")
+        return Validation(data, values, sample_weight)
 
     def _check_known(self, y: Any) -> None:
         """ValueError where the validation's y has what the training's has not."""
 
-    @property
-    def _judged_by_trainer(self) -> bool:
-        """Whether the Trainer's own metric is scikit-learn's score."""
-        return self.scoring is None
-
-    def _score_of(self, held: Held) -> Callable[[Run], float]:
-        """What an epoch is judged by, larger being better."""
-        if self.scoring == "loss":
-            return lambda run: -run.logs["val_loss"]
-        if self._judged_by_trainer:
-            name = f"val_{self._metric}"
-            return lambda run: run.logs[name]
-        view = copy.copy(self)  # it shares the network; without names, for the rows are an array
-        view.__dict__.pop("feature_names_in_", None)
-        scorer = check_scoring(view, self.scoring)
-        weighted = held.rows.own is not None and _takes_weights(scorer)
-        more = {"sample_weight": held.rows.own} if weighted else {}
-        return lambda run: float(scorer(view, held.x, held.y, **more))
+    _trainer_scores: bool = True  # whether the Trainer's own metric is scikit-learn's score
 
     # Predicting -------------------------------------------------------------------------------------------
 
     def _logits(self, X: Any) -> Array:
         """The last layer's output (n, O) for rows of X, before the loss's softmax, sigmoid or exponential."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=KEPT, reset=False)
+        checked: Features | None = self.__dict__.get("_checked")  # what a scorer has each epoch: see `Validation`
+        if checked is None or X is not checked.x:
+            checked = self._features(validate_data(self, X, reset=False, **_ARRAYS), self._model.dtype)
         with self._limited():
-            return self._model.predict(X)
+            return self._model.predict(checked)
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
@@ -536,36 +471,8 @@ class BaseMLP(BaseEstimator):
         return tags
 
 
-def _by_rows(X: Any) -> Any:
-    return X.tocsr() if sparse.issparse(X) else X
-
-
-def _takes_weights(scorer: Any) -> bool:
-    """Whether a scorer has a use for sample_weight: its metric does, or the function that it is."""
-    try:
-        parameters = inspect.signature(getattr(scorer, "_score_func", scorer)).parameters
-    except (TypeError, ValueError):
-        return False
-    return "sample_weight" in parameters
-
-
 def _not_finite() -> ValueError:
     return ValueError(
         "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
         "preprocessed."
     )
-
-
-def _warn_if_rounded_away(X: Any, dtype: np.dtype) -> None:
-    found = None if sparse.issparse(X) else _validate.rounded_away("X", X, dtype)
-    if found is not None:
-        advice = "scale it, as with sklearn.preprocessing.StandardScaler, or take dtype='float64'"
-        warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=_callers())
-
-
-def _callers() -> int:
-    """The stacklevel, for who calls this, of the first frame outside of this package and scikit-learn."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("fastnn", "sklearn"):
-        frame, level = frame.f_back, level + 1
-    return level

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, unique_labels
-from sklearn.utils.validation import validate_data
 
-from fastnn.estimators.base import KEPT, BaseMLP
+from fastnn.estimators.base import BaseMLP
 from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, kind_of
 from fastnn.formulas.losses import Loss
 
@@ -240,12 +238,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     # For BaseMLP -------------------------------------------------------------------------------------------
 
-    def _check_y(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=KEPT, reset=reset)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return X, y
-
     def _learn_targets(self, y: Any, incremental: bool) -> None:
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._labels = Labels(y)
@@ -293,8 +285,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return bool(self._labels.kind == ONE_OF_TWO)
 
     @property
-    def _judged_by_trainer(self) -> bool:  # whose accuracy of sigmoids is that of all zeros and ones of a row
-        return self.scoring is None and (self._trainer.loss.link != "sigmoid" or self._labels.kind in (ONE_OF_TWO, ANY))
+    def _trainer_scores(self) -> bool:  # type: ignore[override]  # its accuracy of sigmoids is of a row's zeros and ones
+        return self._trainer.loss.link != "sigmoid" or self._labels.kind in (ONE_OF_TWO, ANY)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

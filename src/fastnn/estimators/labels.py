@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.special import expit, softmax
+from scipy.special import expit
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fastnn.formulas import losses
 from fastnn.formulas.losses import LOSSES, Loss
+from fastnn.metrics import shares
 
 Array = np.ndarray
 ONE_OF_TWO, ONE, ANY, SEVERAL = "binary", "multiclass", "multilabel-indicator", "multiclass-multioutput"
@@ -127,11 +128,11 @@ class Labels:
         """(n, K) in float64, whose rows sum to 1 but for ANY; a list of them for SEVERAL."""
         z = z.astype(np.float64)
         if loss.link == "softmax":
-            return _softmax(z)
+            return shares(z)
         if self.kind == ANY:
             return np.clip(expit(z), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))  # no label is certain
-        shares = [_shares(part) for part in self._parts(z)]
-        return shares if self.kind == SEVERAL else shares[0]
+        parts = [_shares(part) for part in self._parts(z)]
+        return parts if self.kind == SEVERAL else parts[0]
 
     def _parts(self, z: Array) -> list[Array]:
         """The logits of each column."""
@@ -161,15 +162,10 @@ def _largest(z: Array, classes: int) -> Array:
     return (z[:, 0] > 0).astype(np.intp) if classes > 1 else np.zeros(len(z), np.intp)
 
 
-def _softmax(z: Array) -> Array:
-    shares: Array = softmax(z, axis=1)
-    return shares
-
-
 def _shares(z: Array) -> Array:
     """Sigmoids as probabilities of one class each: 1 - p and p, or each one's share of their sum."""
     if z.shape[1] == 1:
         p = expit(z)
         return np.concatenate([1.0 - p, p], axis=1)
     logs = -np.logaddexp(0.0, -z)  # of the sigmoids: their sum may underflow
-    return _softmax(logs)
+    return shares(logs)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
+from fastnn.data import Data
 from fastnn.engine import Recipe
 from fastnn.estimators.network import dense_layers, squares
 from fastnn.optim.optimizers import Optimizer
-from fastnn.training.data import Data, Rows
+from fastnn.training.batches import InMemory, step_weights
 from fastnn.training.trainer import Trainer
 
 Array = np.ndarray
@@ -29,7 +30,7 @@ class Gather(Optimizer):
         return (0.0, 1.0, lr)
 
 
-class Objective:
+class LossAndGradient:
     """F(w) = outputs * mean loss + alpha / 2 * sum of the squared weights / total weight, and its gradient.
 
     outputs: how many the loss is the mean of. w: the model's flat buffer of parameters, in float64.
@@ -40,7 +41,7 @@ class Objective:
         total = float(len(data)) if data.weight is None else float(data.weight.sum(dtype=np.float64))
         self.total = total
         self.recipe = Recipe(trainer.loss, Gather(1.0, l2=alpha / (total * outputs)), trainer.seed)
-        self.rows = Rows(data, None, min(ROWS, len(data)), False, 0, trainer.backend.kernels)
+        self.rows = InMemory(data, None, min(ROWS, len(data)), False, 0, trainer.backend.kernels)
         self.rows.begin(0)
         self.weights = [layer.weight for layer in dense_layers(self.model)]
 
@@ -59,17 +60,15 @@ class Objective:
     def _walk(self) -> float:
         """Once through the rows: the gradient into the slot, the mean loss returned."""
         model, backend, done, loss = self.model, self.trainer.backend, 0, 0.0
-        while (piece := self.rows.take(done, done + self.rows.most)) is not None:
-            shares = piece.step_weights() / self.total
-            losses = backend.train_steps(
-                model.plan, model.state, self.recipe, piece.x, piece.y, piece.weight, piece.order, piece.batch, shares
-            )
+        while (batches := self.rows.take(done, done + self.rows.most)) is not None:
+            shares = step_weights(batches) / self.total
+            losses = backend.train_steps(model.plan, model.state, self.recipe, batches, shares)
             loss += float(losses @ shares)
             done += len(shares)
         return loss
 
 
-def fit(objective: Objective, *, max_iter: int, max_fun: int, tol: float, verbose: bool) -> OptimizeResult:
+def fit(objective: LossAndGradient, *, max_iter: int, max_fun: int, tol: float, verbose: bool) -> OptimizeResult:
     """Minimise it, and leave the model at the minimum."""
     state = objective.model.state
 

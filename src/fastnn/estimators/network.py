@@ -43,11 +43,6 @@ class Layout:
         )
         return Layout(tuple(hidden), activations, rates, batch_norm)
 
-    @property
-    def stochastic(self) -> bool:
-        """Whether a step computes more than a function of the parameters and its rows."""
-        return self.batch_norm or any(self.dropout)
-
     def build(self, inputs: int, outputs: int, dtype: np.dtype) -> Sequential:
         """The network, its weights 0."""
         layers: list[Layer] = []

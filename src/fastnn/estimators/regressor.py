@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
-from fastnn.estimators.base import KEPT, BaseMLP
+from fastnn.estimators.base import BaseMLP
 from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.metrics import link
 
@@ -57,6 +55,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     _parameter_constraints = BaseMLP._parameter_constraints | {"loss": [StrOptions(set(LOSS_NAMES)), Loss]}
     _metric = "r2"
+    _numeric = True
 
     def __init__(
         self,
@@ -164,14 +163,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return answer.astype(np.float32) if getattr(X, "dtype", None) == np.float32 else answer
 
     # For BaseMLP -------------------------------------------------------------------------------------------
-
-    def _check_y(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True, dtype=KEPT, reset=reset
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return X, y
 
     def _learn_targets(self, y: Any, incremental: bool) -> None:
         self._outputs = 1 if y.ndim == 1 else y.shape[1]

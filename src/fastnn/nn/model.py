@@ -13,6 +13,7 @@ import numpy as np
 from fastnn import _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn.backends.contract import Backend
+from fastnn.data import Data, Features, dense_slices
 from fastnn.engine import PREDICT_ROWS
 from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
@@ -25,7 +26,10 @@ from fastnn.plan import Op, Plan, Snapshot, State
 
 Array = np.ndarray
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
-_SPARSE_BYTES = 1 << 25  # of sparse rows made dense at once: 32 MB
+_NORMALIZE = (
+    "begin the model with nn.Normalize(), which scales {} before it is rounded, or take "
+    "Sequential(layers, dtype='float64')"
+)
 
 
 class Sequential:
@@ -68,7 +72,7 @@ class Sequential:
             layer.place(position)
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
-        self.row_shape: tuple[int, ...] | None = None  # under Flatten, once rows of several dimensions were seen
+        self.row_shape: tuple[int, ...] | None = None  # once rows of several dimensions were built for, or seen
         self.metadata: dict[str, Any] = {}  # what its files say of it beside all this: the user's own
         self.fitting = FitLock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
@@ -78,7 +82,7 @@ class Sequential:
     # Building ---------------------------------------------------------------------------------------------
 
     def build(self, inputs: int | tuple[int, ...], *, seed: int | None = None) -> Sequential:
-        """Lay out the parameters for rows of `inputs` values (or of that shape, under Flatten) and draw them.
+        """Lay out the parameters for rows of `inputs` values (or of that shape) and draw them.
 
         RuntimeError while the model is being fitted.
         """
@@ -93,7 +97,8 @@ class Sequential:
         state = State(plan)
         state.initialize(_validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
-        self.feature_names, self.row_shape = None, shape if len(shape) > 1 else None
+        self.feature_names = self.row_shape = None
+        self._note_shape(shape)
         for layer in self.layers:
             if isinstance(layer, Normalize):
                 layer.adapted = False
@@ -125,6 +130,22 @@ class Sequential:
     def plan_for(self, inputs: int | Shape) -> Plan:
         """The plan, or the one that building for rows of `inputs` values would make."""
         return self._lower(inputs)[0] if self._plan is None else self._plan
+
+    def _note_shape(self, shape: tuple[int, ...]) -> None:
+        """The rows that the model was built for or fitted on have this shape; flat ones may have been flattened."""
+        if self.row_shape is None and len(shape) > 1:
+            self.row_shape = shape
+
+    @property
+    def _expected_shape(self) -> tuple[int, ...] | None:
+        """What rows of several dimensions must have; None where nothing is known of them."""
+        if self.row_shape is not None or self._plan is None or self._takes_any_shape:
+            return self.row_shape
+        return self._plan.input_shape
+
+    @property
+    def _takes_any_shape(self) -> bool:
+        return isinstance(self.layers[0], Flatten)
 
     def set_dtype(self, dtype: Any) -> None:
         """Compute in another float dtype: before the model is built. ValueError afterwards, if it is another one."""
@@ -175,19 +196,58 @@ class Sequential:
             built[1].put_back(self._state)
             self._bind()
 
-    def features(self, X: Any, *, name: str = "X") -> Any:
-        """X checked against this model: (rows, inputs), ready to gather from; a sparse one by rows."""
-        _validate.same_names(X, self.feature_names)
-        return _validate.features(
+    # Checking ---------------------------------------------------------------------------------------------
+
+    def features(self, X: Any, *, name: str = "X") -> Features:
+        """X checked against this model: its values once, for `Features`, which were checked, come back as they are."""
+        inputs = None if self._plan is None else self._plan.inputs
+        if isinstance(X, Features):
+            _validate.same_names(X.names, self.feature_names, name=name)
+            _validate.same_row_shape(X.row_shape, self._expected_shape, name=name)
+            _validate.same_width(X.x.shape, inputs, name=name)
+            return X
+        names = _validate.feature_names(X)
+        _validate.same_names(names, self.feature_names)
+        x, row_shape = _validate.features(
             X,
             self.dtype,
-            self._plan.inputs if self._plan is not None else None,
-            flatten=isinstance(self.layers[0], Flatten),
-            shape=self.row_shape,
+            inputs,
+            shape=self._expected_shape,
+            any_shape=self._takes_any_shape,
             exact=any(isinstance(layer, Normalize) for layer in self.layers),
-            first=self.loss is None,  # no fit before this one
+            advice=_NORMALIZE.format(name) if self.loss is None else None,  # no fit before this one
             name=name,
         )
+        return Features(x, row_shape, names)
+
+    def checked(self, X: Any, y: Any, sample_weight: Any, loss: Loss, *, dtype: Any = None, prefix: str = "") -> Data:
+        """X, y and their weights checked against each other, this model and the loss; nothing is changed. `Data` in the
+        place of X has all three, and was checked.
+
+        dtype: of targets and weights, the model's where it is None. prefix: of the arguments' names in errors.
+        """
+        if isinstance(X, Data) and (y is not None or sample_weight is not None):
+            raise ValueError(f"{prefix}X is Data, which has its own y and weights, expected no others")
+        features = self.features(X, name=f"{prefix}X")
+        outputs = self.plan_for(features.row_shape).outputs
+        if isinstance(features, Data):
+            self._check_targets(features.y, loss, outputs, f"{prefix}X")
+            return features
+        rows, wanted = len(features), self.dtype if dtype is None else dtype
+        target = _validate.targets(y, loss, rows, outputs, wanted, name=f"{prefix}y")
+        weight = _validate.sample_weight(sample_weight, rows, wanted, name=f"{prefix}sample_weight")
+        return Data(features.x, features.row_shape, features.names, y=target, weight=weight)
+
+    def _check_targets(self, y: Array, loss: Loss, outputs: int, name: str) -> None:
+        """ValueError where the y of `Data` is not what the loss and this model take: Data from elsewhere."""
+        kind, dtype, shape = "labels", np.dtype(np.int64), y.shape
+        if y.ndim == 2:
+            kind, dtype, shape = "values", self.dtype, (len(y), outputs)
+        if kind not in loss.targets or y.dtype != dtype or y.shape != shape:
+            raise ValueError(
+                f"{name} is Data with y {y.shape} of {y.dtype}, expected what {loss} and {outputs} outputs in "
+                f"{self.dtype} take: Data from this model's `checked`"
+            )
 
     # Predicting -------------------------------------------------------------------------------------------
 
@@ -197,7 +257,7 @@ class Sequential:
         NotFittedError before the model is built; ValueError or TypeError where X does not fit it.
         """
         plan = self.plan
-        return self._run(plan, self.features(X), backend)
+        return self._walk(plan, self.features(X), backend)
 
     def predict_proba(self, X: Any, *, backend: str | Backend | None = None) -> Array:
         """Probabilities (B, O) under the loss the model was trained with: each row's softmax or each value's
@@ -218,7 +278,7 @@ class Sequential:
     def evaluate(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         sample_weight: Any = None,
         metrics: Sequence[Metric] = (),
@@ -235,19 +295,16 @@ class Sequential:
         >>> sorted(model.evaluate(np.eye(3), [0, 1, 0], metrics=["accuracy"]))
         ['accuracy', 'loss']
         """
-        plan, loss = self.plan, self._known_loss()
+        if self._plan is None:
+            raise _not_built()
+        loss = self._known_loss()
         named = named_metrics(metrics, loss)
-        rows = self.features(X)
-        target = _validate.targets(y, loss, rows.shape[0], plan.outputs, self.dtype)
-        weight = _validate.sample_weight(sample_weight, rows.shape[0], self.dtype)
-        return self._score(rows, target, weight, named, backend)
+        return self.score(self.checked(X, y, sample_weight, loss), named, backend)
 
-    def _score(
-        self, x: Any, y: Array, weight: Array | None, metrics: dict[str, Metric], backend: str | Backend | None
-    ) -> dict[str, float]:
-        """`evaluate` on arrays that were checked already."""
-        loss, chosen = self._known_loss(), backends.resolve(backend)
-        z = self._run(replace(self.plan, ops=self.plan.training_ops(loss)), x, chosen)
+    def score(self, data: Data, metrics: dict[str, Metric], backend: str | Backend | None = None) -> dict[str, float]:
+        """`evaluate` on data that was checked, with what `named_metrics` made of the metrics."""
+        loss, chosen, y, weight = self._known_loss(), backends.resolve(backend), data.y, data.weight
+        z = self._walk(replace(self.plan, ops=self.plan.training_ops(loss)), data, chosen)
         value, dz, unit = np.empty(len(z), z.dtype), np.empty_like(z[:_LOSS_ROWS]), np.ones(len(z), z.dtype)
         for start in range(0, len(z), _LOSS_ROWS):
             part = slice(start, min(start + _LOSS_ROWS, len(z)))
@@ -258,21 +315,15 @@ class Sequential:
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
-        return self._run(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
+        return self._walk(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
 
-    def _run(self, plan: Plan, x: Any, backend: str | Backend | None) -> Array:
-        rows = x.shape[0]
-        out = np.empty((rows, plan.outputs), dtype=self.dtype)
+    def _walk(self, plan: Plan, features: Features, backend: str | Backend | None) -> Array:
+        """What the plan's last operation makes of these rows (n, O)."""
+        out = np.empty((len(features), plan.outputs), dtype=self.dtype)
         chosen = backends.resolve(backend)
-        if not _validate.is_sparse(x):
-            chosen.predict(plan, self.state, x, out)
-            return out
-        count = max(1, _SPARSE_BYTES // (8 * x.shape[1]))
-        if count > PREDICT_ROWS:  # cut where NumPy's engine cuts a dense x, whose last bits depend on that
-            count -= count % PREDICT_ROWS
-        for start in range(0, rows, count):
-            part = slice(start, min(start + count, rows))
-            chosen.predict(plan, self.state, x[part].toarray(), out[part])
+        # a sparse x is cut where NumPy's engine cuts a dense one, whose last bits depend on that
+        for place, x in dense_slices(features.x, PREDICT_ROWS):
+            chosen.predict(plan, self.state, x, out[place])
         return out
 
     def _known_loss(self) -> Loss:

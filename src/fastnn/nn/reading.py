@@ -50,11 +50,11 @@ def _assemble(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
         raise ModelFormatError(str(error)) from None
     model.loss = loss_from_config(header["loss"])
     model.metadata = header["metadata"]
+    model.row_shape = _row_shape(header["row_shape"], header["inputs"])
     if header["inputs"] is None:
         same_keys("the model, which was not built, with its tensors,", set(arrays), set())
     else:
         _restore_state(model, header["inputs"], arrays)
-    model.row_shape = _row_shape(header["row_shape"], header["inputs"])
     model.feature_names = _feature_names(header["feature_names"], header["inputs"])
     return model
 
@@ -62,7 +62,7 @@ def _assemble(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
 def _restore_state(model: Sequential, inputs: int, arrays: dict[str, Array]) -> None:
     """The state from the arrays: compared with the plan before anything of the plan's size is allocated."""
     try:
-        plan, spans = model._lower(_validate.integer("inputs", inputs))
+        plan, spans = model._lower(model.row_shape or _validate.integer("inputs", inputs))
     except (TypeError, ValueError) as error:
         raise ModelFormatError(str(error)) from None
     _check_tensors(plan, arrays)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.data import Features
 from fastnn.nn.model import Sequential
 from fastnn.tabular.columns import numbers
 from fastnn.tabular.description import Description
@@ -36,20 +37,20 @@ def predict(
     if absent:
         raise ValueError(f"{name} has no column {listed(absent)}, which the model was trained with")
     extra = [column for column in frame.columns if column not in description.features]
-    x = numbers(frame, description.features, name)
-    found = answers(model, description, x)
+    features = numbers(frame, description.features, name, dtype=model.dtype)
+    found = answers(model, description, features)
     if description.classes is not None:
         table: dict[str, Any] = {description.target: [description.classes[label] for label in found]}
         if proba:
-            table |= dict(zip(columns, model.predict_proba(x).T, strict=True))
+            table |= dict(zip(columns, model.predict_proba(features).T, strict=True))
     else:
         table = {description.target: found}
     return pandas.DataFrame(table), extra
 
 
-def answers(model: Sequential, description: Description, x: Array) -> Array:
+def answers(model: Sequential, description: Description, features: Features) -> Array:
     """Predicted numbers (n,) in the target's own unit, float64; or labels (n,)."""
     if description.classes is not None:
-        return model.predict_class(x)
-    scaled: Array = description.mean + description.scale * model.predict(x)[:, 0].astype(np.float64)
+        return model.predict_class(features)
+    scaled: Array = description.mean + description.scale * model.predict(features)[:, 0].astype(np.float64)
     return scaled

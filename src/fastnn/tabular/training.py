@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn import nn, optim
 from fastnn._plot import new_figure
+from fastnn.data import Features
 from fastnn.metrics import mae, r2, rmse
 from fastnn.nn.model import Sequential
 from fastnn.tabular.columns import numbers
@@ -82,15 +83,15 @@ def train(
     if len(frame) == 1:
         raise ValueError(f"{name} has 1 row, expected rows to learn from and others to validate with")
     aim = target(frame[target_name], target_name, task)
-    x = numbers(frame, features, name, hint=", or leave columns out with --ignore")
+    rows = numbers(frame, features, name, hint=", or leave columns out with --ignore")
     fractions = {"validation": chosen.validation} | ({"test": chosen.test} if chosen.test else {})
-    parts = split(len(x), fractions, chosen.seed, None if aim.classes is None else aim.values)
-    return _fit(x, aim, parts, features, chosen)
+    labels = aim.values if aim.classes is not None else np.zeros(len(rows), np.int64)  # numbers: as of one class
+    return _fit(rows, aim, split(len(rows), fractions, chosen.seed, labels), chosen)
 
 
-def _fit(x: Array, aim: Target, parts: dict[str, Array], features: list[str], settings: Settings) -> Result:
+def _fit(features: Features, aim: Target, parts: dict[str, Array], settings: Settings) -> Result:
     mean, scale = (0.0, 1.0) if aim.classes is not None else _moments(aim.values[parts["training"]])
-    description = Description(aim.task, aim.name, features, aim.classes, mean, scale)
+    description = Description(aim.task, aim.name, features.names or [], aim.classes, mean, scale)
     y = aim.values if aim.classes is not None else (aim.values - mean) / scale
     model = network(settings.hidden, 1 if aim.classes is None else len(aim.classes))
     stopping = EarlyStopping(patience=settings.patience)
@@ -102,21 +103,18 @@ def _fit(x: Array, aim: Target, parts: dict[str, Array], features: list[str], se
         seed=settings.seed,
         backend=settings.backend,
     )
-    learn, held = parts["training"], parts["validation"]
+    data = model.checked(features, y, None, trainer.loss)
+    held = {part: data.part(rows) for part, rows in parts.items() if part != "training"}
     history = trainer.fit(
-        x[learn],
-        y[learn],
+        data.part(parts["training"]),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
-        validation=(x[held], y[held]),
+        validation=held["validation"],
         callbacks=[stopping],
         verbose=settings.verbose,
     )
-    model.feature_names = features
     model.metadata = {"table": asdict(description)}
-    scores = {
-        part: score(model, description, x[rows], aim.values[rows]) for part, rows in parts.items() if part != "training"
-    }
+    scores = {part: score(model, description, rows, aim.values[parts[part]]) for part, rows in held.items()}
     return Result(
         model=model,
         description=description,
@@ -144,12 +142,12 @@ def network(hidden: Sequence[int], outputs: int) -> Sequential:
     return Sequential([nn.Normalize(), *(nn.Dense(units, activation="relu") for units in hidden), nn.Dense(outputs)])
 
 
-def score(model: Sequential, description: Description, x: Array, truth: Array) -> dict[str, float]:
+def score(model: Sequential, description: Description, features: Features, truth: Array) -> dict[str, float]:
     """Accuracy, and what always naming the largest class of these rows would have; or errors in the target's unit."""
     if description.classes is not None:
-        right = model.predict_class(x) == truth
+        right = model.predict_class(features) == truth
         return {"accuracy": float(right.mean()), "largest class": float(np.bincount(truth).max() / len(truth))}
-    prediction = answers(model, description, x)
+    prediction = answers(model, description, features)
     return {metric.__name__: metric(truth[:, None], prediction[:, None]) for metric in (mae, rmse, r2)}
 
 

@@ -21,9 +21,10 @@ import numpy as np
 
 from fastnn import _validate, files
 from fastnn._version import __version__
-from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError
+from fastnn.data import Data
+from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError, callers
 from fastnn.plan import Plan, aligned
-from fastnn.training.data import Batches, Data
+from fastnn.training.batches import Stream
 from fastnn.training.history import History
 from fastnn.training.run import Callback, Run
 
@@ -278,7 +279,7 @@ def identity(run: Run, plan: Plan) -> dict[str, str]:
         "metrics": ", ".join(run.trainer.named),
         **_described(plan),
     }
-    if isinstance(source, Batches):
+    if isinstance(source, Stream):
         return shared
     data = source.data
     shared |= {"batch_size": str(source.batch), "shuffle": str(source.shuffle)}
@@ -370,7 +371,7 @@ class Saved:
                 f"{self.path} was computed by {computed}, and goes on with {(run.backend.name, instruction_set(run))}: "
                 f"results agree, but not bit by bit",
                 CheckpointWarning,
-                stacklevel=5,
+                stacklevel=callers(),
             )
 
     def restore(self, run: Run) -> None:
@@ -432,5 +433,5 @@ def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
             damaged.append(path.absolute())
             if len(found) == 1:
                 raise CheckpointError(f"cannot resume: {error}") from error
-            warnings.warn(f"passed over a checkpoint: {error}", CheckpointWarning, stacklevel=5)
+            warnings.warn(f"passed over a checkpoint: {error}", CheckpointWarning, stacklevel=callers())
     raise CheckpointError(f"cannot resume: all {len(found)} checkpoints in {found[0].parent} are damaged")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastnn import _random
 from fastnn._plot import axes_or_new
-from fastnn.training.data import Data
+from fastnn.data import Data, made_dense
+from fastnn.engine import Batches
 from fastnn.training.run import Fitter
 
 Array = np.ndarray
@@ -77,9 +78,7 @@ def range_test(trainer: Fitter, data: Data, batch: int, rates: Array) -> Learnin
     order = order[: len(rates) * rows]
     if data.sparse:  # the rows that are visited, no others
         visited, order = np.unique(order, return_inverse=True)
-        data = data.part(visited)
-        data = replace(data, x=data.x.toarray())
-    losses = trainer.backend.train_steps(
-        model.plan, model.state, trainer.recipe, data.x, data.y, data.weight, order, rows, rates
-    )
+        data = made_dense(data.part(visited))
+    batches = Batches(data.x, data.y, data.weight, order, rows)
+    losses = trainer.backend.train_steps(model.plan, model.state, trainer.recipe, batches, rates)
     return LearningRates.of(rates, losses)

@@ -1,4 +1,7 @@
-"""Which rows are held out of a fit: drawn at random, classes in proportion. Knows no data, only counts and labels."""
+"""Which rows are held out of a fit: drawn at random, classes in proportion. Knows no data, only counts and labels.
+
+The estimators alone draw theirs with scikit-learn's train_test_split: the same rows as scikit-learn's own.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import numpy as np
 from fastnn import _random, _validate
 
 Array = np.ndarray
-_SPLIT_STREAM = (1 << 64) - 2  # an epoch of this number would be shuffled alike: no run gets there
+_PLAIN, _BY_CLASS = (1 << 64) - 1, (1 << 64) - 2  # epochs whose shuffles draw the rows: no run gets there
 
 
 def split(count: int, fractions: dict[str, float], seed: int, labels: Array | None = None) -> dict[str, Array]:
@@ -19,22 +22,23 @@ def split(count: int, fractions: dict[str, float], seed: int, labels: Array | No
     >>> {name: len(rows) for name, rows in split(10, {"validation": 0.2, "test": 0.3}, seed=0).items()}
     {'validation': 2, 'test': 3, 'training': 5}
     """
-    order = _random.permutation(seed, _SPLIT_STREAM, count)
+    left = _random.permutation(seed, _PLAIN if labels is None else _BY_CLASS, count)
     if labels is not None:
-        order = order[np.argsort(labels[order], kind="stable")]
+        left = left[np.argsort(labels[left], kind="stable")]
     parts: dict[str, Array] = {}
     taken = 0.0
     for name, fraction in fractions.items():
         share = _validate.number(name, fraction, 0.0, 1.0, open_low=True, open_high=True)
         share = share / (1.0 - taken) if taken + share < 1.0 else 1.0
         taken += fraction
-        dealt = np.floor(np.arange(len(order) + 1) * share + 0.5).astype(np.int64)
-        chosen = np.diff(dealt) > 0
-        parts[name] = np.sort(order[chosen])
-        order = order[~chosen]
-    parts["training"] = np.sort(order)
+        if labels is None:
+            chosen = np.arange(len(left)) < round(share * len(left))
+        else:
+            chosen = np.diff(np.floor(np.arange(len(left) + 1) * share + 0.5)) > 0
+        parts[name], left = np.sort(left[chosen]), left[~chosen]
+    parts["training"] = np.sort(left)
     for name, rows in parts.items():
         if len(rows) == 0:
-            shares = ", ".join(f"{key} {value:g}" for key, value in fractions.items())
-            raise ValueError(f"{shares} of {count:,} rows leave none for {name}, expected one at least")
+            shares = ", ".join(f"{key} is {value:g}" for key, value in fractions.items())
+            raise ValueError(f"{shares}: of {count:,} rows none is left for {name}, expected one at least")
     return parts

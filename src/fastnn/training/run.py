@@ -12,14 +12,14 @@ import numpy as np
 
 from fastnn import _validate
 from fastnn.backends.contract import Backend
+from fastnn.data import Data
 from fastnn.engine import Batches, Recipe
 from fastnn.errors import DivergenceError
 from fastnn.metrics import Metric
 from fastnn.nn.model import Sequential
 from fastnn.optim.schedules import Constant, Schedule
 from fastnn.plan import Snapshot, State
-from fastnn.training.data import Batches as Stream
-from fastnn.training.data import Data, Piece, Rows
+from fastnn.training.batches import InMemory, Stream, step_weights
 from fastnn.training.history import History
 
 Array = np.ndarray
@@ -135,7 +135,7 @@ class Run:
     def __init__(
         self,
         trainer: Fitter,
-        source: Rows | Stream,
+        source: InMemory | Stream,
         held_out: Data | None,
         epochs: int,
         callbacks: Sequence[Callback],
@@ -182,7 +182,7 @@ class Run:
 
     @property
     def rows(self) -> int | None:
-        return self.source.count if isinstance(self.source, Rows) else None
+        return self.source.count if isinstance(self.source, InMemory) else None
 
     @property
     def validated(self) -> bool:
@@ -248,18 +248,18 @@ class Run:
     def _train(self) -> None:
         """The steps of the epoch that are not done yet, in calls of about SLICE_SECONDS."""
         scheduled = self._rates()
-        while (piece := self.source.take(self.done, self.done + self._next())) is not None:
-            count = -(-len(piece.order) // piece.batch)
+        while (batches := self.source.take(self.done, self.done + self._next())) is not None:
+            count = -(-len(batches.order) // batches.size)
             last = self.done + count
             lr = self._next_rates(scheduled, last)
-            losses, spent = self._slice(piece, lr)
+            losses, spent = self._slice(batches, lr)
             if count >= self._pace.steps or spent > SLICE_SECONDS:  # the rest of an epoch says little
                 self._pace.adjust(count, spent)
             self.losses.append(losses)
-            self.weights.append(piece.step_weights())
+            self.weights.append(step_weights(batches))
             self.done, self.seconds, self.rate = last, self.seconds + spent, float(lr[-1])
             for callback in self.callbacks:
-                callback.on_slice(self, len(piece.order))
+                callback.on_slice(self, len(batches.order))
                 if callback.every is not None and self.step % callback.every == 0:
                     callback.on_step(self)
 
@@ -289,7 +289,7 @@ class Run:
                 steps = min(steps, callback.every - self.step % callback.every)
         return steps
 
-    def _slice(self, piece: Piece, lr: Array) -> tuple[Array, float]:
+    def _slice(self, batches: Batches, lr: Array) -> tuple[Array, float]:
         """One call to the backend. If anything is not finite after it the epoch is undone; if it may have ended within
         a step, the call is."""
         model, atomic = self.model, self.backend.atomic
@@ -297,13 +297,7 @@ class Run:
         first = model.state.step
         start = time.perf_counter()
         try:
-            step_losses = self.backend.train_steps(
-                model.plan,
-                model.state,
-                self.recipe,
-                Batches(piece.x, piece.y, piece.weight, piece.order, piece.batch),
-                lr,
-            )
+            step_losses = self.backend.train_steps(model.plan, model.state, self.recipe, batches, lr)
             seconds = time.perf_counter() - start
             _raise_if_diverged(step_losses, lr, model.state, first, self._start.step, atomic)
         except DivergenceError:

@@ -1,16 +1,18 @@
-"""Trainer: fits a Sequential to data. Settings and checks; the loop is in run.py, what it visits in data.py."""
+"""Trainer: fits a Sequential to data. Settings and checks; the loop is in run.py, what it visits in batches.py."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from fastnn import _validate, backends
 from fastnn.backends.contract import Backend
+from fastnn.data import Data
 from fastnn.engine import Recipe
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
@@ -21,11 +23,13 @@ from fastnn.optim import optimizers, schedules
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Constant, Schedule
 from fastnn.training import checkpoint, find_lr
+from fastnn.training.batches import InMemory, Stream, is_batches
 from fastnn.training.callbacks import ProgressBar
 from fastnn.training.checkpoint import Checkpoint
-from fastnn.training.data import Batches, Data, Rows, class_weights, is_batches
+from fastnn.training.class_weight import class_weights
 from fastnn.training.find_lr import LearningRates
 from fastnn.training.history import History
+from fastnn.training.holdout import split
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
@@ -147,7 +151,7 @@ class Trainer:
         *,
         epochs: int = 10,
         batch_size: int | Literal["full"] = 32,
-        validation: tuple[Any, Any] | tuple[Any, Any, Any] | float | None = None,
+        validation: tuple[Any, Any] | tuple[Any, Any, Any] | Data | float | None = None,
         sample_weight: Any = None,
         class_weight: Any = None,
         shuffle: bool = True,
@@ -157,11 +161,12 @@ class Trainer:
     ) -> History:
         """Go through the rows `epochs` times, a step for every `batch_size` of them, and return the History.
 
-        X (n, I) real numbers (more dimensions under Flatten): an array, a DataFrame of pandas or polars, anything with
-        `__array__` or DLPack, a memory-mapped array, a scipy.sparse matrix. y (n,) class labels 0 .. O-1 or values (n,
-        O), as the loss takes them. Or, with y left out, X is an iterable of batches (X, y) or (X, y, sample_weight), a
-        step for each, gone through anew in every epoch; batch_size and shuffle are then not looked at, weights and a
-        fraction for validation refused.
+        X (n, I) real numbers, or rows of shape (length, channels) or (height, width, channels), of any under Flatten:
+        an array, a DataFrame of pandas or polars, anything with `__array__` or DLPack, a memory-mapped array, a
+        scipy.sparse matrix. y (n,) class labels 0 .. O-1 or values (n, O), as the loss takes them. Or, with y left out,
+        X is an iterable of batches (X, y) or (X, y, sample_weight), a step for each, gone through anew in every epoch;
+        batch_size and shuffle are then not looked at, weights and a fraction for validation refused. Or X is `Data`,
+        which has y and weights, as validation may be: what was checked is not read again.
 
         batch_size "full" is one step an epoch, 1 is stochastic descent; a last short batch is taken as it is.
         validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
@@ -182,11 +187,11 @@ class Trainer:
         with self._alone():
             shuffled, made = _validate.flag("shuffle", shuffle), _callbacks(callbacks, verbose)
             weights = sample_weight, class_weight
-            run = self._run(X, y, epochs, batch_size, validation, weights, shuffled, made, resume)
+            run = self._prepared(X, y, epochs, batch_size, validation, weights, shuffled, made, resume)
             run.go()
             return self.history
 
-    def evaluate(self, X: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
+    def evaluate(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:
         """The loss and the trainer's metrics over rows X with targets y: see `Sequential.evaluate`."""
         if self.model.built:
             self.model.loss = self.loss
@@ -196,7 +201,7 @@ class Trainer:
     def find_lr(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         low: float = 1e-6,
         high: float = 10.0,
@@ -220,14 +225,14 @@ class Trainer:
         high = _validate.number("high", high, low=low, open_low=True)
         steps = _validate.integer("steps", steps, low=2)
         batch = _validate.integer("batch_size", batch_size)
-        data = self._data(X, y, sample_weight)
+        data = self.model.checked(X, y, sample_weight, self.loss)
         with self._alone():
-            self._prepare(X, data, data, None, adapt=True)
+            self._prepare_model(data, data, None, adapt=True)
             return find_lr.range_test(self, data, batch, np.geomspace(low, high, steps))
 
     def score(self, data: Data) -> dict[str, float]:
         """`evaluate` on rows that were checked already."""
-        return self.model._score(data.x, data.y, data.weight, self.named, self.backend)
+        return self.model.score(data, self.named, self.backend)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -241,7 +246,7 @@ class Trainer:
 
     # Preparing --------------------------------------------------------------------------------------------
 
-    def _run(
+    def _prepared(
         self,
         X: Any,
         y: Any,
@@ -260,79 +265,83 @@ class Trainer:
         saved = checkpoint.find(resume, callbacks)
         if saved is not None and self._seed_drawn:
             self.seed, self._seed_drawn = saved.seed, True
-        source: Rows | Batches
+        source: InMemory | Stream
         if y is None and is_batches(X):
             if sample_weight is not None or class_weight is not None:
                 name = "class_weight" if sample_weight is None else "sample_weight"
                 raise ValueError(f"{name} is given, but X is batches, expected (X, y, sample_weight) from each of them")
-            source, data, rows = Batches(X, self._data, epochs), None, None
+            source, data, rows = Stream(X, self._checked_batch, epochs), None, None
             first = source.first()
-            held_out = self._validation(validation, None, first.x.shape[1])
-            self._check_batches(source)
+            held_out = self._validation(validation, first, fraction=False)
+            self._check_stream(source)
         else:
-            first = data = self._data(X, y, sample_weight)
+            first = data = self.model.checked(X, y, sample_weight, self.loss)
             rows, held_out = None, None
             if isinstance(validation, (float, np.floating)):
-                rows, held_out = data.split(_validate.number("validation", validation, 0.0, 1.0, True, True), self.seed)
+                rows, held_out = self._held_out(data, validation)
             else:
-                held_out = self._validation(validation, X, data.x.shape[1])
+                held_out = self._validation(validation, data)
             if class_weight is not None:
                 data = self._weighted(data, rows, class_weight)
             count = len(data) if rows is None else len(rows)
             batch = count if batch_size == "full" else min(_validate.integer("batch_size", batch_size), count)
-            source = Rows(data, rows, batch, shuffle, self.seed, self.backend.kernels)
+            source = InMemory(data, rows, batch, shuffle, self.seed, self.backend.kernels)
             source.measured = first
         run = Run(self, source, held_out, epochs, callbacks)
         run.resumed = saved
         for callback in run.callbacks:
             callback.before_fit(run)
         if saved is not None or any(isinstance(callback, Checkpoint) for callback in callbacks):
-            run.identity = checkpoint.identity(run, self.model.plan_for(first.x.shape[1]))
+            run.identity = checkpoint.identity(run, self.model.plan_for(first.row_shape))
         if saved is not None:
-            saved.check(run, self.model.plan_for(first.x.shape[1]))
-        self._prepare(X, first, data, rows, adapt=saved is None)
+            saved.check(run, self.model.plan_for(first.row_shape))
+        self._prepare_model(first, data, rows, adapt=saved is None)
         return run
 
-    def _data(self, X: Any, y: Any, sample_weight: Any, prefix: str = "") -> Data:
-        """The arguments checked against each other and the model; nothing is changed."""
-        model = self.model
-        x = model.features(X, name=f"{prefix}X")
-        rows, inputs = x.shape
-        outputs = model.plan_for(inputs).outputs
-        target = _validate.targets(y, self.loss, rows, outputs, model.dtype, name=f"{prefix}y")
-        weight = _validate.sample_weight(sample_weight, rows, model.dtype, name=f"{prefix}sample_weight")
-        return Data(x, target, weight)
+    def _checked_batch(self, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
+        return self.model.checked(X, y, sample_weight, self.loss, prefix=prefix)
 
-    def _validation(self, validation: Any, X: Any, inputs: int) -> Data | None:
+    def _held_out(self, data: Data, validation: Any) -> tuple[Array, Data]:
+        """The numbers of the rows to learn from, ascending, and a copy of the others, drawn by the seed. ValueError
+        where either would have no row, or none with a weight."""
+        parts = split(len(data), {"validation": validation}, self.seed)
+        rows, held = parts["training"], parts["validation"]
+        data.check_weights(rows, "to learn from")
+        data.check_weights(held, "held out")
+        return rows, data.part(held)
+
+    def _validation(self, validation: Any, data: Data, *, fraction: bool = True) -> Data | None:
+        """The validation data that were given, as like `data` as they must be."""
         if validation is None:
             return None
-        if isinstance(validation, (float, np.floating)):
+        if not fraction and isinstance(validation, (float, np.floating)):
             raise ValueError(f"validation is {validation:g}, a fraction of rows, but X is batches, expected (X, y)")
+        if isinstance(validation, Data):
+            validation = (validation, None)
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(
                 f"validation is {type(validation).__name__}, expected (X, y), (X, y, sample_weight) or a fraction"
             )
         weight = validation[2] if len(validation) == 3 else None
-        _validate.same_names(validation[0], _validate.feature_names(X), name="validation X")
-        held_out = self._data(validation[0], validation[1], weight, "validation ")
-        if X is not None:
-            _validate.same_row_shape(
-                validation[0], _validate.row_shape(X), name="validation X", other="X has rows of shape"
-            )
-        if held_out.x.shape[1] != inputs:
-            raise ValueError(f"validation X has {held_out.x.shape[1]} features, but X has {inputs}")
+        _validate.same_names(_validate.feature_names(validation[0]), data.names, name="validation X")
+        held_out = self.model.checked(validation[0], validation[1], weight, self.loss, prefix="validation ")
+        if len(data.row_shape) > 1:
+            other = "X has rows of shape"
+            _validate.same_row_shape(held_out.row_shape, data.row_shape, name="validation X", other=other)
+        if held_out.inputs != data.inputs:
+            raise ValueError(f"validation X has {held_out.inputs} features, but X has {data.inputs}")
         return held_out
 
     def _weighted(self, data: Data, rows: Array | None, class_weight: Any) -> Data:
         """The data with weights by class, which depend on the rows to learn from alone."""
         model = self.model
-        outputs = model.plan_for(data.x.shape[1]).outputs
+        outputs = model.plan_for(data.row_shape).outputs
         taken: Any = slice(None) if rows is None else rows
         own, weight = None if data.weight is None else data.weight[taken], np.ones(len(data), model.dtype)
         weight[taken] = class_weights(class_weight, data.y[taken], own, outputs, model.dtype)
-        return Data(data.x, data.y, weight)
+        return replace(data, weight=weight)
 
-    def _check_batches(self, source: Batches) -> None:
+    def _check_stream(self, source: Stream) -> None:
         if source.steps is None and not isinstance(self.schedule, Constant):
             raise ValueError(
                 f"schedule is {self.schedule!r}, which needs to know the number of batches, expected an X with a len()"
@@ -343,11 +352,11 @@ class Trainer:
                 "model.build(inputs) and model.layers[0].adapt(rows) with an array of rows"
             )
 
-    def _prepare(self, X: Any, first: Data, data: Data | None, rows: Array | None, *, adapt: bool) -> None:
-        """The model built, its Normalize adapted, its loss and column names set."""
+    def _prepare_model(self, first: Data, data: Data | None, rows: Array | None, *, adapt: bool) -> None:
+        """The model built, its Normalize adapted, its loss, column names and shape of rows set."""
         model = self.model
         if not model.built:
-            model._build(first.x.shape[1], self.seed)
+            model._build(first.row_shape, self.seed)
         for layer in model.layers:
             if isinstance(layer, Normalize) and not layer.adapted:
                 if adapt:
@@ -355,10 +364,9 @@ class Trainer:
                     layer.adapt(data.x, rows)
                 layer.adapted = True  # or about to be put back from a checkpoint
         model.loss = self.loss
-        if model.feature_names is None and data is not None:
-            model.feature_names = _validate.feature_names(X)
-        if model.row_shape is None and data is not None:
-            model.row_shape = _validate.row_shape(X)
+        if model.feature_names is None:
+            model.feature_names = first.names
+        model._note_shape(first.row_shape)
 
 
 def _callbacks(callbacks: Any, verbose: bool | None) -> list[Callback]:

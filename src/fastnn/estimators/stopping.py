@@ -1,4 +1,4 @@
-"""Rules: when an estimator's fit ends, as scikit-learn has it: a Callback of the Trainer. Trains nothing itself."""
+"""When an estimator's fit ends, and the loss it reports, as scikit-learn has it: a Callback. Trains nothing itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastnn.training.run import Callback, Run
 Array = np.ndarray
 
 
-class Terms:
+class ReportedLoss:
     """From the Trainer's loss to scikit-learn's: report * loss + constant + alpha / 2 * sum of the squared weights / n.
 
     report: outputs whose sum scikit-learn reports where the Trainer takes their mean. constant: what it adds to
@@ -47,7 +47,7 @@ class Terms:
         return float(losses @ counts / self.rows)
 
 
-class Rules(Callback):
+class Stopping(Callback):
     """scikit-learn's bookkeeping after each epoch: losses and scores noted, the best kept, the rate lowered, the end.
 
     owner: the estimator, whose fitted attributes these are. score: what the epoch is judged by, larger being better;
@@ -57,29 +57,29 @@ class Rules(Callback):
     def __init__(
         self,
         owner: Any,
-        terms: Terms,
+        reported: ReportedLoss,
         score: Callable[[Run], float] | None,
         best: Snapshot | None,
         *,
         stop: bool,
     ) -> None:
-        self.owner, self.terms, self.score, self.best = owner, terms, score, best
+        self.owner, self.reported, self.score, self.best = owner, reported, score, best
         self.stops = stop
         self.stopped: str | None = None
         self._squares = 0.0
 
     def on_fit_begin(self, run: Run) -> None:
         self.owner._begun = True
-        self._weights = [layer.weight for layer in dense_layers(run.model)] if self.terms.alpha else []
+        self._weights = [layer.weight for layer in dense_layers(run.model)] if self.reported.alpha else []
         self._squares = squares(self._weights)
         run.lr_scale = self.owner._rate / self.owner.learning_rate_init
 
     def on_evaluate(self, run: Run) -> None:  # before EMA puts its averages in
         owner, before = self.owner, self._squares
         self._squares = squares(self._weights)
-        owner.loss_ = self.terms.loss(run, before, self._squares)
+        owner.loss_ = self.reported.loss(run, before, self._squares)
         owner.n_iter_ += 1
-        owner.t_ += self.terms.rows
+        owner.t_ += self.reported.rows
         owner.loss_curve_.append(owner.loss_)
 
     def on_epoch_end(self, run: Run) -> None:
@@ -87,7 +87,7 @@ class Rules(Callback):
         if owner._speaks:
             print(f"Iteration {owner.n_iter_}, loss = {owner.loss_:.8f}")
         if "val_loss" in run.logs:
-            owner.validation_loss_curve_.append(self.terms.report * run.logs["val_loss"] + self.terms.constant)
+            owner.validation_loss_curve_.append(self.reported.report * run.logs["val_loss"] + self.reported.constant)
         if self.score is not None:
             self._judge_score(self.score(run), run)
         if self.score is None or not self.stops:
@@ -97,7 +97,7 @@ class Rules(Callback):
             self._no_longer_improving(run)
 
     def on_fit_end(self, run: Run) -> None:
-        self.stopped = run.stopped  # by these rules or another callback
+        self.stopped = run.stopped  # by this or another callback
 
     def _judge_score(self, score: float, run: Run) -> None:
         owner = self.owner
