@@ -8,7 +8,7 @@ from common import AUTOMATIC, ENGINES, parameters
 
 import fastnn
 from fastnn import Sequential, Trainer, _validate, gradient_check, nn
-from fastnn.data import Data, dense_slices
+from fastnn.data import Data
 
 RNG = np.random.default_rng(0)
 X, HELD = RNG.normal(size=(60, 6)), RNG.normal(size=(20, 6))
@@ -187,19 +187,6 @@ def test_data_with_targets_of_another_kind_are_refused(loss, dtype, outputs):
     ):
         made.fit(given)
     assert not made.model.built
-
-
-def test_sparse_rows_are_cut_at_multiples(monkeypatch):
-    sparse = pytest.importorskip("scipy.sparse")
-    monkeypatch.setattr("fastnn.data.DENSE_BYTES", 8 * 6 * 25)
-    x = sparse.csr_matrix(X)
-    for multiple, lengths in ((1, [25, 25, 10]), (10, [20, 20, 20]), (40, [25, 25, 10])):
-        cut = list(dense_slices(x, multiple))
-        assert [len(rows) for _, rows in cut] == lengths
-        np.testing.assert_array_equal(np.concatenate([rows for _, rows in cut]), X)
-        assert all((X[place] == rows).all() for place, rows in cut)
-    ((place, whole),) = dense_slices(X, 10)
-    assert whole is X and place == slice(0, 60)
 
 
 # Shapes of rows -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,9 @@ import numpy as np
 from fastnn.errors import PrecisionWarning, callers
 
 Array = np.ndarray
-GATHERED = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8))  # dtypes that rows are gathered from
+GATHERED = tuple(
+    map(np.dtype, ["float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64"])
+)  # as stored
 MOST_DIMENSIONS = 4  # (rows, height, width, channels)
 _CHUNK = 1 << 17  # values looked at once: 1 MB of float64 stays in a core's cache from the minimum to the maximum
 _SAMPLE = 1024  # rows that tell how far a feature spreads: within 5 %
@@ -210,7 +212,10 @@ def _sparse_features(X: Any, dtype: np.dtype, inputs: int | None, exact: bool, n
     if len(X.shape) != 2:
         raise ValueError(f"{name} has shape {X.shape}, expected two dimensions (rows, features)")
     _size(name, X.shape, inputs)
-    rows = X.tocsr()  # the entries of one place added up
+    rows = X.tocsr()
+    if not rows.has_canonical_format:  # the entries of one place are added up, in a copy
+        rows = rows.copy()
+        rows.sum_duplicates()
 
     def place(entry: int) -> str:
         row = int(np.searchsorted(rows.indptr, entry, side="right")) - 1

@@ -1,8 +1,7 @@
-"""Data: rows that were checked, as they go down from whoever was given them; parts of them, made dense. No checks."""
+"""Data: rows that were checked, as they go down from whoever was given them. No checks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -11,14 +10,13 @@ import numpy as np
 from fastnn import _validate
 
 Array = np.ndarray
-DENSE_BYTES = 1 << 25  # of sparse rows made dense at once: 32 MB
 
 
 @dataclass(frozen=True)
 class Features:
     """Rows X that were checked: whoever gets them reads them as they are, and looks for NaN no more.
 
-    x (n, I): as it is stored, an array with contiguous rows of float32, float64 or uint8, or a scipy.sparse CSR.
+    x (n, I): as it is stored, an array with contiguous rows of a dtype in _validate.GATHERED, or a scipy.sparse CSR.
     row_shape: that of a row as it came, whose product is I: (features,), (length, channels), (height, width, channels).
     names: of a data frame's columns.
     """
@@ -60,34 +58,3 @@ class Data(Features):
             raise ValueError(
                 f"sample_weight is all zero in the {len(rows)} rows {what}, expected at least one weight > 0"
             )
-
-
-# Sparse rows -----------------------------------------------------------------------------------------------------
-
-
-def dense(x: Any) -> Array:
-    """The rows as an array."""
-    rows: Array = x.toarray() if _validate.is_sparse(x) else x
-    return rows
-
-
-def made_dense(features: AnyFeatures) -> AnyFeatures:
-    """The same with its rows as an array."""
-    return replace(features, x=dense(features.x)) if features.sparse else features
-
-
-def dense_rows(inputs: int) -> int:
-    """How many sparse rows of so many values may be dense at the same time."""
-    return max(1, DENSE_BYTES // (8 * inputs))
-
-
-def dense_slices(x: Any, multiple: int) -> Iterator[tuple[slice, Array]]:
-    """All rows of x, dense, each with their place: an array at once, of a sparse x `dense_rows` at a time, but a
-    multiple of `multiple` where these are as many."""
-    rows, count = x.shape[0], x.shape[0]
-    if _validate.is_sparse(x):
-        count = dense_rows(x.shape[1])
-        count -= count % multiple if count > multiple else 0
-    for start in range(0, rows, count):
-        place = slice(start, min(start + count, rows))
-        yield place, dense(x if count >= rows else x[place])

@@ -9,7 +9,6 @@ import numpy as np
 
 from fastnn import _validate, backends
 from fastnn.backends.contract import Backend
-from fastnn.data import made_dense
 from fastnn.engine import Recipe, Step
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
@@ -58,7 +57,7 @@ def gradient_check(
     limit = _validate.integer("limit", limit)
     chosen_loss = losses.get(loss if loss is not None else model._known_loss())
     dtype = np.dtype(np.float64)
-    data = made_dense(model.checked(X, y, sample_weight, chosen_loss, dtype=dtype))
+    data = model.checked(X, y, sample_weight, chosen_loss, dtype=dtype)
 
     step = _float64_step(model, chosen_loss, data.y.ndim == 1, len(data), backends.resolve(backend))
     step.gather(data.x, data.y, data.weight, np.arange(len(data)))

@@ -13,8 +13,7 @@ import numpy as np
 from fastnn import _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn.backends.contract import Backend
-from fastnn.data import Data, Features, dense_slices
-from fastnn.engine import PREDICT_ROWS
+from fastnn.data import Data, Features
 from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
@@ -321,9 +320,7 @@ class Sequential:
         """What the plan's last operation makes of these rows (n, O)."""
         out = np.empty((len(features), plan.outputs), dtype=self.dtype)
         chosen = backends.resolve(backend)
-        # a sparse x is cut where NumPy's engine cuts a dense one, whose last bits depend on that
-        for place, x in dense_slices(features.x, PREDICT_ROWS):
-            chosen.predict(plan, self.state, x, out[place])
+        chosen.predict(plan, self.state, features.x, out)
         return out
 
     def _known_loss(self) -> Loss:

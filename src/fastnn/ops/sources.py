@@ -1,5 +1,5 @@
-"""The sources: how a row gets from where it is stored into the batch. cast: as it is; normalize: (x - shift) scale; ids:
-whole numbers, exactly.
+"""The sources: how a row gets from where it is stored into the batch. cast: as it is; normalize: (x - shift) scale;
+ids: whole numbers, exactly.
 
 A plan that begins with none begins with cast. `data` is an array of any real dtype, or a CSR matrix, whose rows become
 dense one batch at a time.

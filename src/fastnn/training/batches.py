@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import _random
 from fastnn.backends.contract import Kernels
-from fastnn.data import Data, dense_rows, made_dense
+from fastnn.data import Data
 from fastnn.engine import Batches
 
 Array = np.ndarray
@@ -49,7 +49,7 @@ class InMemory:
     @property
     def most(self) -> int:
         """Steps that one call may take."""
-        return max(1, dense_rows(self.data.inputs) // self.batch) if self.data.sparse else self.steps
+        return self.steps
 
     def begin(self, epoch: int) -> None:
         """Draw the order of an epoch."""
@@ -63,8 +63,6 @@ class InMemory:
             return None
         order = self._visited[first * self.batch : last * self.batch]
         data = self.data
-        if data.sparse:
-            data, order = made_dense(data.part(order)), np.arange(len(order))
         return Batches(data.x, data.y, data.weight, order, self.batch)
 
 
@@ -118,8 +116,7 @@ class Stream:
     def _checked(self, batch: Any, prefix: str) -> Data:
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             raise TypeError(f"X yields {type(batch).__name__}, expected batches (X, y) or (X, y, sample_weight)")
-        data = self.check(*batch, *[None] * (3 - len(batch)), prefix=prefix)
-        return made_dense(data)
+        return self.check(*batch, *[None] * (3 - len(batch)), prefix=prefix)
 
 
 def is_batches(X: Any) -> bool:

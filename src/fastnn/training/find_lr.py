@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import _random
 from fastnn._plot import axes_or_new
-from fastnn.data import Data, made_dense
+from fastnn.data import Data
 from fastnn.engine import Batches
 from fastnn.training.run import Fitter
 
@@ -76,9 +76,6 @@ def range_test(trainer: Fitter, data: Data, batch: int, rates: Array) -> Learnin
     epochs = -(-len(rates) * rows // len(data))
     order = np.concatenate([_random.permutation(trainer.recipe.seed, epoch, len(data)) for epoch in range(epochs)])
     order = order[: len(rates) * rows]
-    if data.sparse:  # the rows that are visited, no others
-        visited, order = np.unique(order, return_inverse=True)
-        data = made_dense(data.part(visited))
     batches = Batches(data.x, data.y, data.weight, order, rows)
     losses = trainer.backend.train_steps(model.plan, model.state, trainer.recipe, batches, rates)
     return LearningRates.of(rates, losses)
