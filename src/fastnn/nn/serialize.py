@@ -97,9 +97,9 @@ def from_config(config: Any, where: str = "layer", depth: int = 0) -> Any:
         return config
     if depth == _DEEPEST:
         raise ModelFormatError(f"{where} is nested too deeply")
-    if isinstance(config, list):
+    if isinstance(config, list) and depth > 0:
         return [from_config(each, f"{where}[{index}]", depth + 1) for index, each in enumerate(config)]
-    if not isinstance(config.get("kind"), str):
+    if isinstance(config, list) or not isinstance(config.get("kind"), str):
         raise ModelFormatError(f"{where} is {short(config)}, expected an object with a kind")
     kind = config["kind"]
     maker = MAKERS.get(kind)

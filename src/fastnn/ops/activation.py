@@ -1,4 +1,4 @@
-"""activation: a = f(x), element by element; where it follows a dense operation that has none, it is fused into that."""
+"""The operation activation."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def derive(activation: Activation, saved: Array, da: Array, dz: Array) -> None:
 
 
 class activation(Operation):
+    """a = f(x), element by element; where it follows a dense operation that has none, it is fused into that."""
+
     spec = Spec(forward="x activation -> a~x", backward="below saved dz -> dx~dz")
 
     @staticmethod

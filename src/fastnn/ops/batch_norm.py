@@ -1,8 +1,4 @@
-"""batch_norm: each channel to mean 0 and variance 1 over the batch, then scaled and shifted. Ioffe & Szegedy 2015.
-
-running <- momentum running + (1 - momentum) batch, the variance unbiased, times n / (n - 1); a batch of one value a
-channel has no variance: it comes out as beta, and leaves the running averages alone.
-"""
+"""The operation batch_norm."""
 
 from __future__ import annotations
 
@@ -13,6 +9,12 @@ from fastnn.ops.spec import Spec
 
 
 class batch_norm(Operation):
+    """a = each channel at mean 0 and variance 1 over the batch, then scaled and shifted. Ioffe & Szegedy 2015.
+
+    running <- momentum running + (1 - momentum) batch, the variance unbiased, times n / (n - 1); a batch of one value a
+    channel has no variance: it comes out as beta, and leaves the running averages alone.
+    """
+
     spec = Spec(
         params="gamma:O beta:O",
         statistics="running_mean:O running_var:O",

@@ -1,4 +1,4 @@
-"""dense: a = f(x w + b), the same at every position of a row."""
+"""The operation dense."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fastnn.ops.spec import Spec
 
 
 class dense(Operation):
+    """a = f(x w + b), the same at every position of a row."""
+
     spec = Spec(
         params="w:IO b:O",
         forward="x w b activation -> z a~z",

@@ -1,4 +1,4 @@
-"""dropout: a = 0 with probability rate, else x / (1 - rate); nothing in inference. Srivastava et al. 2014."""
+"""The operation dropout."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fastnn.ops.spec import Spec
 
 
 class dropout(Operation):
+    """a = 0 with probability rate, else x / (1 - rate); nothing in inference. Srivastava et al. 2014."""
+
     spec = Spec(settings="rate", forward="x rate key -> a~x", backward="rate key da -> dx~da", predict="x -> x")
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""layer_norm: the channels of each row to mean 0 and variance 1, then scaled and shifted. Ba et al. 2016."""
+"""The operation layer_norm."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from fastnn.ops.spec import Spec
 
 
 class layer_norm(Operation):
+    """a = the channels of each row at mean 0 and variance 1, then scaled and shifted. Ba et al. 2016."""
+
     spec = Spec(
         params="gamma:O beta:O",
         settings="epsilon",

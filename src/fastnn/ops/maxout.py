@@ -1,4 +1,4 @@
-"""maxout: a_o = max of the k pieces x_{ko} .. x_{ko + k - 1}. Goodfellow et al. 2013."""
+"""The operation maxout."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from fastnn.ops.spec import Spec
 
 
 class maxout(Operation):
+    """a_o = max of the k pieces x_{ko} .. x_{ko + k - 1}. Goodfellow et al. 2013."""
+
     spec = Spec(scratch="winner:NO:int32", forward="x -> a winner", backward="winner da -> dx", x="NI")
 
     @staticmethod

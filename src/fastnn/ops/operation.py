@@ -29,6 +29,12 @@ class Operation:
         return cls.__name__
 
     @classmethod
+    def summary(cls) -> str:
+        """The first paragraph of its docstring, on one line."""
+        assert cls.__doc__, f"operation {cls.name()} does not say what it computes"
+        return " ".join(cls.__doc__.split("\n\n")[0].split())
+
+    @classmethod
     def function(cls, name: str) -> Callable[..., None] | None:
         """forward, backward or predict: None where the output is the input, or there is none."""
         spec = cls.spec

@@ -1,4 +1,4 @@
-"""prelu: a = x where x > 0, else slope x, one learned slope a channel. He et al. 2015."""
+"""The operation prelu."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from fastnn.ops.spec import Spec
 
 
 class prelu(Operation):
+    """a = x where x > 0, else slope x, one learned slope a channel. He et al. 2015."""
+
     spec = Spec(params="slope:O", forward="x slope -> a", backward="x slope da -> dx~da dslope")
 
     @staticmethod

@@ -1,5 +1,4 @@
-"""rrelu: a = x where x > 0, else slope x, the slope drawn for each value from U(lower, upper) in training, their mean
-in inference. Xu et al. 2015."""
+"""The operation rrelu."""
 
 from __future__ import annotations
 
@@ -16,6 +15,9 @@ def _slope(shape: tuple[int, int], lower: float, upper: float, key: Key, dtype: 
 
 
 class rrelu(Operation):
+    """a = x where x > 0, else slope x, the slope drawn for each value from U(lower, upper) in training, their mean
+    in inference. Xu et al. 2015."""
+
     spec = Spec(
         settings="lower upper",
         forward="x lower upper key -> a",

@@ -1,4 +1,4 @@
-"""scale: a = factor x, one learned factor a channel."""
+"""The operation scale."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from fastnn.ops.spec import Spec
 
 
 class scale(Operation):
+    """a = factor x, one learned factor a channel."""
+
     spec = Spec(params="factor:O", forward="x factor -> a~x", backward="x factor da -> dx~da dfactor")
 
     @staticmethod

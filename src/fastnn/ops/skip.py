@@ -16,6 +16,8 @@ from fastnn.ops.spec import Spec
 
 
 class fork(Operation):
+    """a = x, which a turn or a join reads again."""
+
     spec = Spec(forward="x -> x", backward="da dother -> dx~da")
     bracket = "opens"
 
@@ -25,6 +27,8 @@ class fork(Operation):
 
 
 class turn(Operation):
+    """a = the fork's x; its own x is what the join adds."""
+
     spec = Spec(forward="other -> a", backward="dother -> dx", x="NI")
     bracket = "turns"
 
@@ -38,6 +42,8 @@ class turn(Operation):
 
 
 class join(Operation):
+    """a = x + what the fork or the turn remembers."""
+
     spec = Spec(forward="x other -> a~x", backward="da -> dx~da")
     bracket = "closes"
 

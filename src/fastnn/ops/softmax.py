@@ -1,4 +1,4 @@
-"""softmax: a_j = exp(x_j) / sum_k exp(x_k) over the channels."""
+"""The operation softmax."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from fastnn.ops.spec import Spec
 
 
 class softmax(Operation):
+    """a_j = exp(x_j) / sum_k exp(x_k) over the channels."""
+
     spec = Spec(forward="x -> a~x", backward="a da -> dx~da")
     link = "softmax"
 

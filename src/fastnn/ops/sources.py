@@ -23,6 +23,8 @@ def picked(data: Any, rows: Array) -> Array:
 
 
 class cast(Operation):
+    """a = x, rounded to the plan's dtype."""
+
     spec = Spec(phase="source", forward="data rows -> a", a="BF")
 
     @staticmethod
@@ -31,8 +33,10 @@ class cast(Operation):
 
 
 class normalize(Operation):
-    """In float64, whatever the plan's dtype, because the data may need more digits to be shifted than afterwards, and
-    rounded once."""
+    """a = (x - shift) scale, in float64 whatever the plan's dtype, and rounded once.
+
+    The data may need more digits to be shifted than afterwards.
+    """
 
     spec = Spec(
         statistics="shift:F:float64 scale:F:float64", phase="source", forward="data rows shift scale -> a", a="BF"
@@ -44,9 +48,9 @@ class normalize(Operation):
 
 
 class ids(Operation):
-    """Whole numbers from 0 to count - 1, which the plan's dtype holds exactly; ValueError names the first that is none.
+    """a = x, whole numbers from 0 to count - 1, exactly.
 
-    float32 holds them to 2^24, float64 to 2^53.
+    ValueError names the first that is none. float32 holds them to 2^24, float64 to 2^53.
     """
 
     spec = Spec(settings="count", phase="source", forward="data rows count -> a", a="BF")
