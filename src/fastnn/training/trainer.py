@@ -170,7 +170,7 @@ class Trainer:
 
         batch_size "full" is one step an epoch, 1 is stochastic descent; a last short batch is taken as it is.
         validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
-        out, drawn by the seed. sample_weight (n,) >= 0: a batch's loss is its weighted mean. class_weight: "balanced",
+        out, drawn by the seed, labels in proportion. sample_weight (n,) >= 0: a batch's loss is its weighted mean. class_weight: "balanced",
         a dict {label: weight} or one weight a class, multiplied with it; not in validation. callbacks: see `Callback`.
         verbose: True shows progress, None does on a terminal where tqdm is installed. resume: True to go on from the
         newest file of the Checkpoint among the callbacks, or begin where there is none; a file, or a folder of them.
@@ -304,7 +304,8 @@ class Trainer:
     def _held_out(self, data: Data, validation: Any) -> tuple[Array, Data]:
         """The numbers of the rows to learn from, ascending, and a copy of the others, drawn by the seed. ValueError
         where either would have no row, or none with a weight."""
-        parts = split(len(data), {"validation": validation}, self.seed)
+        labels = data.y if data.y.ndim == 1 else None
+        parts = split(len(data), {"validation": validation}, self.seed, labels)
         rows, held = parts["training"], parts["validation"]
         data.check_weights(rows, "to learn from")
         data.check_weights(held, "held out")
