@@ -51,7 +51,7 @@ def test_there_are_examples():
         name for name in module_names() if any(t.examples for t in finder.find(importlib.import_module(name)))
     }
     assert {
-        "fastnn.nn.layers",
+        "fastnn.nn.layers.dense",
         "fastnn.nn.model",
         "fastnn.optim.optimizers",
         "fastnn.training.trainer",

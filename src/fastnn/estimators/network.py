@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn import _validate, nn
 from fastnn.nn.layers import Dense, Layer
+from fastnn.nn.layers.activations import resolve
 from fastnn.nn.model import Sequential
 from fastnn.optim import optimizers
 from fastnn.optim.optimizers import Adam, Optimizer
@@ -84,7 +85,7 @@ def _resolved(activation: Any) -> Any:
         return copy.deepcopy(activation)
     if not isinstance(activation, str):
         return nn.activations.get(activation)
-    return nn.layers._resolve("sigmoid" if activation == "logistic" else activation)
+    return resolve("sigmoid" if activation == "logistic" else activation)
 
 
 def dense_layers(model: Sequential) -> list[Dense]:

@@ -16,11 +16,11 @@ from fastnn.nn.layers import (
     Normalize,
     PReLU,
     Reshape,
+    Residual,
     RReLU,
     Scale,
     Softmax,
 )
-from fastnn.nn.skips import Residual
 
 __all__ = [
     "ACTIVATIONS",

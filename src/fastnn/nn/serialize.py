@@ -21,7 +21,7 @@ from fastnn.formulas import activations, initializers, losses
 from fastnn.formulas.activations import Activation
 from fastnn.formulas.initializers import Initializer
 from fastnn.formulas.losses import Loss
-from fastnn.nn import layers, skips
+from fastnn.nn import layers
 from fastnn.nn.layers import Layer
 
 Array = np.ndarray
@@ -50,7 +50,7 @@ def _classes(module: Any, base: type) -> dict[str, type]:
     }
 
 
-LAYERS = _classes(layers, Layer) | _classes(skips, Layer)
+LAYERS = _classes(layers, Layer)
 INITIALIZERS = _classes(initializers, Initializer)
 MAKERS: dict[str, Callable[..., Any]] = {
     **LAYERS,

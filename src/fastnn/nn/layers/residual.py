@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn.nn.layers import Layer, Normalize
+from fastnn.nn.layers.base import Layer
+from fastnn.nn.layers.normalize import Normalize
 from fastnn.ops.operation import Shape
 from fastnn.plan import Op
 

@@ -1,0 +1,28 @@
+"""The layers, a file a subject."""
+
+from fastnn.nn.layers.activations import Activation, Maxout, PReLU, RReLU, Softmax
+from fastnn.nn.layers.base import Layer
+from fastnn.nn.layers.dense import Dense
+from fastnn.nn.layers.dropout import Dropout
+from fastnn.nn.layers.norm import BatchNorm, LayerNorm, Scale
+from fastnn.nn.layers.normalize import Normalize
+from fastnn.nn.layers.residual import Residual
+from fastnn.nn.layers.shape import Flatten, Reshape
+
+__all__ = [
+    "Activation",
+    "BatchNorm",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LayerNorm",
+    "Maxout",
+    "Normalize",
+    "PReLU",
+    "RReLU",
+    "Reshape",
+    "Residual",
+    "Scale",
+    "Softmax",
+]
