@@ -172,8 +172,9 @@ class Trainer:
         validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
         out, drawn by the seed, labels in proportion. sample_weight (n,) >= 0: a batch's loss is its weighted mean.
         class_weight: "balanced", a dict {label: weight} or one weight a class, multiplied with it; not in validation.
-        callbacks: see `Callback`. verbose: True shows progress, None does on a terminal where tqdm is installed. resume: True to go on from the
-        newest file of the Checkpoint among the callbacks, or begin where there is none; a file, or a folder of them.
+        callbacks: see `Callback`. verbose: True shows progress, None does on a terminal where tqdm is installed.
+        resume: True to go on from the newest file of the Checkpoint among the callbacks, or begin where there is none;
+        a file, or a folder of them.
 
         A second fit goes on where the first ended: same parameters, optimizer state, step count and history.
 
