@@ -228,7 +228,12 @@ class Sequential:
         if isinstance(X, Data) and (y is not None or sample_weight is not None):
             raise ValueError(f"{prefix}X is Data, which has its own y and weights, expected no others")
         features = self.features(X, name=f"{prefix}X")
-        outputs = self.plan_for(features.row_shape).outputs
+        plan = self.plan_for(features.row_shape)
+        if len(plan.output_shape) > 1:
+            raise ValueError(
+                f"the model makes rows of shape {plan.output_shape}, expected (outputs,) for a loss: end with Flatten()"
+            )
+        outputs = plan.outputs
         if isinstance(features, Data):
             self._check_targets(features.y, loss, outputs, f"{prefix}X")
             return features
