@@ -24,7 +24,7 @@ from fastnn import MLPClassifier, MLPRegressor, _random, backends, nn, optim
 from fastnn.bench.machine import Machine
 from fastnn.bench.report import markdown, number
 from fastnn.bench.workloads import LEARNING_RATE, WORKLOADS, Workload
-from fastnn.engine import Recipe
+from fastnn.engine import Batches, Recipe
 from fastnn.nn.model import Sequential
 from fastnn.training.trainer import Trainer
 
@@ -64,7 +64,8 @@ class Case:
         lr = np.full(steps, LEARNING_RATE)
         for epoch in range(epochs):
             self.backend.kernels.shuffle(_random.epoch_key(SEED, epoch), order)
-            values = self.backend.train_steps(model.plan, model.state, recipe, self.x, y, None, order, batch, lr)
+            batches = Batches(self.x, y, None, order, batch)
+            values = self.backend.train_steps(model.plan, model.state, recipe, batches, lr)
             losses.append(float(values.mean()))
         return losses
 

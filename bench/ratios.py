@@ -73,15 +73,15 @@ Call = Callable[[Kernels, Layer], None]
 
 def forward(activation: str) -> Call:
     f = ACTIVATIONS[activation]
-    return lambda k, d: k.dense_forward(d.x, d.w, d.b, f, d.a, d.a)
+    return lambda k, d: k.ops["dense"].forward(d.x, d.w, d.b, f, d.a, d.a)
 
 
-def backward_input(k: Kernels, d: Layer) -> None:
-    k.dense_backward_input(d.dz, d.w, ACTIVATIONS["relu"], d.saved, d.dx)
+def backward(k: Kernels, d: Layer) -> None:
+    k.ops["dense"].backward(d.x, d.w, ACTIVATIONS["relu"], d.saved, d.dz, d.dx, d.dw, d.db)
 
 
 def backward_weights(k: Kernels, d: Layer) -> None:
-    k.dense_backward_weights(d.x, d.dz, d.dw, d.db)
+    k.ops["dense"].backward(d.x, d.w, ACTIVATIONS["relu"], d.saved, d.dz, None, d.dw, d.db)
 
 
 def update(k: Kernels, d: Layer) -> None:
@@ -93,7 +93,7 @@ def cross_entropy(k: Kernels, d: Layer) -> None:
 
 
 def step(activation: str) -> Call:
-    parts = (forward(activation), backward_weights, backward_input, update)
+    parts = (forward(activation), backward, update)
     return lambda k, d: [part(k, d) for part in parts] and None
 
 
@@ -101,8 +101,8 @@ def step(activation: str) -> Call:
 CASES: dict[str, tuple[Call, int, tuple[str, ...]]] = {
     "forward relu": (forward("relu"), 1, ("a",)),
     "forward tanh": (forward("tanh"), 1, ("a",)),
-    "backward input": (backward_input, 1, ("dx",)),
-    "backward weights": (backward_weights, 1, ("dw", "db")),
+    "backward": (backward, 2, ("dx", "dw", "db")),
+    "backward, weights": (backward_weights, 1, ("dw", "db")),
     "adam": (update, 0, ("w",)),
     "cross-entropy": (cross_entropy, 0, ("value", "gradient")),
     "layer step, relu": (step("relu"), 3, ("a", "dx", "dw", "w")),

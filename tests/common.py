@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 import fastnn
 from fastnn import Sequential, Trainer, backends, nn, optim
-from fastnn.backends.contract import Backend
+from fastnn.backends.contract import Backend, Kernels
 
 
 def _parameters(*without: str) -> list:
@@ -35,7 +36,7 @@ ENGINES = list(dict.fromkeys(("numpy", AUTOMATIC)))  # the Python engine, and th
 
 LAYERS = [kind for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
 LAYERS.remove(nn.Layer)
-ARGUMENTS = {nn.Dense: (4,), nn.Activation: ("tanh",)}  # of layers that need some
+ARGUMENTS = {nn.Dense: (4,), nn.Activation: ("tanh",), nn.Reshape: ((-1, 2),)}  # of layers that need some
 
 
 def make_layer(kind: type[nn.Layer]) -> nn.Layer:
@@ -70,6 +71,11 @@ def stir(model: Sequential, seed: int = 2) -> Sequential:
 
 def build(*layers: nn.Layer, inputs: int = 3, dtype: type = np.float64, seed: int = 0) -> Sequential:
     return stir(Sequential(layers, dtype=dtype).build(inputs, seed=seed))
+
+
+def with_operation(kernels: Kernels, name: str, **functions: Callable[..., None]) -> Kernels:
+    """The table with other functions of one operation."""
+    return dataclasses.replace(kernels, ops={**kernels.ops, name: kernels.ops[name]._replace(**functions)})
 
 
 def parameters(model: Sequential) -> dict[str, np.ndarray]:

@@ -568,7 +568,8 @@ def test_rows_beyond_2_to_the_31_elements(backend, tmp_path):
             labels[-extra:] = y
         recipe = engine.Recipe(LOSSES["cross_entropy"], optim.SGD())
         run = backends.load(backend).train_steps
-        losses = run(model.plan, model.state, recipe, np.asarray(x), labels, None, order, 2, np.full(3, 0.01))
+        batches = engine.Batches(np.asarray(x), labels, None, order, 2)
+        losses = run(model.plan, model.state, recipe, batches, np.full(3, 0.01))
         results.append((losses, parameters(model)))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     same(results[0][1], results[1][1])

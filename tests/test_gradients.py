@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from common import BACKENDS, LAYERS, build, features, gradient, make_layer, parameters, targets
+from common import BACKENDS, LAYERS, build, features, gradient, make_layer, parameters, targets, with_operation
 
 import fastnn
 from fastnn import backends, nn
@@ -228,18 +230,18 @@ def test_a_float32_model_is_checked_in_float64(backend):
 
 
 def _wrong_weights(kernels):
-    def dense_backward_weights(x, dz, dw, db):
-        kernels.dense_backward_weights(x, dz, dw, db)
+    def backward(x, w, below, saved, dz, dx, dw, db):
+        kernels.ops["dense"].backward(x, w, below, saved, dz, dx, dw, db)
         dw *= 1.01
 
-    return {"dense_backward_weights": dense_backward_weights}
+    return with_operation(kernels, "dense", backward=backward)
 
 
 def _no_derivative(kernels):
-    def dense_backward_input(dz, w, activation, saved, dx):
-        kernels.dense_backward_input(dz, w, nn.activations.identity, saved, dx)
+    def backward(x, w, below, saved, dz, dx, dw, db):
+        kernels.ops["dense"].backward(x, w, nn.activations.identity, saved, dz, dx, dw, db)
 
-    return {"dense_backward_input": dense_backward_input}
+    return with_operation(kernels, "dense", backward=backward)
 
 
 def _wrong_loss(kernels):
@@ -247,21 +249,22 @@ def _wrong_loss(kernels):
         kernels.loss(loss, z, y, weight, value, dz)
         dz[:, 0] = 0.0
 
-    return {"loss": loss}
+    return replace(kernels, loss=loss)
 
 
 def _wrong_mean(kernels):
-    def batch_norm_backward(x, gamma, mean, inv_std, da, dx, dgamma, dbeta):
-        kernels.batch_norm_backward(x, gamma, mean, inv_std, da, dx, dgamma, dbeta)
+    def backward(x, gamma, mean, inv_std, da, dx, dgamma, dbeta):
+        da = da.copy()
+        kernels.ops["batch_norm"].backward(x, gamma, mean, inv_std, da, dx, dgamma, dbeta)
         dx[...] = gamma * inv_std * da  # as if mean and variance were constants
 
-    return {"batch_norm_backward": batch_norm_backward}
+    return with_operation(kernels, "batch_norm", backward=backward)
 
 
 @pytest.mark.parametrize("mistake", [_wrong_weights, _no_derivative, _wrong_loss, _wrong_mean])
 def test_finds_a_mistake(backend, mistake):
     right = backends.load(backend)
-    wrong = right.extend("wrong", **mistake(right.kernels))
+    wrong = backends.make("wrong", mistake(right.kernels))
     model = build(nn.Dense(4, "tanh"), nn.BatchNorm(), nn.Dense(3, "tanh"), nn.Dense(2))
     assert worst_error(model, right) < TOLERANCE
     assert worst_error(model, wrong) > 1e-3

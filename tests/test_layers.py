@@ -34,6 +34,7 @@ COMPUTE = {  # in inference, written out for a built layer
         l.gamma * (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) + l.beta
     ),
     nn.Flatten: lambda l, x: x,
+    nn.Reshape: lambda l, x: x.reshape(-1, 2, 2),
     nn.Normalize: lambda l, x: (x - l.shift) * l.scale,
 }
 
@@ -55,7 +56,7 @@ def test_shapes_and_dtype(kind, dtype):
     model = Sequential([make_layer(kind)], dtype=dtype).build(4, seed=0)
     for rows in (1, 3):
         a = model.predict(X[:rows])
-        assert a.shape == (rows, model.plan.outputs)
+        assert a.shape == (rows, *model.plan.output_shape)
         assert a.dtype == dtype
     assert model.plan.outputs == (2 if kind is nn.Maxout else 4)
 
@@ -77,6 +78,7 @@ OTHER = {  # every argument of every layer, away from its default
     nn.BatchNorm: {"momentum": 0.5, "epsilon": 1e-7},
     nn.LayerNorm: {"epsilon": 1.23456789e-7},
     nn.Flatten: {},
+    nn.Reshape: {"shape": (2, -1, 1)},
     nn.Normalize: {"mode": "minmax", "per_feature": False},
 }
 
@@ -337,7 +339,6 @@ def test_building_anew_forgets_the_shape_of_rows():
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([nn.Dense(2), nn.Flatten()], r"layers\[1\] is Flatten\(\), expected it first"),
         ([nn.Dense(2), nn.Normalize()], r"layers\[1\] is Normalize\('standard'\), expected it directly on the data"),
         ([nn.Normalize(), nn.Normalize()], r"layers\[1\] is Normalize\('standard'\), expected it directly on the data"),
         ([], "layers is empty, expected at least one layer"),

@@ -21,9 +21,11 @@ from fastnn.formulas.initializers import Initializer, VarianceScaling
 from fastnn.nn import serialize
 
 ROWS = nn.Softmax, nn.Maxout, nn.PReLU, nn.RReLU
+EVEN = nn.Maxout, nn.Reshape  # which do not take rows of 3 values
 CASES = {
-    **{kind.__name__: lambda kind=kind: [make_layer(kind), nn.Dense(2)] for kind in LAYERS if kind is not nn.Maxout},
+    **{kind.__name__: lambda kind=kind: [make_layer(kind), nn.Dense(2)] for kind in LAYERS if kind not in EVEN},
     "maxout": lambda: [nn.Dense(6), nn.Maxout(3), nn.Dense(2)],
+    "Reshape": lambda: [nn.Dense(4), nn.Reshape((-1, 2)), nn.Dense(2)],
     **{f"Dense({name})": lambda name=name: [nn.Dense(4, name), nn.Dense(2)] for name in nn.ACTIVATIONS},
     **{f"Dense({kind.__name__})": lambda kind=kind: [nn.Dense(4, kind()), nn.Dense(2)] for kind in ROWS},
     **{f"Activation({kind.__name__})": lambda kind=kind: [nn.Dense(4), nn.Activation(kind())] for kind in ROWS},

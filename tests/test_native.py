@@ -19,6 +19,7 @@ from fastnn.backends.contract import Adjustment, Kernels
 from fastnn.formulas.activations import ACTIVATIONS, identity
 from fastnn.formulas.losses import LOSSES
 from fastnn.formulas.rules import RULES
+from fastnn.ops import OPS
 
 _native = pytest.importorskip("fastnn._native", reason="the extension was not compiled")
 native = pytest.importorskip("fastnn.backends.native")
@@ -42,9 +43,16 @@ def threads():
 # Kernels ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", Kernels.__dataclass_fields__)
+@pytest.mark.parametrize("name", [name for name in Kernels.__dataclass_fields__ if name != "ops"])
 def test_no_kernel_is_the_references(isa, name):
     assert getattr(native.kernels(isa), name) is not getattr(reference, name)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_no_operation_is_the_references(isa, name):
+    mine, theirs = native.kernels(isa).ops[name], reference.KERNELS.ops[name]
+    same = [each for each in mine._fields if getattr(mine, each) is getattr(theirs, each)]
+    assert same == (["backward"] if OPS[name].spec.phase == "source" else [])  # which a source has not
 
 
 # Instruction sets ------------------------------------------------------------------------------------------
@@ -180,7 +188,7 @@ def test_a_row_has_the_same_bits_in_any_batch(isa, shape, activation, dtype):
 
     def forward(rows):
         a = np.full((len(rows), shape[1]), np.nan, dtype)
-        k.dense_forward(rows, w, b, ACTIVATIONS[activation], a, a)
+        k.ops["dense"].forward(rows, w, b, ACTIVATIONS[activation], a, a)
         return a
 
     whole = forward(x)
@@ -202,11 +210,10 @@ def test_the_thread_count_does_not_change_bits(isa, threads, shape):
         a, dx, dw, db = (np.full(s, np.nan, np.float32) for s in ((B, O), (B, I), (I, O), (O,)))
         value, gradient, dropped = (np.full(s, np.nan, np.float32) for s in ((B,), (B, O), (B, I)))
         updated, m, v = w.ravel().copy(), np.zeros(I * O, np.float32), np.zeros(I * O, np.float32)
-        k.dense_forward(x, w, b, relu, a, a)
-        k.dense_backward_input(dz, w, relu, x, dx)
-        k.dense_backward_weights(x, dz, dw, db)
+        k.ops["dense"].forward(x, w, b, relu, a, a)
+        k.ops["dense"].backward(x, w, relu, x, dz, dx, dw, db)
         k.loss(LOSSES["cross_entropy"], dz, y, weight, value, gradient)
-        k.dropout(x, 0.3, Key(1, 2, 3), dropped)
+        k.ops["dropout"].forward(x, 0.3, Key(1, 2, 3), dropped)
         k.update(RULES["adam"], (1e-3, 0.9, 0.1, 0.999, 0.001, 1.0, 1e-8), Adjustment(), updated, dw.ravel(), (m, v))
         norm = np.array(k.squared_norm(dw.ravel()))
         results.append((a, dx, dw, db, value, gradient, dropped, updated, m, v, norm))
@@ -228,7 +235,8 @@ trainer = Trainer(model, "mse", seed=0, backend="native")
 def fit(X):
     trainer.fit(X, X[:, :1], epochs=10**6, batch_size=512, verbose=False)
 def kernel(X):
-    native.kernels().dense_forward(X[:512], model.layers[0].weight, model.layers[0].bias, nn.ACTIVATIONS["relu"], a, a)
+    layer = model.layers[0]
+    native.kernels().ops["dense"].forward(X[:512], layer.weight, layer.bias, nn.ACTIVATIONS["relu"], a, a)
 a = np.empty((512, 512), np.float32)
 model.predict(X, backend="native")  # what takes time once
 def work():
@@ -250,7 +258,7 @@ from fastnn.backends import native
 from fastnn.formulas.activations import identity
 def product():
     x = np.ones((512, 512), np.float32); a = np.empty_like(x)
-    native.kernels().dense_forward(x, x, x[0], identity, a, a)
+    native.kernels().ops["dense"].forward(x, x, x[0], identity, a, a)
     return float(a[3, 4])
 native.set_threads(2)
 assert product() == 513.0
@@ -270,39 +278,39 @@ def test_misuse_raises(isa):
     x, w, b = np.ones((4, 3), np.float32), np.ones((3, 2), np.float32), np.ones(2, np.float32)
     z = np.empty((4, 2), np.float32)
     with pytest.raises(ValueError, match=r"w has shape \(2, 2\), expected \(3, \*\)"):
-        k.dense_forward(x, w[:2], b, identity, z, z)
+        k.ops["dense"].forward(x, w[:2], b, identity, z, z)
     with pytest.raises(ValueError, match="b has shape"):
-        k.dense_forward(x, w, b[:1], identity, z, z)
+        k.ops["dense"].forward(x, w, b[:1], identity, z, z)
     with pytest.raises(ValueError, match="z has shape"):
-        k.dense_forward(x, w, b, identity, z[:3], z)
+        k.ops["dense"].forward(x, w, b, identity, z[:3], z)
     with pytest.raises(ValueError, match="not C-contiguous"):
-        k.dense_forward(x, np.ones((2, 3), np.float32).T, b, identity, z, z)
+        k.ops["dense"].forward(x, np.ones((2, 3), np.float32).T, b, identity, z, z)
     with pytest.raises(TypeError, match="w has dtype float64, expected float32"):
-        k.dense_forward(x, w.astype(np.float64), b, identity, z, z)
+        k.ops["dense"].forward(x, w.astype(np.float64), b, identity, z, z)
     with pytest.raises(TypeError, match="expected float32 or float64"):
-        k.dense_forward(x.astype(np.float16), w, b, identity, z, z)
+        k.ops["dense"].forward(x.astype(np.float16), w, b, identity, z, z)
     with pytest.raises(TypeError, match="x is a list"):
-        k.dense_forward([[1.0]], w, b, identity, z, z)
+        k.ops["dense"].forward([[1.0]], w, b, identity, z, z)
     with pytest.raises(TypeError, match="dtype"):
-        k.dense_forward(x, w.astype(">f4"), b, identity, z, z)
+        k.ops["dense"].forward(x, w.astype(">f4"), b, identity, z, z)
     frozen = z.copy()
     frozen.setflags(write=False)
     with pytest.raises(ValueError, match="read-only"):
-        k.dense_forward(x, w, b, identity, frozen, frozen)
+        k.ops["dense"].forward(x, w, b, identity, frozen, frozen)
     value, weight = np.empty(4, np.float32), np.ones(4, np.float32)
     for labels in ([0, 1, 2, 0], [0, -1, 0, 0]):
         with pytest.raises(IndexError, match="label"):
             k.loss(LOSSES["cross_entropy"], z, np.array(labels), weight, value, z.copy())
     with pytest.raises(IndexError):
-        k.gather(x, np.array([4]), np.empty((1, 3), np.float32))
-    with pytest.raises(ValueError, match="multiple"):
-        k.maxout_forward(x, z, np.empty((4, 2), np.int32))
+        k.ops["cast"].forward(x, np.array([4]), np.empty((1, 3), np.float32))
+    with pytest.raises(ValueError, match="maxout cannot make 2 values out of 3"):
+        k.ops["maxout"].forward(x, z, np.empty((4, 2), np.int32))
     with pytest.raises(ValueError, match="slots"):
         k.update(RULES["adam"], (0.1,) * 7, Adjustment(), b.copy(), b, ())
     with pytest.raises(ValueError, match="coefficients"):
         k.update(RULES["sgd"], (0.1, 0.2), Adjustment(), b.copy(), b, ())
     with pytest.raises(TypeError, match="arguments"):
-        _native.dense_forward(0, x)
+        _native.op_forward(0, 2, x)
     with pytest.raises(ValueError, match="instruction set"):
         _native.squared_norm(99, b)
 
@@ -313,10 +321,10 @@ def test_nan_propagates(isa):
         z = np.array([[np.nan, 1, -1, 2, np.nan, 3, 4, 5, 6, 7, 8]], dtype)
         for activation in ACTIVATIONS.values():
             a = np.empty_like(z)
-            k.activation_forward(activation, z, a)
+            k.ops["activation"].forward(z, activation, a)
             with np.errstate(all="ignore"):
                 want = activation.value(z, activation.alpha)
             np.testing.assert_array_equal(np.isnan(a), np.isnan(want), err_msg=str(activation))
         a = np.empty_like(z)
-        k.softmax_forward(z, a)
+        k.ops["softmax"].forward(z, a)
         assert np.isnan(a).all()

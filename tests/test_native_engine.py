@@ -13,7 +13,7 @@ from common import features, parameters, stir, targets
 
 from fastnn import DivergenceError, Sequential, Trainer, _random, engine, nn, optim
 from fastnn.backends import load, make
-from fastnn.engine import Recipe
+from fastnn.engine import Batches, Recipe
 from fastnn.formulas.losses import LOSSES
 from fastnn.optim import OPTIMIZERS
 
@@ -73,7 +73,7 @@ def run(train_steps, model: Sequential, loss="mse", optimizer=None, *, x=None, w
         for first, last in ((0, BATCH), (BATCH, ROWS)):
             rows = order[first:last]
             lr = np.linspace(1e-2, 5e-3, -(-len(rows) // BATCH))
-            losses.append(train_steps(model.plan, model.state, recipe, x, y, weight, rows, BATCH, lr))
+            losses.append(train_steps(model.plan, model.state, recipe, Batches(x, y, weight, rows, BATCH), lr))
     return np.concatenate(losses)
 
 
@@ -219,7 +219,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_large_net(isa):
         native.set_threads(threads)
         model = Sequential([nn.Dense(130, "relu"), nn.Dense(400, "tanh"), nn.Dense(10)]).build(450, seed=0)
         steps = native_engine.for_instruction_set(isa).train_steps
-        steps(model.plan, model.state, recipe, x, labels, None, np.arange(300), 150, np.full(2, 1e-3))
+        steps(model.plan, model.state, recipe, Batches(x, labels, None, np.arange(300), 150), np.full(2, 1e-3))
         states.append(model)
     for other in states[1:]:
         same(states[0], other)
@@ -238,7 +238,7 @@ def test_weights_beyond_the_caches_have_the_bits_of_the_python_engine(isa):
     ):
         native.set_threads(threads)
         models.append(Sequential([nn.Dense(950, "relu"), nn.Dense(33)]).build(850, seed=0))
-        steps(models[-1].plan, models[-1].state, recipe, x, y, None, np.arange(96), 32, np.full(3, 1e-3))
+        steps(models[-1].plan, models[-1].state, recipe, Batches(x, y, None, np.arange(96), 32), np.full(3, 1e-3))
     same(models[0], models[1])
     same(models[0], models[2])
 
@@ -254,9 +254,8 @@ def test_trying_teams_and_single_threads_changes_no_bit():
         models.append(Sequential([nn.Dense(128, "relu"), nn.Dense(64, "relu"), nn.Dense(10)]).build(64, seed=0))
         for call in range(70):  # past the second trial
             order = _random.permutation(1, call, 640)
-            native_engine.TRAIN_STEPS(
-                models[-1].plan, models[-1].state, recipe, x, labels, None, order, 32, np.full(20, 1e-3)
-            )
+            batches = Batches(x, labels, None, order, 32)
+            native_engine.TRAIN_STEPS(models[-1].plan, models[-1].state, recipe, batches, np.full(20, 1e-3))
     same(models[0], models[1])
     same(models[0], models[2])
 
@@ -309,8 +308,9 @@ def test_stops_before_the_step_whose_loss_is_not_finite():
     y = features(ROWS, 3).astype(np.float32)
     recipe, lr = Recipe(LOSSES["mse"], optim.SGD(0.01)), np.full(4, 0.01)
     expected = built("dense")
-    native_engine.TRAIN_STEPS(expected.plan, expected.state, recipe, x, y, None, np.arange(80), BATCH, lr[:2])
-    losses = native_engine.TRAIN_STEPS(model.plan, model.state, recipe, x, y, None, np.arange(ROWS), BATCH, lr)
+    first, all_ = (Batches(x, y, None, np.arange(rows), BATCH) for rows in (80, ROWS))
+    native_engine.TRAIN_STEPS(expected.plan, expected.state, recipe, first, lr[:2])
+    losses = native_engine.TRAIN_STEPS(model.plan, model.state, recipe, all_, lr)
     assert np.isfinite(losses[:2]).all() and np.isnan(losses[2:]).all()
     same(model, expected)
 
@@ -332,7 +332,7 @@ def test_divergence_is_an_error_and_keeps_finite_parameters():
         ({"labels": np.full(ROWS, 3)}, "y has a label outside 0 .. 3 - 1"),
         ({"x": np.zeros((ROWS, INPUTS + 1), np.float32)}, "x has another number of columns"),
         ({"weight": np.zeros(3, np.float32)}, "weight has shape"),
-        ({"batch": 0}, "batch is 0"),
+        ({"batch": 0}, "size is 0"),
     ],
 )
 def test_what_would_touch_other_memory_is_an_error(change, message):
@@ -341,10 +341,9 @@ def test_what_would_touch_other_memory_is_an_error(change, message):
     x = change.get("x", features(ROWS, INPUTS).astype(np.float32))
     labels, order = change.get("labels", np.zeros(ROWS, np.int64)), change.get("order", np.arange(2))
     recipe = Recipe(LOSSES["cross_entropy"], optim.SGD(0.1))
+    batches = Batches(x, labels, change.get("weight"), order, change.get("batch", 2))
     with pytest.raises((ValueError, IndexError), match=message):
-        native_engine.TRAIN_STEPS(
-            model.plan, model.state, recipe, x, labels, change.get("weight"), order, change.get("batch", 2), np.ones(1)
-        )
+        native_engine.TRAIN_STEPS(model.plan, model.state, recipe, batches, np.ones(1))
     for name, view in model.state.views.items():
         np.testing.assert_array_equal(view, before[name])
 
@@ -357,8 +356,9 @@ def test_scaling_that_is_not_there_is_an_error():
         predictor(0, table, INPUTS, *sizes, INPUTS)
     with pytest.raises(ValueError, match="normalize is not the first operation"):
         predictor(0, [table[0], *table], INPUTS, *sizes, plan.size("scaling"))
-    with pytest.raises(ValueError, match="normalize has other tensors than shift and scale"):
-        predictor(0, [(*table[0][:-1], table[0][-1][:1]), *table[1:]], INPUTS, *sizes, plan.size("scaling"))
+    *before, tensors, other, dother = table[0]
+    with pytest.raises(ValueError, match="normalize has other tensors than its Spec"):
+        predictor(0, [(*before, tensors[:1], other, dother), *table[1:]], INPUTS, *sizes, plan.size("scaling"))
     made = predictor(0, table, INPUTS, *sizes, plan.size("scaling"))
     state, x, out = built("learned").state, np.zeros((2, INPUTS), np.float32), np.zeros((2, 3), np.float32)
     for scaling, error in ((none.state.scaling, ValueError), (state.scaling.astype(np.float32), TypeError)):
@@ -430,7 +430,7 @@ def long_call(rows=1_000_000):
     order = np.arange(rows) % 64
     lr = np.full(rows // 16, 1e-3)
     recipe = engine.Recipe(LOSSES["mse"], optim.SGD(1e-3))
-    native_engine.TRAIN_STEPS(model.plan, model.state, recipe, x, x, None, order, 16, lr)
+    native_engine.TRAIN_STEPS(model.plan, model.state, recipe, engine.Batches(x, x, None, order, 16), lr)
 
 expected = fitted()
 """

@@ -15,8 +15,9 @@ from common import build, features, stir, targets
 
 from fastnn import Sequential, Trainer, backends, engine, nn, optim
 from fastnn.backends import reference
-from fastnn.engine import Recipe
+from fastnn.engine import Batches, Recipe
 from fastnn.formulas.losses import LOSSES
+from fastnn.ops import OPS
 from fastnn.optim import OPTIMIZERS
 
 numba_engine = pytest.importorskip("fastnn.backends.numba_engine", exc_type=ImportError)
@@ -38,7 +39,7 @@ def walks(model: Sequential, recipe: Recipe, x, y, weight=None, *, epochs=2, bat
         state.slots, state.rule, state.step = (), None, 0
         for buffer, value in zip(state.buffers, start, strict=True):
             buffer[...] = value
-        arguments = model.plan, state, recipe, x, y, weight, order, batch, lr
+        arguments = model.plan, state, recipe, Batches(x, y, weight, order, batch), lr
         run = numba_engine.train_steps if compiled else lambda *a: engine.train_steps(reference.KERNELS, *a)
         losses = np.concatenate([run(*arguments) for _ in range(epochs)])
         assert state.step == epochs * len(lr)
@@ -83,7 +84,7 @@ KINDS = {
 
 def test_every_kind_of_operation_is_walked():
     models = [Sequential(layers()).build(3, seed=0) for layers in KINDS.values()]
-    assert {op.kind for model in models for op in model.plan.ops} == set(engine.FORWARD)
+    assert {op.kind for model in models for op in (model.plan.source, *model.plan.ops)} == set(OPS)
 
 
 @DTYPES
@@ -191,7 +192,7 @@ def test_the_random_bits_of_a_late_step():
         model = build(nn.Dense(6), nn.Dropout(0.5), nn.Dense(2))
         model.state.prepare_slots(optim.SGD().rule)
         model.state.step = (1 << 32) - 2
-        run(model.plan, model.state, sgd("mse"), x, y, None, np.arange(ROWS), 5, np.full(5, 0.1))
+        run(model.plan, model.state, sgd("mse"), Batches(x, y, None, np.arange(ROWS), 5), np.full(5, 0.1))
         taken.append(model.state.parameters.copy())
     np.testing.assert_allclose(taken[1], taken[0], rtol=1e-11)
 
@@ -244,7 +245,7 @@ def test_what_is_raised_within_a_step_arrives():
     calls = 0
     loss = replace(LOSSES["cross_entropy"], name="mine", rowwise=failing)
     model, x, y = build(nn.Dense(3)), features(ROWS), targets(loss, ROWS, 3)
-    arguments = x, y, None, np.arange(ROWS), 4, np.full(6, 0.1)
+    arguments = Batches(x, y, None, np.arange(ROWS), 4), np.full(6, 0.1)
     with pytest.raises(KeyboardInterrupt):
         numba_engine.train_steps(model.plan, model.state, Recipe(loss, optim.SGD()), *arguments)
     assert model.state.step == 2

@@ -83,7 +83,7 @@ def test_dropout_keeps_its_share_and_the_mean(rate, backend, kernels):
     rows = 16 if backend == "python" else 256
     x = np.ones((rows, 257), np.float32)
     out = np.full_like(x, np.nan)
-    kernels.dropout(x, rate, Key(11, 12, 13), out)
+    kernels.ops["dropout"].forward(x, rate, Key(11, 12, 13), out)
     kept = (out != 0).mean()
     assert abs(kept - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / x.size)
     np.testing.assert_allclose(out[out != 0], 1 / (1 - rate), rtol=4 * np.finfo(np.float32).eps)
@@ -96,7 +96,7 @@ def test_every_backend_drops_the_same_elements(key, rate, backend, kernels):
     for shape in ((1, 1), (3, 5), (7, 16), (5, 67)):
         x = np.ones(shape, np.float32)
         out = np.full_like(x, np.nan)
-        kernels.dropout(x, rate, key, out)
+        kernels.ops["dropout"].forward(x, rate, key, out)
         keep = np.array([int(bits) >= rate * 2**32 for bits in _random.bits(key, shape).reshape(-1)]).reshape(shape)
         np.testing.assert_array_equal(out != 0, keep)
 
@@ -107,9 +107,9 @@ def test_threshold_itself_is_kept(backend, kernels):
     key, x, out = Key(1, 2, 3), np.ones((4, 9), np.float32), np.full((4, 9), np.nan, np.float32)
     for e in (0, 7, 35):
         bits = int(_random.bits(key, x.shape).flat[e])
-        kernels.dropout(x, bits / 2**32, key, out)
+        kernels.ops["dropout"].forward(x, bits / 2**32, key, out)
         assert out.flat[e] != 0
-        kernels.dropout(x, (bits + 1) / 2**32, key, out)
+        kernels.ops["dropout"].forward(x, (bits + 1) / 2**32, key, out)
         assert out.flat[e] == 0
 
 
@@ -118,11 +118,11 @@ def test_rrelu_slopes_stay_in_range_and_repeat_in_backward(backend, kernels):
     z = np.full((9, 33), -1.0, np.float32)
     a, dz, again = (np.full_like(z, np.nan) for _ in range(3))
     key = Key(1, 2, 3)
-    kernels.rrelu_forward(z, 0.125, 0.375, key, a)
-    kernels.rrelu_backward(z, 0.125, 0.375, key, np.ones_like(z), dz)
+    kernels.ops["rrelu"].forward(z, 0.125, 0.375, key, a)
+    kernels.ops["rrelu"].backward(z, 0.125, 0.375, key, np.ones_like(z), dz)
     assert np.all((-a >= 0.125) & (-a <= 0.375)) and np.unique(a).size > 200
     np.testing.assert_array_equal(dz, -a)
-    kernels.rrelu_forward(z, 0.125, 0.375, Key(1, 3, 3), again)
+    kernels.ops["rrelu"].forward(z, 0.125, 0.375, Key(1, 3, 3), again)
     assert np.any(again != a)
 
 

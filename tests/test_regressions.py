@@ -9,7 +9,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from common import ENGINES, run_python
+from common import ENGINES, run_python, with_operation
 
 import fastnn
 from fastnn import DivergenceError, Sequential, Trainer, backends, cli, datasets, nn, optim
@@ -180,12 +180,11 @@ def test_an_activation_nobody_knows_is_refused_at_once():
 def test_gradient_check_does_not_call_the_invisible_right():
     kernels = backends.load("numpy").kernels
 
-    def wrong(x, dz, dw, db):
-        kernels.dense_backward_weights(x, dz, dw, db)
+    def wrong(x, w, below, saved, dz, dx, dw, db):
+        kernels.ops["dense"].backward(x, w, below, saved, dz, dx, dw, db)
         dw *= -1.0
 
-    backend = backends.load("numpy").extend("wrong", dense_backward_weights=wrong)
-    broken = backends.make("wrong", backend.kernels)
+    broken = backends.make("wrong", with_operation(kernels, "dense", backward=wrong))
     model = Sequential([nn.Dense(1)]).build(4, seed=0)
     near = fastnn.gradient_check(model, X, X[:, :1] + 3, loss="mae", backend=broken)
     assert near["0.weight"] == pytest.approx(1.0)

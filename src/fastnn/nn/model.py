@@ -256,14 +256,14 @@ class Sequential:
     # Predicting -------------------------------------------------------------------------------------------
 
     def predict(self, X: Any, *, backend: str | Backend | None = None) -> Array:
-        """The last layer's output for every row: X (B, I) -> (B, O), in the model's dtype; of rows that come out with
-        another shape (B, length, channels) or (B, height, width, channels).
+        """The last layer's output for every row: X (B, I) -> (B, O), or (B, ..., O) where its rows have positions, in
+        the model's dtype.
 
         NotFittedError before the model is built; ValueError or TypeError where X does not fit it.
         """
         plan = self.plan
-        features = self.features(X)
-        return self._walk(plan, features, backend).reshape(len(features), *plan.output_shape)
+        out = self._walk(plan, self.features(X), backend)
+        return out.reshape(len(out), *plan.output_shape)
 
     def predict_proba(self, X: Any, *, backend: str | Backend | None = None) -> Array:
         """Probabilities (B, O) under the loss the model was trained with: each row's softmax or each value's
