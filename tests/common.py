@@ -36,11 +36,20 @@ ENGINES = list(dict.fromkeys(("numpy", AUTOMATIC)))  # the Python engine, and th
 
 LAYERS = [kind for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
 LAYERS.remove(nn.Layer)
-ARGUMENTS = {nn.Dense: (4,), nn.Activation: ("tanh",), nn.Reshape: ((-1, 2),)}  # of layers that need some
+ARGUMENTS = {  # of layers that need some
+    nn.Dense: lambda: (4,),
+    nn.Activation: lambda: ("tanh",),
+    nn.Reshape: lambda: ((-1, 2),),
+    nn.Residual: lambda: ([nn.Scale(0.5), nn.Activation("tanh")],),
+}
+
+
+def arguments(kind: type[nn.Layer]) -> tuple:
+    return ARGUMENTS[kind]() if kind in ARGUMENTS else ()
 
 
 def make_layer(kind: type[nn.Layer]) -> nn.Layer:
-    return kind(*ARGUMENTS.get(kind, ()))
+    return kind(*arguments(kind))
 
 
 def features(rows: int = 7, inputs: int = 3, seed: int = 0) -> np.ndarray:
