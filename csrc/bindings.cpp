@@ -8,6 +8,8 @@
 #include <pybind11/pybind11.h>
 #include <unistd.h>
 
+#include <limits.h>
+
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -863,6 +865,32 @@ void bind_engine(py::module_& m, const char* trainer, const char* predictor) {
         .def("run", &PredictorBinding<T>::run);
 }
 
+// x, rows or None, step, pivot, unit, out -> False: x has a dtype or a layout that gather does not read
+PyObject* moments(const Args& args) {
+    args.expect(7);
+    const fastnn::Rows x = stored_rows(args, 1, "x");
+    if (x.data == nullptr) Py_RETURN_FALSE;
+    const auto* const shape = args.array(1, "x").dimensions;
+    const size_t I = static_cast<size_t>(shape[1]);
+    Vector<int64_t> rows{nullptr, static_cast<size_t>(shape[0])};
+    if (args[2] != Py_None) {
+        rows = args.indices(2, "rows");
+        if (!all_below(rows, static_cast<size_t>(shape[0]))) Py_RETURN_FALSE;  // NumPy knows negative ones
+    }
+    const size_t step = static_cast<size_t>(args.code(3, "step", INT_MAX));
+    if (step == 0) value_error("step is 0, expected at least 1");
+    const double* const pivot = args.vector<double>(4, "pivot", I).data;
+    const double* const unit = args.vector<double>(5, "unit", I).data;
+    const size_t sizes[] = {4, (rows.n + step - 1) / step, I};
+    double* const out = args.data<double>(6, "out", kTypeNumber<double>, kTypeName<double>, 3, sizes, true);
+    {
+        Unlocked unlocked(0.3 * static_cast<double>(rows.n * I));
+        args.instruction_set().float_table->moments(x.data, x.stored, x.stride, rows.data, rows.n, I, step,
+                                                    pivot, unit, out);
+    }
+    Py_RETURN_TRUE;
+}
+
 // Python's side --------------------------------------------------------------------------------------------
 
 // f(Args) as a METH_FASTCALL function; C++ exceptions become Python's.
@@ -893,6 +921,7 @@ PyMethodDef g_kernels[] = {
     FASTNN_METHOD("shuffle", shuffle, "key, order"),
     FASTNN_METHOD("gather", gather, "x, rows, out"),
     FASTNN_METHOD("gather_normalized", gather_normalized, "x, rows, shift, scale, out"),
+    FASTNN_METHOD("moments", moments, "x, rows, step, pivot, unit, out"),
     FASTNN_METHOD("dense_forward", dense_forward, "x, w, b, activation, alpha, z, a"),
     FASTNN_METHOD("dense_backward_input", dense_backward_input, "dz, w, activation, alpha, saved, dx"),
     FASTNN_METHOD("dense_backward_weights", dense_backward_weights, "x, dz, dw, db"),

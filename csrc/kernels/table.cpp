@@ -4,6 +4,7 @@
 
 #include "gather.hpp"
 #include "losses.hpp"
+#include "moments.hpp"
 #include "norm.hpp"
 #include "optimizers.hpp"
 #include "peak.hpp"
@@ -82,6 +83,7 @@ const Table<double> double_table = {
     shuffle,
     gather,
     gather_normalized,
+    moments,
     kPanel,
     pack_panels,
     pack_transposed_panels,

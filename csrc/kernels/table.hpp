@@ -46,6 +46,10 @@ struct Table {
     // The same of (x - shift) * scale, in double and rounded once.
     void (*gather_normalized)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t B,
                               size_t following, size_t I, const double* shift, const double* scale, T* out);
+    // Of each slice of `step` of the rows (n numbers of them, or null: rows 0 .. n-1), in double: the least and the largest
+    // value of each column, then mean and sum of squared deviations of (x - pivot) * unit. out: (4, slices, I).
+    void (*moments)(const void* x, Stored stored, ptrdiff_t stride, const int64_t* rows, size_t n, size_t I,
+                    size_t step, const double* pivot, const double* unit, double* out);
 
     // Products read their right matrix from panels where they are given some: w (I, O) or dz (B, O) packed by
     // pack_panels, w^T by pack_transposed_panels. Packing is a tenth of a product that packs for itself. A buffer of

@@ -62,6 +62,14 @@ def integer(name: str, value: Any, low: int = 1) -> int:
     return whole
 
 
+def indices(name: str, value: Any) -> Array:
+    """Numbers of rows (B,) as int64, or TypeError: a mask is none."""
+    array = np.asarray(value)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size > 0):
+        raise TypeError(f"{name} is an array {array.shape} of {array.dtype}, expected integers (B,), numbers of rows")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
 def flag(name: str, value: Any) -> bool:
     """True or False, or TypeError: "no" is not False."""
     if not isinstance(value, (bool, np.bool_)):
@@ -193,9 +201,12 @@ def _gatherable(array: Array, dtype: np.dtype) -> Array:
     be gathered from (Normalize sees the same values in any memory layout), else in `dtype`."""
     if array.dtype not in GATHERED:
         return np.ascontiguousarray(array, dtype=dtype)
-    if array.flags.aligned and array[:1].flags.c_contiguous:
-        return array
-    return np.require(array, requirements=["C", "A"])
+    return array if gathered(array) else np.require(array, requirements=["C", "A"])
+
+
+def gathered(array: Array) -> bool:
+    """Whether rows are gathered from the array as it is."""
+    return array.dtype in GATHERED and array.flags.aligned and array[:1].flags.c_contiguous
 
 
 def _size(name: str, shape: tuple[int, ...], inputs: int | None) -> None:

@@ -48,6 +48,10 @@ class Kernels:
     gather: Callable[[Array, Array, Array], None]  # x, rows, out
     # out[i] = (x[rows[i]] - shift) * scale in float64, rounded once, to out.  shift and scale: (I,) float64
     gather_normalized: Callable[[Array, Array, Array, Array, Array], None]  # x, rows, shift, scale, out
+    # Of each slice of `step` of the rows (B,) of x, or of all of x: low and high of each column of x, mean and sum of
+    # squared deviations of (x - pivot) * unit.  x: finite, as for gather; pivot and unit, powers of 2: (I,);
+    # out: (4, slices, I); all three float64
+    moments: Callable[[Array, Array | None, int, Array, Array, Array], None]  # x, rows, step, pivot, unit, out
 
     # z = x w + b, a = f(z).  x: (B, I), w: (I, O), b: (O,), z and a: (B, O); z may be a
     dense_forward: Callable[[Array, Array, Array, Activation, Array, Array], None]  # x, w, b, activation, z, a

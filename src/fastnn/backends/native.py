@@ -78,6 +78,10 @@ def _kernels(t: int) -> Kernels:
         if not _native.gather_normalized(t, x, rows, shift, scale, out):
             reference.gather_normalized(x, rows, shift, scale, out)
 
+    def moments(x: Array, rows: Array | None, step: int, pivot: Array, unit: Array, out: Array) -> None:
+        if not _native.moments(t, x, rows, step, pivot, unit, out):
+            reference.moments(x, rows, step, pivot, unit, out)
+
     def dense_forward(x: Array, w: Array, b: Array, activation: Activation, z: Array, a: Array) -> None:
         _native.dense_forward(t, x, w, b, ACTIVATION_CODES[activation.name], activation.alpha, z, a)
 

@@ -27,6 +27,23 @@ def gather_normalized(x: Array, rows: Array, shift: Array, scale: Array, out: Ar
     out[...] = (x[rows].astype(np.float64) - shift) * scale
 
 
+def moments(x: Array, rows: Array | None, step: int, pivot: Array, unit: Array, out: Array) -> None:
+    """out[:, s] <- low and high of x, mean and squared deviations of (x - pivot) unit, over slice s of the rows."""
+    for s, start in enumerate(range(0, len(x) if rows is None else len(rows), step)):
+        part = x[start : start + step] if rows is None else x[rows[start : start + step]]
+        out[:, s] = _slice_moments(part, pivot, unit)
+
+
+def _slice_moments(part: Array, pivot: Array, unit: Array) -> tuple[Array, Array, Array, Array]:
+    d = np.array(part, dtype=np.float64, order="C")  # the one copy; the layout changes no order of the sums
+    low, high = d.min(axis=0), d.max(axis=0)
+    d *= unit
+    d -= pivot * unit
+    mean = d.mean(axis=0)
+    d -= mean
+    return low, high, mean, np.square(d, out=d).sum(axis=0)
+
+
 # Dense ---------------------------------------------------------------------------------------------------
 
 

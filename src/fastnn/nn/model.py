@@ -119,9 +119,11 @@ class Sequential:
         return Plan.assemble(ops, inputs, self.dtype), spans
 
     def _bind(self) -> None:
-        """Show every layer its views."""
+        """Show every layer its views, and Normalize who computes."""
         for layer in self.layers:
             layer._views.clear()
+            if isinstance(layer, Normalize):
+                layer._kernel = _moments
         for name, view in self.state.views.items():
             index, role = name.split(".")
             self.layers[int(index)]._views[role] = view
@@ -332,6 +334,11 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
+
+
+def _moments(*arguments: Any) -> None:
+    """The kernel of the backend that is in use."""
+    backends.resolve().kernels.moments(*arguments)
 
 
 def _not_built() -> NotFittedError:
