@@ -78,6 +78,23 @@ def gather_normalized(draw, B, I, O):
     )
 
 
+def moments(draw, B, I, O):
+    """In slices of 5 rows, about a pivot that is none of them."""
+    rows, step = draw.rng.integers(0, 5, B), 5
+    pivot, unit = Own(draw.rng.standard_normal(I)), Own(np.ldexp(1.0, draw.rng.integers(-3, 4, I)))
+    double = np.finfo(np.float64).eps / np.finfo(draw.dtype).eps
+
+    def terms(r):
+        bound = np.zeros(r["out"].shape)
+        reach = (np.abs(r["x"]).max(axis=0, initial=0) + np.abs(r["pivot"])) * r["unit"]
+        bound[2] = (step + 4) * reach  # the bounds are exact
+        bound[3] = (step + 8) * step * reach**2
+        return dict(out=double * bound)
+
+    out = Out((4, -(-B // step), I), np.float64)
+    return Case(dict(x=draw(5, I), rows=rows, step=step, pivot=pivot, unit=unit, out=out), terms)
+
+
 def dense_forward(draw, B, I, O, activation=ACTIVATIONS["tanh"]):
     def terms(r):
         affine = (I + 4) * (np.abs(r["x"]) @ np.abs(r["w"]) + np.abs(r["b"]))

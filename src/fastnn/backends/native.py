@@ -106,6 +106,10 @@ def _kernels(t: int) -> Kernels:
     def shuffle(key: Key, order: Array) -> None:
         _native.shuffle(t, key, order)
 
+    def moments(x: Array, rows: Array | None, step: int, pivot: Array, unit: Array, out: Array) -> None:
+        if not _native.moments(t, x, rows, step, pivot, unit, out):
+            reference.moments(x, rows, step, pivot, unit, out)
+
     def activation_backward(below: Activation, saved: Array, da: Array, dz: Array) -> None:
         _native.activation_backward(t, below, saved, da, dz)
 

@@ -117,10 +117,12 @@ class Sequential:
         return Plan.assemble(ops, shape, rows, self.dtype), spans
 
     def _bind(self) -> None:
-        """Show every layer its views."""
+        """Show every layer its views, and Normalize who computes."""
         places: dict[str, Layer] = {}
         for part in (part for layer in self.layers for part in layer.parts()):
             part._views.clear()
+            if isinstance(part, Normalize):
+                part._kernel = _moments
             places.setdefault(str(part.index), part)  # a layer, not its activation, whose views are the layer's
         for name, view in self.state.views.items():
             index, _, role = name.rpartition(".")
@@ -385,6 +387,11 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
+
+
+def _moments(*arguments: Any) -> None:
+    """The kernel of the backend that is in use."""
+    backends.resolve().kernels.moments(*arguments)
 
 
 def _not_built() -> NotFittedError:

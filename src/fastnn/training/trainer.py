@@ -170,7 +170,8 @@ class Trainer:
 
         batch_size "full" is one step an epoch, 1 is stochastic descent; a last short batch is taken as it is.
         validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
-        out, drawn by the seed, labels in proportion. sample_weight (n,) >= 0: a batch's loss is its weighted mean.
+        out, drawn by the seed, labels in proportion. sample_weight (n,) >= 0: a batch's loss is its weighted mean, and
+        Normalize learns from the rows whose weight is not 0.
         class_weight: "balanced", a dict {label: weight} or one weight a class, multiplied with it; not in validation.
         callbacks: see `Callback`. verbose: True shows progress, None does on a terminal where tqdm is installed.
         resume: True to go on from the newest file of the Checkpoint among the callbacks, or begin where there is none;
@@ -363,7 +364,7 @@ class Trainer:
             if isinstance(layer, Normalize) and not layer.adapted:
                 if adapt:
                     assert data is not None
-                    layer.adapt(data.x, rows)
+                    layer.adapt(data.x, rows, data.weight, kernel=self.backend.kernels.moments)
                 layer.adapted = True  # or about to be put back from a checkpoint
         model.loss = self.loss
         if model.feature_names is None:
