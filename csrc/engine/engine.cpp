@@ -16,8 +16,8 @@
 #include <limits>
 
 #include "../threads.hpp"
+#include "pace.hpp"
 #include "team.hpp"
-#include "trials.hpp"
 #include "workspace.hpp"
 
 namespace fastnn {
@@ -31,7 +31,7 @@ struct Range {
 };
 
 // Task t of a range of n cut into pieces of `step`.
-Range piece(size_t n, size_t step, int t) {
+Range piece(size_t n, size_t step, int64_t t) {
     const size_t begin = std::min(n, static_cast<size_t>(t) * step);
     return {begin, std::min(n, begin + step)};
 }
@@ -160,24 +160,28 @@ class Trainer<T>::Impl final : public Program {
         const double ns = step_ns(whole);
         turns_ = ns < 1e6 ? static_cast<int>(1e6 / ns) : 1;
         const int team = program_threads(kAwake * ns);
-        const int threads = ns < Trials::kSure && least_work() > 0 ? trials_.choose(team, steps_) : team;
-        whole_ = schedule(whole, threads);
-        last_ = schedule(slice.rows - (steps_ - 1) * slice.batch, threads);
+        const size_t rest = slice.rows - (steps_ - 1) * slice.batch;
+        schedules_[0] = {schedule(whole, 1), schedule(rest, 1)};
+        if (team > 1) schedules_[1] = {schedule(whole, team), schedule(rest, team)};
+        pacer_.begin(team, slice.batch, whole, ns, least_work() > 0);
+        together_ = pacer_.threads() > 1;
         Packing packing(*this);  // the weights may have changed since the last call
-        run_program(packing, program_threads(static_cast<double>(plan_.parameters)));
-        const Clock::time_point start = Clock::now();
-        run_program(*this, threads);
-        const double took = std::chrono::duration<double, std::nano>(Clock::now() - start).count();
-        trials_.report(threads, steps_, took / static_cast<double>(steps_));
+        const double packing_ns = static_cast<double>(plan_.parameters);
+        run_program(packing, together_ ? program_threads(packing_ns) : 1);
+        do {
+            again_ = false;
+            pacer_.start();
+            run_program(*this, pacer_.threads(), *taken);
+        } while (again_);
     }
 
     // The program: see team.hpp.
-    int phases() const override { return static_cast<int>(whole_.phases.size()); }
-    int tasks(int64_t step, int index) const override {
+    int phases() const override { return static_cast<int>(schedules_[0].whole.phases.size()); }
+    int64_t tasks(int64_t step, int index) const override {
         if (step >= static_cast<int64_t>(steps_)) return 0;
         return schedule_of(step).phases[index].tasks;
     }
-    void run(int64_t step, int index, int task, int member) override {
+    void run(int64_t step, int index, int64_t task, int member) override {
         const Schedule& schedule = schedule_of(step);
         const Phase& phase = schedule.phases[index];
         if (member == 0) ask();
@@ -206,7 +210,15 @@ class Trainer<T>::Impl final : public Program {
         // Only the last phase updates: before it, nothing has changed but running averages.
         if (index + 1 < phases()) return !stopped_ || running_averages_;
         if (diverged_) losses_[step] = std::numeric_limits<double>::quiet_NaN();
-        return static_cast<size_t>(++*taken_) < steps_ && !diverged_ && !stopped_;
+        const bool over = static_cast<size_t>(++*taken_) == steps_ || diverged_ || stopped_;
+        again_ = pacer_.step(schedule.batch) && !over;
+        if (again_) together_ = pacer_.threads() > 1;
+        return !again_ && !over;
+    }
+    bool goes_on_alone() override {
+        if (!again_ || together_) return false;
+        again_ = false;
+        return true;
     }
 
   private:
@@ -222,7 +234,7 @@ class Trainer<T>::Impl final : public Program {
 
     struct Phase {
         enum Kind { kRows, kBatchNormForward, kBatchNormBackward, kGradient, kNorm, kUpdate } kind;
-        int tasks = 1;
+        int64_t tasks = 1;
         size_t piece = 0;  // rows or columns a task
         // kRows: forward of operations forward_begin .. forward_end - 1, the loss, backward of backward_begin - 1 down to
         // backward_end
@@ -242,7 +254,8 @@ class Trainer<T>::Impl final : public Program {
         std::vector<Part> parts;
     };
     const Schedule& schedule_of(int64_t step) const {
-        return step + 1 == static_cast<int64_t>(steps_) ? last_ : whole_;
+        const Schedules& schedules = schedules_[together_.load(std::memory_order_relaxed)];
+        return step + 1 == static_cast<int64_t>(steps_) ? schedules.last : schedules.whole;
     }
 
     // Cutting the work ---------------------------------------------------------------------------------------
@@ -299,7 +312,7 @@ class Trainer<T>::Impl final : public Program {
                                                                         : threads;
         const size_t tasks = std::max(wanted, (B + most_rows_ - 1) / most_rows_);
         phase.piece = round_up((B + tasks - 1) / tasks, 4);
-        phase.tasks = static_cast<int>((B + phase.piece - 1) / phase.piece);
+        phase.tasks = static_cast<int64_t>((B + phase.piece - 1) / phase.piece);
         return phase;
     }
     Phase by_columns(typename Phase::Kind kind, size_t op, int threads) const {
@@ -307,12 +320,12 @@ class Trainer<T>::Impl final : public Program {
         const size_t columns = plan_.ops[op].outputs, line = 64 / sizeof(T);
         phase.op = op;
         phase.piece = round_up((columns + threads - 1) / threads, line);
-        phase.tasks = static_cast<int>((columns + phase.piece - 1) / phase.piece);
+        phase.tasks = static_cast<int64_t>((columns + phase.piece - 1) / phase.piece);
         return phase;
     }
     static Phase for_parts(typename Phase::Kind kind, const Schedule& s) {
         Phase phase{kind};
-        phase.tasks = static_cast<int>(s.parts.size());
+        phase.tasks = static_cast<int64_t>(s.parts.size());
         return phase;
     }
 
@@ -563,12 +576,14 @@ class Trainer<T>::Impl final : public Program {
             kernels_.pack_transposed_panels(n, O, w, O, first, streaming_, room.transposed_panels);
     }
     struct Packing final : Program {
-        explicit Packing(const Impl& impl_) : impl(impl_) {}
+        explicit Packing(const Impl& impl_)
+            : impl(impl_), parts(impl.schedules_[impl.together_].whole.parts) {}
         const Impl& impl;
+        const std::vector<Part>& parts;
         int phases() const override { return 1; }
-        int tasks(int64_t, int) const override { return static_cast<int>(impl.whole_.parts.size()); }
-        void run(int64_t, int, int task, int) override {
-            if (impl.whole_.parts[task].weight) impl.pack(impl.whole_.parts[task]);
+        int64_t tasks(int64_t, int) const override { return static_cast<int64_t>(parts.size()); }
+        void run(int64_t, int, int64_t task, int) override {
+            if (parts[task].weight) impl.pack(parts[task]);
         }
         bool finish(int64_t, int) override { return false; }
     };
@@ -600,15 +615,19 @@ class Trainer<T>::Impl final : public Program {
     size_t most_rows_ = 1024;
     bool streaming_ = false;  // the weights' panels leave the caches before they are read
     Workspace<T> work_;
-    Trials trials_;
+    Pacer<> pacer_;
     // of the call
     State<T> state_{};
     Slice<T> slice_{};
     double* losses_ = nullptr;
     size_t steps_ = 0;
     int64_t* taken_ = nullptr;
-    Schedule whole_, last_;
-    double scale_ = 1.0;  // of the gradient: clipping by global norm
+    struct Schedules {
+        Schedule whole, last;
+    } schedules_[2];                     // of one thread, of the team
+    std::atomic<bool> together_{false};  // which of them
+    bool again_ = false;                 // it goes on with the other
+    double scale_ = 1.0;                 // of the gradient: clipping by global norm
     std::atomic<bool> diverged_{false}, stopped_{false};
     bool (*stop_)(void*) = nullptr;
     void* context_ = nullptr;
@@ -639,7 +658,8 @@ class Predictor<T>::Impl {
         if (n == 0) return;
         double ns = 0;
         for (const Op& op : plan_.ops) ns += forward_ns(kernels_, op, n);
-        const int threads = program_threads(ns);
+        const Region region(ns);
+        const int threads = region.threads();
         Call call{kernels_, plan_, {kernels_, plan_, parameters, statistics}, x, n, out};
         call.piece = std::min(kRows, round_up((n + threads - 1) / threads, 4));
         call.work.resize(threads);
@@ -662,9 +682,9 @@ class Predictor<T>::Impl {
         std::vector<Workspace<T>> work;  // one a thread
 
         int phases() const override { return 1; }
-        int tasks(int64_t, int) const override { return static_cast<int>((n + piece - 1) / piece); }
+        int64_t tasks(int64_t, int) const override { return static_cast<int64_t>((n + piece - 1) / piece); }
         bool finish(int64_t, int) override { return false; }
-        void run(int64_t, int, int task, int member) override {
+        void run(int64_t, int, int64_t task, int member) override {
             const Range rows = fastnn::piece(n, piece, task);
             Workspace<T>& w = work[member];
             w.make(plan, std::min(piece, n), {false, false, 0, kernels.panel_columns});
