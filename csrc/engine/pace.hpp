@@ -16,7 +16,8 @@ namespace fastnn {
 //
 // - The team is left when its steps of the last 10 ms took longer than one thread's, the last time: than their harmonic mean,
 //   which a step that lost its core hardly changes, while of the team's such steps are what it is about.
-// - It is returned to after 10 ms. Where that gained nothing, after 20, 40 ... 1000 ms; an attempt ends after 2 ms and a step.
+// - It is returned to after 10 ms. Where that gained nothing, after 20, 40 ... 1000 ms, or ten times what was lost by it; an
+//   attempt ends after 2 ms and a step.
 // - One thread is tried for 2 ms, and three steps where they are as short, to know what it takes: for the first time where
 //   that makes what was run until then 2 % slower, later 0.5 %, and once a second at most. As long as that is not known, the
 //   team is left when it takes twice what was expected of one thread.
@@ -43,7 +44,7 @@ class Pace {
     static constexpr double kMillisecond = 1e6;  // everything is in nanoseconds
     static constexpr double kLook = 2 * kMillisecond, kMemory = 10 * kMillisecond;
     static constexpr double kSoon = 10 * kMillisecond, kRarely = 1000 * kMillisecond;
-    static constexpr double kFirstWorth = 50, kWorth = 200;  // 2 %, 0.5 %
+    static constexpr double kFirstWorth = 50, kWorth = 200, kRetryWorth = 10;  // 2 %, 0.5 %, 10 %
 
     // The steps since a change.
     struct Stay {
@@ -56,7 +57,6 @@ class Pace {
             late_ns = kept * late_ns + step, late_steps = kept * late_steps + 1;
             speed += (1 / step - speed) / std::min(steps, 30.0);
         }
-        double mean() const { return ns / steps; }
         double late_mean() const { return late_ns / late_steps; }
         double harmonic_mean() const { return 1 / speed; }
     };
@@ -66,13 +66,13 @@ class Pace {
         if (!compared_) {
             if (stay_.steps < 3 && expected_ < kLook) return false;
             compared_ = true;
-            const double lost = stay_.harmonic_mean() - before_.late_mean();  // a step
-            if (lost > 0) {  // nothing is wrong with the team
-                look_ = std::max(kRarely, kWorth * stay_.steps * std::min(lost, expected_));
+            const double alone = stay_.harmonic_mean(), slower = alone - before_.late_mean();
+            if (slower > 0) {  // nothing is wrong with the team
+                look_ = std::max(kRarely, kWorth * stay_.steps * std::min(slower, expected_));
                 return change();
             }
-            const bool gained = before_.mean() < stay_.harmonic_mean();
-            retry_ = gained ? kSoon : std::min(2 * retry_, kRarely);
+            const double lost = before_.ns - before_.steps * alone;
+            retry_ = lost < 0 ? kSoon : std::max(std::min(2 * retry_, kRarely), kRetryWorth * lost);
         }
         return stay_.ns >= retry_ && change();
     }
