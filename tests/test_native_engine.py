@@ -243,19 +243,20 @@ def test_weights_beyond_the_caches_have_the_bits_of_the_python_engine(isa):
     same(models[0], models[2])
 
 
-def test_trying_teams_and_single_threads_changes_no_bit():
-    """A step of about 40 us, in calls of 20 steps: fastnn tries both, whatever it finds."""
+@pytest.mark.parametrize(("calls", "steps"), [(150, 20), (1, 4000)])
+def test_trying_teams_and_single_threads_changes_no_bit(calls, steps):
+    """Steps of about 40 us: after 50 ms, within a call or between two, fastnn tries one thread, whatever it finds."""
     native.set_least_work(48000)
-    x, labels = features(640, 64).astype(np.float32), np.random.default_rng(1).integers(0, 10, 640)
+    rows = 32 * steps
+    x, labels = features(rows, 64).astype(np.float32), np.random.default_rng(1).integers(0, 10, rows)
     recipe = Recipe(LOSSES["cross_entropy"], optim.Adam(1e-3))
     models = []
     for threads in (1, 2, 4):
         native.set_threads(threads)
         models.append(Sequential([nn.Dense(128, "relu"), nn.Dense(64, "relu"), nn.Dense(10)]).build(64, seed=0))
-        for call in range(70):  # past the second trial
-            order = _random.permutation(1, call, 640)
-            batches = Batches(x, labels, None, order, 32)
-            native_engine.TRAIN_STEPS(models[-1].plan, models[-1].state, recipe, batches, np.full(20, 1e-3))
+        for call in range(calls):
+            batches = Batches(x, labels, None, _random.permutation(1, call, rows), 32)
+            native_engine.TRAIN_STEPS(models[-1].plan, models[-1].state, recipe, batches, np.full(steps, 1e-3))
     same(models[0], models[1])
     same(models[0], models[2])
 
