@@ -17,7 +17,7 @@ import pytest
 
 import fastnn
 from fastnn import Sequential, Trainer, backends, nn, optim
-from fastnn.backends.contract import Backend, Kernels
+from fastnn.contract import Backend, Kernels
 
 
 def _parameters(*without: str) -> list:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._random import Key
-from fastnn.backends.contract import Adjustment
+from fastnn.contract import Adjustment
 from fastnn.formulas.activations import ACTIVATIONS, Activation
 from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.formulas.rules import RULES, Rule

@@ -8,7 +8,7 @@ import pytest
 from conftest import backend_parameters
 
 from fastnn.backends import reference
-from fastnn.backends.contract import Kernels
+from fastnn.contract import Kernels
 from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.losses import LOSSES
 from fastnn.formulas.rules import RULES
@@ -56,7 +56,7 @@ def test_registries_are_keyed_by_name(registry):
 
 @BACKENDS
 def test_extend_overwrites_and_keeps(backend, kernels):
-    from fastnn.backends.contract import Backend
+    from fastnn.contract import Backend
 
     def softmax_forward(z, a):
         pass

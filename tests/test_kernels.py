@@ -15,7 +15,7 @@ from conftest import backend_parameters
 from kernel_cases import ADJUSTMENTS, Case, InOut, Out, Own
 
 from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment, Kernels
+from fastnn.contract import Adjustment, Kernels
 from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.losses import LOSSES
 from fastnn.formulas.rules import RULES

@@ -27,14 +27,14 @@ using Clock = std::chrono::steady_clock;
 template <class T>
 class Trainer<T>::Impl final : public Program {
   public:
-    Impl(const Table<T>& kernels, Plan plan, const Recipe& recipe)
-        : kernels_(kernels), plan_(std::move(plan)), recipe_(recipe) {
+    Impl(const Table<T>& kernels, Plan plan, const Objective& objective)
+        : kernels_(kernels), plan_(std::move(plan)), objective_(objective) {
         const auto learns = [](const Op& op) { return op.learns(); };
         first_ = std::find_if(plan_.ops.begin(), plan_.ops.end(), learns) - plan_.ops.begin();
         double widest = 1;
         for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(op, 1));
         most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
-        const size_t copies = 3 + static_cast<size_t>(kernels_.rule_slots[recipe_.rule]);
+        const size_t copies = 3 + static_cast<size_t>(kernels_.rule_slots[objective_.rule]);
         streaming_ = plan_.parameters * copies * sizeof(T) > kKept;
         running_averages_ = std::any_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) {
             return op.declared->forward.has(Role::statistic, true);
@@ -66,7 +66,7 @@ class Trainer<T>::Impl final : public Program {
             schedules_[1] = {make_schedule(plan_, cutting, whole, team), make_schedule(plan_, cutting, rest, team)};
         pacer_.begin(team, batches.size, whole, ns, least_work() > 0);
         together_ = pacer_.threads() > 1;
-        moment_ = {recipe_.seed, state_.step};
+        moment_ = {objective_.seed, state_.step};
         calls_ = work_.calls;
         for (Call<T>& call : calls_) call.moment = &moment_, call.streaming = streaming_;
         set_batch(0);
@@ -237,7 +237,7 @@ class Trainer<T>::Impl final : public Program {
         const size_t O = plan_.outputs, r = rows.begin;
         const Call<T>& last = calls_.back();
         T* dz = last.da + r * O;
-        kernels_.loss(recipe_.loss, recipe_.loss_parameter, rows.size(), O, last.a + r * O,
+        kernels_.loss(objective_.loss, objective_.loss_parameter, rows.size(), O, last.a + r * O,
                       batches_.labels ? work_.labels + r : nullptr,
                       batches_.labels ? nullptr : work_.values + r * O, work_.weight + r, work_.value + r, dz);
         through(work_.last, work_.last_saved, O, rows, dz);
@@ -280,7 +280,7 @@ class Trainer<T>::Impl final : public Program {
         if (operations_[part.op]->gradient) operations_[part.op]->gradient(calls_[part.op], part.tensor, part.rows, g);
         if (!clips_norm()) update(step, part, g);
     }
-    bool clips_norm() const { return isfinite(recipe_.clip_norm); }
+    bool clips_norm() const { return isfinite(objective_.clip_norm); }
     // Where the gradient of a matrix's part goes: only the norm of all of it asks for more than this core's cache.
     T* part_gradient(const Part& part) const {
         if (part.tensor < 0) return nullptr;
@@ -291,7 +291,7 @@ class Trainer<T>::Impl final : public Program {
 
     void measure_gradient() {
         const double norm = sqrt(kernels_.squared_norm(plan_.parameters, work_.gradient));
-        scale_ = norm > recipe_.clip_norm ? recipe_.clip_norm / norm : 1.0;
+        scale_ = norm > objective_.clip_norm ? objective_.clip_norm / norm : 1.0;
     }
 
     void update(int64_t step, const Part& part, const T* g) {
@@ -324,11 +324,11 @@ class Trainer<T>::Impl final : public Program {
     void update(int64_t step, const Tensor& tensor, size_t begin, size_t end, const T* g) {
         const size_t first = tensor.offset + begin;
         T* slots[kMaxSlots];
-        for (int j = 0; j < kernels_.rule_slots[recipe_.rule]; ++j) slots[j] = state_.slots[j] + first;
-        const Adjustment adjustment{scale_, recipe_.clip_value, tensor.l1, tensor.l2,
+        for (int j = 0; j < kernels_.rule_slots[objective_.rule]; ++j) slots[j] = state_.slots[j] + first;
+        const Adjustment adjustment{scale_, objective_.clip_value, tensor.l1, tensor.l2,
                                     batches_.lr[step] * tensor.decay};
-        const double* coefficients = batches_.coefficients + step * kernels_.rule_coefficients[recipe_.rule];
-        if (!kernels_.update(recipe_.rule, coefficients, adjustment, end - begin, state_.parameters + first,
+        const double* coefficients = batches_.coefficients + step * kernels_.rule_coefficients[objective_.rule];
+        if (!kernels_.update(objective_.rule, coefficients, adjustment, end - begin, state_.parameters + first,
                              g, slots))
             diverged_ = true;
     }
@@ -341,7 +341,7 @@ class Trainer<T>::Impl final : public Program {
     static constexpr size_t kKept = size_t(16) << 20;
     const Table<T>& kernels_;
     const Plan plan_;
-    const Recipe recipe_;
+    const Objective objective_;
     std::vector<const Operation<T>*> operations_;
     size_t first_ = 0;  // the first operation that learns
     bool running_averages_ = false;
@@ -375,8 +375,8 @@ class Trainer<T>::Impl final : public Program {
 };
 
 template <class T>
-Trainer<T>::Trainer(const Table<T>& kernels, Plan plan, const Recipe& recipe)
-    : impl_(new Impl(kernels, std::move(plan), recipe)) {}
+Trainer<T>::Trainer(const Table<T>& kernels, Plan plan, const Objective& objective)
+    : impl_(new Impl(kernels, std::move(plan), objective)) {}
 template <class T>
 Trainer<T>::~Trainer() = default;
 template <class T>

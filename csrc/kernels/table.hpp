@@ -1,7 +1,7 @@
 // The kernels of one instruction set and one float type: a struct of plain C function pointers.
 // No code, no Python, no SIMD. Filled by table.cpp, chosen by dispatch.cpp.
 //
-// The kernels and their meaning are those of backends/contract.py: rows are samples, C order, outputs are
+// The kernels and their meaning are those of contract.py: rows are samples, C order, outputs are
 // overwritten and never read. B rows, I inputs, O outputs. `ld*` is the distance, in elements, between rows;
 // an array without one is contiguous. A kernel starts threads when its work is worth them, except when it is
 // called inside a parallel region: then it stays on its thread, so an engine may call it on sub-blocks.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastnn.backends.contract import Array
+from fastnn.contract import Array
 from fastnn.formulas.activations import Activation
 
 ACTIVATIONS: tuple[str, ...]
@@ -55,7 +55,7 @@ class TrainerFloat32:
         parameters: int,
         statistics: int,
         scaling: int,
-        recipe: tuple[float, ...],
+        objective: tuple[float, ...],
     ) -> None: ...
     def run(
         self, state: tuple[Any, ...], batches: tuple[Any, ...], rates: tuple[Array, Array], losses: Array, taken: Array

@@ -20,7 +20,7 @@ from fastnn import _native
 from fastnn._native import default_instruction_set, instruction_sets, set_least_work, set_threads, threads
 from fastnn._random import Key
 from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment, Array, Kernels, OpKernels
+from fastnn.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule

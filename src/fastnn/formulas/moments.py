@@ -1,6 +1,6 @@
 """Bounds, mean and spread of the columns of a table, in one pass over it: what Normalize learns.
 
-A kernel, `moments` of backends/contract.py, takes slices of rows; here they are cut, also from sparse matrices, and
+A kernel, `moments` of contract.py, takes slices of rows; here they are cut, also from sparse matrices, and
 merged. Everything is float64, whatever the table is stored in.
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn import _validate, backends, files
 from fastnn._lock import FitLock
-from fastnn.backends.contract import Backend
+from fastnn.contract import Backend
 from fastnn.data import Data, Features
 from fastnn.errors import NotFittedError
 from fastnn.formulas import losses

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import _validate, backends
-from fastnn.backends.contract import Backend
+from fastnn.contract import Backend
 from fastnn.data import Data
-from fastnn.engine import Recipe
+from fastnn.engine import Objective
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, named_metrics
@@ -134,10 +134,10 @@ class Trainer:
         return f"Trainer({self.model!r}, {self.loss}, {optimizer}, {len(self.history)} epochs)"
 
     @property
-    def recipe(self) -> Recipe:
+    def objective(self) -> Objective:
         """What is minimised and how, as the engine wants it."""
         norm, value = (math.inf if bound is None else bound for bound in (self.clip_norm, self.clip_value))
-        return Recipe(self.loss, self.optimizer, self.seed, norm, value)
+        return Objective(self.loss, self.optimizer, self.seed, norm, value)
 
     @property
     def named(self) -> dict[str, Metric]:
