@@ -6,7 +6,7 @@ program, a list of instructions, is then run for every step of the call by one n
 Python a step become 0.2. Whatever the engine can walk, this can: it knows no kind of operation.
 
 An instruction is the address of a function and 64-bit words, its arguments: where an array lies and its shape, where
-a float lies, an integer. The function (`entry_of`) makes them arrays and numbers again and calls the loop of loops.py. A
+a float lies, an integer. The function (`entry_of`) makes them arrays and numbers again and calls the loop. A
 product that is large enough for BLAS is an instruction to call a Python object, NumPy's own matmul with its arrays.
 """
 
