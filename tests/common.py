@@ -18,6 +18,7 @@ import pytest
 import fastnn
 from fastnn import Sequential, Trainer, backends, nn, optim
 from fastnn.backends.contract import Backend, Kernels
+from fastnn.plan import Op, Plan
 
 
 def _parameters(*without: str) -> list:
@@ -36,11 +37,16 @@ ENGINES = list(dict.fromkeys(("numpy", AUTOMATIC)))  # the Python engine, and th
 
 LAYERS = [kind for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
 LAYERS.remove(nn.Layer)
-ARGUMENTS = {nn.Dense: (4,), nn.Activation: ("tanh",), nn.Reshape: ((-1, 2),)}  # of layers that need some
+ARGUMENTS = {  # of layers that need some, made anew each time: a layer belongs to one place
+    nn.Dense: lambda: (4,),
+    nn.Activation: lambda: ("tanh",),
+    nn.Reshape: lambda: ((-1, 2),),
+    nn.Residual: lambda: ([nn.Activation("tanh")],),
+}
 
 
 def make_layer(kind: type[nn.Layer]) -> nn.Layer:
-    return kind(*ARGUMENTS.get(kind, ()))
+    return kind(*ARGUMENTS.get(kind, tuple)())
 
 
 def features(rows: int = 7, inputs: int = 3, seed: int = 0) -> np.ndarray:
@@ -71,6 +77,14 @@ def stir(model: Sequential, seed: int = 2) -> Sequential:
 
 def build(*layers: nn.Layer, inputs: int = 3, dtype: type = np.float64, seed: int = 0) -> Sequential:
     return stir(Sequential(layers, dtype=dtype).build(inputs, seed=seed))
+
+
+def of_ids(model: Sequential, count: int) -> Sequential:
+    """The model on rows of whole numbers below `count`: no layer begins a plan with that source."""
+    plan, shape = model.plan, model.plan.input_shape
+    source = Op("ids", shape, shape, settings={"count": count})
+    model._plan = Plan.assemble([source, *plan.ops], shape, plan.output_shape, plan.dtype)
+    return model
 
 
 def with_operation(kernels: Kernels, name: str, **functions: Callable[..., None]) -> Kernels:

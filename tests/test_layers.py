@@ -35,6 +35,8 @@ COMPUTE = {  # in inference, written out for a built layer
     ),
     nn.Flatten: lambda l, x: x,
     nn.Reshape: lambda l, x: x.reshape(-1, 2, 2),
+    nn.Residual: lambda l, x: np.tanh(x) + x,
+    nn.Scale: lambda l, x: l.factor * x,
     nn.Normalize: lambda l, x: (x - l.shift) * l.scale,
 }
 
@@ -79,15 +81,21 @@ OTHER = {  # every argument of every layer, away from its default
     nn.LayerNorm: {"epsilon": 1.23456789e-7},
     nn.Flatten: {},
     nn.Reshape: {"shape": (2, -1, 1)},
+    nn.Residual: {"layers": [nn.LayerNorm(), nn.Dense(4)], "shortcut": [nn.Dense(4)]},
+    nn.Scale: {"init": 1 / 3},
     nn.Normalize: {"mode": "minmax", "per_feature": False},
 }
 
 
 def contents(layer):
-    """What a layer was made with, and its parts' likewise."""
-    return type(layer), {
-        key: contents(value) if isinstance(value, nn.Layer) else value for key, value in vars(layer).items()
-    }
+    """What a layer was made with, and those within it likewise."""
+    if isinstance(layer, tuple):
+        return tuple(map(contents, layer))
+    return (type(layer), {key: contents(value) for key, value in vars(layer).items()}) if is_layer(layer) else layer
+
+
+def is_layer(value):
+    return isinstance(value, nn.Layer)
 
 
 def remade(layer):
@@ -101,7 +109,7 @@ def test_every_argument_of_every_layer_is_tried():
 @pytest.mark.parametrize("kind", LAYERS)
 def test_repr_makes_the_same_layer(kind):
     """With the defaults, with one other argument, with all."""
-    required = dict(zip(inspect.signature(kind).parameters, ARGUMENTS.get(kind, ()), strict=False))
+    required = dict(zip(inspect.signature(kind).parameters, ARGUMENTS.get(kind, tuple)(), strict=False))
     plain = kind(**required)
     assert contents(remade(plain)) == contents(plain)
     for name, value in OTHER[kind].items():

@@ -248,12 +248,12 @@ def test_it_stands_on_the_data():
     """Gathering does it, so no plan has it anywhere else."""
     ops = [*nn_ops(nn.Normalize(), 0), *nn_ops(nn.Normalize(), 1)]
     with pytest.raises(AssertionError):
-        Plan.assemble(ops, INPUTS, np.dtype(np.float32))
+        Plan.assemble(ops, (INPUTS,), (INPUTS,), np.dtype(np.float32))
 
 
 def nn_ops(layer: nn.Layer, index: int) -> list[Op]:
     layer.index = index
-    return layer.ops(INPUTS)
+    return layer.ops((INPUTS,))
 
 
 @EVERYWHERE

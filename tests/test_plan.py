@@ -131,7 +131,7 @@ def test_attributes_of_a_layer_are_its_tensors(kind):
         assert not view.flags.owndata
 
 
-ROLES = ("weight", "bias", "slope", "gamma", "beta", "running_mean", "running_var", "shift", "scale")
+ROLES = ("weight", "bias", "slope", "factor", "gamma", "beta", "running_mean", "running_var", "shift", "scale")
 VIEWS = [(kind, role) for kind in LAYERS for role in ROLES if isinstance(getattr(kind, role, None), property)]
 
 
