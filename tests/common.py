@@ -18,6 +18,7 @@ import pytest
 import fastnn
 from fastnn import Sequential, Trainer, backends, nn, optim
 from fastnn.contract import Backend, Kernels
+from fastnn.plan import Op, Plan
 
 
 def _parameters(*without: str) -> list:
@@ -80,6 +81,14 @@ def stir(model: Sequential, seed: int = 2) -> Sequential:
 
 def build(*layers: nn.Layer, inputs: int = 3, dtype: type = np.float64, seed: int = 0) -> Sequential:
     return stir(Sequential(layers, dtype=dtype).build(inputs, seed=seed))
+
+
+def of_ids(model: Sequential, count: int) -> Sequential:
+    """The model on rows of whole numbers below `count`: no layer begins a plan with that source."""
+    plan, shape = model.plan, model.plan.input_shape
+    source = Op("ids", shape, shape, settings={"count": count})
+    model._plan = Plan.assemble([source, *plan.ops], shape, plan.output_shape, plan.dtype)
+    return model
 
 
 def with_operation(kernels: Kernels, name: str, **functions: Callable[..., None]) -> Kernels:

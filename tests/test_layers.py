@@ -91,11 +91,9 @@ def contents(layer):
     """What a layer was made with, and its parts' likewise."""
     if isinstance(layer, (list, tuple)):
         return [contents(each) for each in layer]
-    return (
-        (type(layer), {key: contents(value) for key, value in vars(layer).items()})
-        if isinstance(layer, nn.Layer)
-        else layer
-    )
+    if not isinstance(layer, nn.Layer):
+        return layer
+    return type(layer), {key: contents(value) for key, value in vars(layer).items()}
 
 
 def remade(layer):

@@ -9,12 +9,13 @@ import threading
 
 import numpy as np
 import pytest
-from common import features, parameters, stir, targets
+from common import features, of_ids, parameters, stir, targets
 
 from fastnn import DivergenceError, Sequential, Trainer, _random, engine, nn, optim
 from fastnn.backends import load, make
 from fastnn.engine import Batches, Objective
 from fastnn.formulas.losses import LOSSES
+from fastnn.ops import OPS
 from fastnn.optim import OPTIMIZERS
 
 native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
@@ -39,6 +40,24 @@ NETS = {
     "random": lambda: [nn.Dropout(0.2), nn.Dense(37, "rrelu"), nn.Dropout(0.5), nn.Dense(3)],
     "learned": lambda: [nn.Normalize(), nn.Dense(30, nn.Maxout(2)), nn.Dense(9, "prelu"), nn.Softmax(), nn.Dense(3)],
     "frozen": lambda: [nn.Normalize(), nn.Activation("sigmoid"), nn.Dense(3, bias=False)],
+    "skips": lambda: [
+        nn.Residual([nn.Scale(0.7), nn.Dense(19, "gelu")]),
+        nn.Dense(24, "relu"),
+        nn.Residual(
+            [nn.LayerNorm(), nn.Residual([nn.Dense(16)], shortcut=[nn.Dense(16, "tanh")])], shortcut=[nn.Dense(16)]
+        ),
+        nn.Dense(3),
+    ],
+    "positions": lambda: [
+        nn.Dense(24, "silu"),
+        nn.Reshape((4, -1)),
+        nn.BatchNorm(),
+        nn.Dense(5, nn.Maxout(2)),
+        nn.LayerNorm(),
+        nn.Activation("tanh"),
+        nn.Flatten(),
+        nn.Dense(3),
+    ],
     "one output": lambda: [nn.Dense(70, "elu"), nn.Dense(1)],
 }
 
@@ -88,6 +107,11 @@ def python_engine(isa: str):
 
 
 # Against the Python engine ----------------------------------------------------------------------------------
+
+
+def test_the_nets_have_every_operation():
+    plans = [built(name).plan for name in NETS] + [of_ids(built("dense"), 9).plan]  # see test_takes_ids
+    assert {op.kind for plan in plans for op in (plan.source, *plan.ops)} == set(OPS)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -156,6 +180,17 @@ def test_reads_rows_as_they_are_stored():
     for name, model in models.items():
         run(native_engine.TRAIN_STEPS, model, x=stored[name])
         same(models["float32"], model)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_takes_ids(isa):
+    x = np.random.default_rng(0).integers(0, 255, (ROWS, INPUTS))
+    for stored in (np.float32, np.uint8, np.int64):
+        left, right = built("dense"), of_ids(built("dense"), 255)
+        expected = run(python_engine(isa), left, x=x.astype(np.float32))
+        losses = run(native_engine.for_instruction_set(isa).train_steps, right, x=x.astype(stored))
+        np.testing.assert_allclose(losses, expected, rtol=1e-12)
+        same(left, right)
 
 
 STAMPS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import build, features, stir, targets
+from common import build, features, of_ids, stir, targets
 
 from fastnn import Sequential, Trainer, backends, engine, nn, optim
 from fastnn.backends import reference
@@ -77,6 +77,13 @@ KINDS = {
     "dropout": lambda: [nn.Dropout(0.2), nn.Dense(9, "relu"), nn.Dropout(0.5), nn.Dense(4)],
     "batch norm": lambda: [nn.Dense(5, "tanh"), nn.BatchNorm(momentum=0.8), nn.Dense(4)],
     "layer norm": lambda: [nn.Dense(5, "gelu"), nn.LayerNorm(), nn.Dense(4)],
+    "scale": lambda: [nn.Dense(5, "tanh"), nn.Scale(0.3), nn.Dense(4)],
+    "skips": lambda: [
+        nn.Residual([nn.LayerNorm(), nn.Dense(3, "gelu")]),
+        nn.Residual([nn.Dense(6)], shortcut=[nn.Dense(6)]),
+        nn.Dense(4),
+    ],
+    "positions": lambda: [nn.Dense(6, "tanh"), nn.Reshape((2, 3)), nn.BatchNorm(), nn.Dense(2), nn.Flatten()],
     "no bias": lambda: [nn.Dense(5, "elu", bias=False), nn.Dense(4)],
     "products for BLAS": lambda: [nn.Dense(64, "relu"), nn.Dense(128, "tanh"), nn.Dense(4)],
 }
@@ -84,6 +91,7 @@ KINDS = {
 
 def test_every_kind_of_operation_is_walked():
     models = [Sequential(layers()).build(3, seed=0) for layers in KINDS.values()]
+    models.append(of_ids(build(nn.Dense(2)), 9))  # see test_ids
     assert {op.kind for model in models for op in (model.plan.source, *model.plan.ops)} == set(OPS)
 
 
@@ -92,6 +100,11 @@ def test_every_kind_of_operation_is_walked():
 def test_every_kind_of_operation(kind, dtype):
     model = stir(Sequential(KINDS[kind](), dtype=dtype).build(3, seed=1))
     agree(model, sgd("mse"), features(ROWS).astype(dtype), features(ROWS, 4, seed=4).astype(dtype))
+
+
+def test_ids():
+    x = np.random.default_rng(0).integers(0, 9, (ROWS, 3))
+    agree(of_ids(build(nn.Dense(2)), 9), sgd("mse"), x, features(ROWS, 2, seed=4))
 
 
 @pytest.mark.parametrize("activation", nn.ACTIVATIONS)
