@@ -49,8 +49,10 @@ echo "addresses, undefined behaviour"
 # do checks that are not calls.
 build address "-fsanitize=address,undefined -fno-sanitize=null,object-size -fno-sanitize-recover=all \
 --param=asan-instrumentation-with-call-threshold=0" --config-settings cmake.define.FASTNN_PARITY=ON
-"$work/address/csrc/parity/parity" >"$work/log" 2>&1 || { cat "$work/log"; die "the kernels under the sanitizers"; }
-tail -n 1 "$work/log"
+for program in parity teams; do
+  "$work/address/csrc/parity/$program" >"$work/log" 2>&1 || { cat "$work/log"; die "$program under the sanitizers"; }
+  tail -n 1 "$work/log"
+done
 # No leaks: CPython keeps what it interned until the process ends. Not the test of a failed allocation, which limits the
 # address space: the shadow memory is 16 TB.
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
@@ -61,4 +63,4 @@ echo "races"
 build thread -fsanitize=thread --no-deps --force-reinstall
 c++ -std=c++17 -O1 -g1 -fPIC -shared -fsanitize=thread "$work/tree/csrc/parity/threads_for_tsan.cpp" -o "$work/threads.so"
 export TSAN_OPTIONS=halt_on_error=1
-tests "$tsan $work/threads.so" tests/test_native_engine.py -k "number_of_threads or concurrent or same_prediction"
+tests "$tsan $work/threads.so" tests/test_native_engine.py -k "number_of_threads or trying_teams or concurrent or same_prediction"

@@ -12,7 +12,7 @@ import pytest
 
 from fastnn import backends
 from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment, Kernels
+from fastnn.contract import Adjustment, Kernels
 from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.losses import LOSSES
 from fastnn.formulas.rules import RULES

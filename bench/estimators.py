@@ -24,7 +24,7 @@ from fastnn import MLPClassifier, MLPRegressor, _random, backends, nn, optim
 from fastnn.bench.machine import Machine
 from fastnn.bench.report import markdown, number
 from fastnn.bench.workloads import LEARNING_RATE, WORKLOADS, Workload
-from fastnn.engine import Batches, Recipe
+from fastnn.engine import Batches, Objective
 from fastnn.nn.model import Sequential
 from fastnn.training.trainer import Trainer
 
@@ -58,14 +58,14 @@ class Case:
     def engine(self, epochs: int) -> list[float]:
         """The backend alone: an epoch is a shuffle and a call."""
         model, batch, count = self.model().build(self.x.shape[1], seed=SEED), self.workload.batch, len(self.x)
-        recipe = Recipe(nn.LOSSES[self.loss], optim.Adam(LEARNING_RATE, l2=1e-4 / batch), SEED)
+        objective = Objective(nn.LOSSES[self.loss], optim.Adam(LEARNING_RATE, l2=1e-4 / batch), SEED)
         y = self.y if self.y.ndim == 1 else np.ascontiguousarray(self.y)
         order, steps, losses = np.arange(count), -(-count // batch), []
         lr = np.full(steps, LEARNING_RATE)
         for epoch in range(epochs):
             self.backend.kernels.shuffle(_random.epoch_key(SEED, epoch), order)
             batches = Batches(self.x, y, None, order, batch)
-            values = self.backend.train_steps(model.plan, model.state, recipe, batches, lr)
+            values = self.backend.train_steps(model.plan, model.state, objective, batches, lr)
             losses.append(float(values.mean()))
         return losses
 

@@ -23,7 +23,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from fastnn.backends import native, reference
-from fastnn.backends.contract import Adjustment, Kernels
+from fastnn.contract import Adjustment, Kernels
 from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.losses import LOSSES
 from fastnn.formulas.rules import RULES

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <new>
@@ -33,45 +34,34 @@ std::atomic<int> g_quota{0};
 std::atomic<double> g_least_work{48000.0};
 thread_local int t_limit = 0;
 
-using Clock = std::chrono::steady_clock;
+int64_t now_ns() {
+    using namespace std::chrono;
+    return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
+}
 
-// Whether the cores are ours. Where other processes hold them, a team waits at its barrier for a scheduler's
-// time slice, milliseconds for work of 100 us: training on Fashion-MNIST beside four busy processes took 2,000
-// rows/s with two threads and 17,000 with one. So a second region that stalls sends what follows to one thread, for 20
-// times as long as it took: finding out costs 5 % at most. The sums do not depend on it: every element's order
-// is fixed.
+// Whether the cores are ours, for single regions: kernels and predictions (of steps, which can be compared, engine/pace.hpp
+// knows more). Where other processes hold them, a team waits at its barrier for a scheduler's time slice, milliseconds for
+// work of 100 us: training on Fashion-MNIST beside four busy processes took 2,000 rows/s with two threads and 17,000 with
+// one. So a second region that stalls sends what follows to one thread, for 20 times as long as it took: finding out costs
+// 5 % at most; and for a second at most. The sums do not depend on it: every element's order is fixed.
 class Contention {
   public:
-    bool go_alone() const {
-        return Clock::now().time_since_epoch().count() < alone_until_.load(std::memory_order_relaxed);
-    }
+    bool go_alone() const { return now_ns() < alone_until_.load(std::memory_order_relaxed); }
     // Estimates assume half the peak of one core: twice that and half a millisecond is beyond any kernel's own
     // sins.
-    void report(double expected_ns, Clock::time_point start) {
-        const Clock::time_point end = Clock::now();
-        const Clock::duration took = end - start;
-        if (std::chrono::duration<double, std::nano>(took).count() <= 2 * expected_ns + 500000.0)
+    void report(double expected_ns, int64_t start) {
+        const int64_t end = now_ns(), took = end - start;
+        if (static_cast<double>(took) <= 2 * expected_ns + 500000.0)
             stalls_.store(0, std::memory_order_relaxed);
-        else if (stalls_.fetch_add(1, std::memory_order_relaxed) >
-                 0)  // a single one is a core that had to wake up
-            alone_until_.store((end + 20 * took).time_since_epoch().count(), std::memory_order_relaxed);
-    }
-
-    // A program's own measure, which needs no estimate: a quarter of its time is no accident (a tenth was, now and then, of
-    // steps that take 20 ms).
-    void report_waiting(Clock::duration lost, Clock::duration took) {
-        if (lost < std::chrono::milliseconds(1) || lost * 4 < took)
-            stalls_.store(0, std::memory_order_relaxed);
-        else if (stalls_.fetch_add(1, std::memory_order_relaxed) > 0)
-            alone_until_.store((Clock::now() + 20 * took).time_since_epoch().count(),
-                               std::memory_order_relaxed);
+        else if (stalls_.fetch_add(1, std::memory_order_relaxed) > 0)  // one is a core that had to wake up
+            alone_until_.store(end + std::min<int64_t>(20 * took, 1000000000), std::memory_order_relaxed);
     }
 
     void forget() { stalls_ = 0, alone_until_ = 0; }
 
   private:
     std::atomic<int> stalls_{0};  // in a row
-    std::atomic<Clock::rep> alone_until_{0};
+    std::atomic<int64_t> alone_until_{0};
 };
 Contention g_contention;
 
@@ -216,7 +206,7 @@ int program_threads(double nanoseconds) {
     if (omp_in_parallel()) return 1;
     const int most = threads();
     const double least = least_work();
-    if (most == 1 || nanoseconds < 2 * least || g_contention.go_alone()) return 1;
+    if (most == 1 || nanoseconds < 2 * least) return 1;
     return nanoseconds < most * least ? static_cast<int>(nanoseconds / least) : most;
 #else
     (void)nanoseconds;
@@ -224,10 +214,12 @@ int program_threads(double nanoseconds) {
 #endif
 }
 
-void report_waiting(double lost, double took) {
-    using Seconds = std::chrono::duration<double>;
-    g_contention.report_waiting(std::chrono::duration_cast<Clock::duration>(Seconds(lost)),
-                                std::chrono::duration_cast<Clock::duration>(Seconds(took)));
+Region::Region(double nanoseconds) : expected_(nanoseconds), threads_(program_threads(nanoseconds)) {
+    if (threads_ > 1 && g_contention.go_alone()) threads_ = 1;
+    if (threads_ > 1) start_ = now_ns();
+}
+Region::~Region() {
+    if (threads_ > 1) g_contention.report(expected_, start_);
 }
 
 #ifdef _OPENMP
@@ -237,7 +229,7 @@ namespace {
 bool run_on_a_team(int tasks, double nanoseconds, void (*task)(void*, int), void* context) {
     const TeamAtWork work;
     if (work.alone()) return false;
-    const Clock::time_point start = Clock::now();
+    const int64_t start = now_ns();
     bool out_of_memory = false;
 #pragma omp parallel num_threads(tasks)
     {

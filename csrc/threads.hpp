@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 namespace fastnn {
 
@@ -19,13 +20,26 @@ void set_thread_quota(int cpus);  // of a control group: unless OMP_NUM_THREADS 
 // for a while after the cores turned out to be taken by others.
 int threads_for(double nanoseconds);
 
-// Threads for a program (engine/team.hpp) whose rounds take about `nanoseconds` on one thread: each gets at least
+// Threads that are worth waking for a program (engine/team.hpp) that takes about `nanoseconds` on one: each gets at least
 // `least_work` of it, 48 us unless set: what waking it may cost. For tests: with 0, everything gets all threads.
 int program_threads(double nanoseconds);
 void set_least_work(double nanoseconds);
 double least_work();
-// What a program found: its threads waited `lost` seconds, in `took`, for others that had lost their core.
-void report_waiting(double lost, double took);
+
+// A program that runs while this lives, and is nothing like the one before it: as program_threads, but 1 for a while after
+// the cores turned out to be taken by others, which it notices.
+class Region {
+  public:
+    explicit Region(double nanoseconds);
+    ~Region();
+    Region(const Region&) = delete;
+    int threads() const { return threads_; }
+
+  private:
+    double expected_;
+    int threads_;
+    int64_t start_ = 0;  // ns
+};
 
 // What a fork must know of: exists while a team works. alone(): a fork is under way, do without a team.
 class TeamAtWork {

@@ -17,7 +17,7 @@ import pytest
 
 import fastnn
 from fastnn import Sequential, Trainer, backends, nn, optim
-from fastnn.backends.contract import Backend, Kernels
+from fastnn.contract import Backend, Kernels
 from fastnn.plan import Op, Plan
 
 
@@ -37,16 +37,20 @@ ENGINES = list(dict.fromkeys(("numpy", AUTOMATIC)))  # the Python engine, and th
 
 LAYERS = [kind for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
 LAYERS.remove(nn.Layer)
-ARGUMENTS = {  # of layers that need some, made anew each time: a layer belongs to one place
+ARGUMENTS = {  # of layers that need some
     nn.Dense: lambda: (4,),
     nn.Activation: lambda: ("tanh",),
     nn.Reshape: lambda: ((-1, 2),),
-    nn.Residual: lambda: ([nn.Activation("tanh")],),
+    nn.Residual: lambda: ([nn.Scale(0.5), nn.Activation("tanh")],),
 }
 
 
+def arguments(kind: type[nn.Layer]) -> tuple:
+    return ARGUMENTS[kind]() if kind in ARGUMENTS else ()
+
+
 def make_layer(kind: type[nn.Layer]) -> nn.Layer:
-    return kind(*ARGUMENTS.get(kind, tuple)())
+    return kind(*arguments(kind))
 
 
 def features(rows: int = 7, inputs: int = 3, seed: int = 0) -> np.ndarray:

@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from fastnn.backends import reference
-from fastnn.backends.contract import Kernels
+from fastnn.contract import Kernels
 
 
 def backends_under_test() -> dict[str, Kernels | str]:

@@ -8,8 +8,8 @@ What the digests depend on, beside the C++ kernels and the engine: the compiler,
 (-ffp-contract=fast), so that they are compared where `compiler` is the one in the file alone. Nothing else of the
 machine: rows, targets, weights of samples and initial parameters are random integers over powers of two, from a bit
 generator whose stream NumPy promises to keep, and the optimizers' coefficients are made of numbers whose powers
-float64 holds exactly (see EXACT), because NumPy's `power` and `exp` are other code on other CPUs. Normalize learns its
-shift and scale with NumPy's sums, differences and roots, which are rounded the same way everywhere.
+float64 holds exactly (see EXACT), because NumPy's `power` and `exp` are other code on other CPUs. Normalize merges
+what the kernel says of slices with NumPy's sums, products and roots, which are rounded the same way everywhere.
 """
 
 from __future__ import annotations

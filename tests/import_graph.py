@@ -25,7 +25,6 @@ ROOMS = {  # modules that do not give their room its name
     **dict.fromkeys(FOUNDATIONS, FOUNDATION),
     "__main__": "cli",
     "table": "tabular",
-    "backends.contract": "contract",  # what engine and backends agree on, below both
 }
 COMPILED = (f"{PACKAGE}._native", f"{PACKAGE}.backends._loops_cython")  # of these there are stubs alone
 

@@ -15,7 +15,7 @@ import numpy as np
 from guarded import Case, InOut, Out, Own
 
 from fastnn._random import Key
-from fastnn.backends.contract import Kernels
+from fastnn.contract import Kernels
 from fastnn.formulas.activations import ACTIVATIONS, Activation
 from fastnn.ops import OPS
 from fastnn.ops.spec import Call, Spec

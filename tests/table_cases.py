@@ -1,4 +1,4 @@
-"""One case for each kernel that is no operation's: shuffle, activation_backward, loss, squared_norm, update.
+"""One case for each kernel that is no operation's: shuffle, moments, activation_backward, loss, squared_norm, update.
 
 Bounds as in kernel_cases.py.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from guarded import Case, InOut, Out
+from guarded import Case, InOut, Out, Own
 from kernel_cases import FUNCTION, KEY, Draw, activation_backward, depth, saved_of
 
-from fastnn.backends.contract import Adjustment
+from fastnn.contract import Adjustment
 from fastnn.formulas.activations import ACTIVATIONS, Activation
 from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.formulas.rules import RULES, Rule
@@ -21,6 +21,23 @@ ALIASES = {"activation_backward": ("dz", "da")}  # output -> input it may share 
 
 def shuffle(draw: Draw, B: int, I: int, O: int) -> Case:
     return Case(dict(key=KEY, order=Out((B * I,), np.int64)), lambda r: dict(order=0 * r["order"]))
+
+
+def moments(draw: Draw, B: int, I: int, O: int) -> Case:
+    """In slices of 5 rows, about a pivot that is none of them."""
+    rows, step = draw.rng.integers(0, 5, B), 5
+    pivot, unit = Own(draw.rng.standard_normal(I)), Own(np.ldexp(1.0, draw.rng.integers(-3, 4, I)))
+    double = np.finfo(np.float64).eps / np.finfo(draw.dtype).eps
+
+    def terms(r: dict[str, Any]) -> dict[str, Any]:
+        bound = np.zeros(r["out"].shape)
+        reach = (np.abs(r["x"]).max(axis=0, initial=0) + np.abs(r["pivot"])) * r["unit"]
+        bound[2] = (step + 4) * reach  # the bounds are exact
+        bound[3] = (step + 8) * step * reach**2
+        return dict(out=double * bound)
+
+    out = Out((4, -(-B // step), I), np.float64)
+    return Case(dict(x=draw(5, I), rows=rows, step=step, pivot=pivot, unit=unit, out=out), terms)
 
 
 def _activation_backward(draw: Draw, B: int, I: int, O: int, activation: Activation = ACTIVATIONS["sigmoid"]) -> Case:
@@ -129,6 +146,7 @@ def update(
 
 CASES = {
     "shuffle": shuffle,
+    "moments": moments,
     "activation_backward": _activation_backward,
     "loss": loss,
     "squared_norm": squared_norm,

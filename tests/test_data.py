@@ -593,9 +593,9 @@ class Held(fastnn.Callback):
 def spy(backend, seen):
     right = backends.load(backend)
 
-    def train_steps(plan, state, recipe, batches, lr):
+    def train_steps(plan, state, objective, batches, lr):
         seen.append(batches.order.copy())
-        return right.train_steps(plan, state, recipe, batches, lr)
+        return right.train_steps(plan, state, objective, batches, lr)
 
     return replace(right, train_steps=train_steps)
 

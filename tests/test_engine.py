@@ -165,9 +165,9 @@ def test_the_order_of_the_rows_decides_the_batches(backend):
     X, y = features(4), features(4, 1, seed=5)
     order = np.array([3, 1, 1, 0, 2])
     model, expected = build(nn.Dense(1)), build(nn.Dense(1))
-    recipe = engine.Recipe(LOSSES["mse"], optim.SGD())
+    objective = engine.Objective(LOSSES["mse"], optim.SGD())
     run = backends.load(backend).train_steps
-    losses = run(model.plan, model.state, recipe, engine.Batches(X, y, None, order, 2), np.array([0.1, 0.2, 0.3]))
+    losses = run(model.plan, model.state, objective, engine.Batches(X, y, None, order, 2), np.array([0.1, 0.2, 0.3]))
     w, b = expected.layers[0].weight.copy(), expected.layers[0].bias.copy()
     for rows, lr, loss in zip(([3, 1], [1, 0], [2]), (0.1, 0.2, 0.3), losses, strict=True):
         error = X[rows] @ w + b - y[rows]

@@ -566,10 +566,10 @@ def test_rows_beyond_2_to_the_31_elements(backend, tmp_path):
         if labels is None:
             labels = np.zeros(rows, dtype=np.int64)
             labels[-extra:] = y
-        recipe = engine.Recipe(LOSSES["cross_entropy"], optim.SGD())
+        objective = engine.Objective(LOSSES["cross_entropy"], optim.SGD())
         run = backends.load(backend).train_steps
         batches = engine.Batches(np.asarray(x), labels, None, order, 2)
-        losses = run(model.plan, model.state, recipe, batches, np.full(3, 0.01))
+        losses = run(model.plan, model.state, objective, batches, np.full(3, 0.01))
         results.append((losses, parameters(model)))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     same(results[0][1], results[1][1])

@@ -85,16 +85,16 @@ def test_surrogate_derivative(backend, activation: Activation, form):
 def test_layer(backend, kind):
     layer = make_layer(kind)
     if kind in (nn.Flatten, nn.Normalize):
-        model = build(layer, nn.Dense(4, "tanh"), nn.Dense(2))
+        model = build(layer, nn.Dense(4, "tanh"), nn.Dense(2), nn.Flatten())
     else:
-        model = build(nn.Dense(4, "tanh"), layer, nn.Dense(2))
+        model = build(nn.Dense(4, "tanh"), layer, nn.Dense(2), nn.Flatten())
     assert worst_error(model, backend) < TOLERANCE
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind is not nn.Flatten], ids=lambda kind: kind.__name__)
 def test_layer_on_the_data(backend, kind):
     """First in the network there is nothing below to send a gradient to."""
-    model = build(make_layer(kind), nn.Dense(4, "tanh"), nn.Dense(2), inputs=4)
+    model = build(make_layer(kind), nn.Dense(4, "tanh"), nn.Dense(2), nn.Flatten(), inputs=4)
     assert worst_error(model, backend) < TOLERANCE
 
 

@@ -8,6 +8,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import import_graph
+import ops_table
 import pytest
 
 import fastnn
@@ -58,10 +59,8 @@ STOREYS = (  # from the ground up: each room imports from those below it
     "cli",
 )
 LINES = 500  # of a file, at most
+SUFFIXES = (".py", ".pyi", ".pxd", ".cpp", ".hpp")
 BEING_SPLIT = {  # longer ones, for now: delete a name as soon as its file is split
-    "src/fastnn/backends/numba_engine.py",
-    "csrc/bindings.cpp",
-    "csrc/engine/engine.cpp",
     "csrc/kernels/gemm.hpp",
     "csrc/parity/parity.cpp",
 }
@@ -130,9 +129,51 @@ def test_one_module_imports_matplotlib():
     assert importers == {"fastnn._plot"}
 
 
-def test_of_the_backends_the_engine_knows_the_contract_alone():
-    needs = {name for name in IMPORTS["fastnn.engine"] if name.startswith("fastnn.backends")}
-    assert needs == {"fastnn.backends.contract"}
+def test_the_engine_knows_no_backend():
+    assert not [name for name in IMPORTS["fastnn.engine"] if name.startswith("fastnn.backends")]
+
+
+# Operations ------------------------------------------------------------------------------------------------------
+
+LISTS = {"src/fastnn/ops/__init__.py", "csrc/ops/all.hpp"}
+# The explicit loops stay at the operations they have, for teaching; a name of an activation is in the lists of those
+TEACHING = {"src/fastnn/backends/loops.py", "src/fastnn/backends/loops.pxd"}
+NAMES = {"src/fastnn/formulas/activations.py", "src/fastnn/nn/layers/dense.py"}
+OPERATIONS = {  # the operation, its file, the file of its layer
+    "layer_norm": ("layer_norm", "norm"),
+    "maxout": ("maxout", "activations"),
+    "scale": ("scale", "norm"),
+    "fork": ("skip", "residual"),
+    "turn": ("skip", "residual"),
+    "join": ("skip", "residual"),
+}
+
+
+def says(path: Path, operation: str) -> bool:
+    """Whether a source has to do with the operation: declares, lists or makes it, or takes its name for a function's.
+    What comments and docstrings say does not count."""
+    text = path.read_text(encoding="utf-8")
+    comment = r"//[^\n]*" if path.suffix in (".cpp", ".hpp") else r'#[^\n]*|"""(?:[^"]|"(?!""))*"""'
+    code = re.sub(comment, "", text)
+    made = r"(?:Op\(|kind (?:==|in)[^\n]*|_with_operation\(\w+, )"
+    listed = rf"X\({operation}\)|import .*\b{operation}\b"
+    uses = rf"(?:class|struct) {operation}\b|{listed}|{made}[\"']{operation}[\"']"
+    return re.search(rf"{uses}|\b{operation}_(?:forward|backward|predict|gradient)\b", code) is not None
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_is_two_files_its_layer_and_a_line_in_two_lists(operation):
+    document("CONTRIBUTING.md")
+    sources = (path for place in ("src", "csrc") for path in (ROOT / place).rglob("*") if path.suffix in SUFFIXES)
+    found = {path.relative_to(ROOT).as_posix() for path in sources if says(path, operation)}
+    file, layer = OPERATIONS[operation]
+    own = {f"src/fastnn/ops/{file}.py", f"csrc/ops/{file}.hpp", f"src/fastnn/nn/layers/{layer}.py"}
+    assert {path for path in found if not path.startswith("csrc/parity/")} - TEACHING - NAMES == own | LISTS
+
+
+def test_the_guide_has_the_table_of_operations():
+    guide = document("docs/guide.md")
+    assert ops_table.refreshed(guide) == guide, f"docs/guide.md is stale: {ops_table.REFRESH}"
 
 
 def test_the_diagram_is_of_this_code():

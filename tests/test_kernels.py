@@ -18,7 +18,7 @@ from kernel_cases import CALLS, OPERATIONS, Draw, call_of, kernel, near, operati
 from table_cases import ADJUSTMENTS, CASES
 
 from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment, Kernels
+from fastnn.contract import Adjustment, Kernels
 from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.losses import LOSSES, CrossEntropy
 from fastnn.formulas.rules import RULES
@@ -262,7 +262,7 @@ def test_shared_memory_changes_nothing_in_the_table(name, dtype, backend, kernel
 
 @BACKENDS
 @DTYPES
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "moments"])  # which no NaN reaches
 def test_nan_goes_where_it_does_in_the_reference_s_table(name, dtype, backend, kernels):
     for poisoned in CASES[name](Draw(dtype), *MIDDLE).inputs():
         case = CASES[name](Draw(dtype), *MIDDLE)

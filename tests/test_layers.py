@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from common import ARGUMENTS, BACKENDS, LAYERS, build, features, make_layer, parameters, stir
+from common import BACKENDS, LAYERS, arguments, build, features, make_layer, parameters, stir
 
 from fastnn import NotFittedError, Sequential, Trainer, nn, optim
 from fastnn.formulas import activations, initializers
@@ -33,10 +33,10 @@ COMPUTE = {  # in inference, written out for a built layer
     nn.LayerNorm: lambda l, x: (
         l.gamma * (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) + l.beta
     ),
+    nn.Scale: lambda l, x: l.factor * x,
+    nn.Residual: lambda l, x: np.tanh(l.layers[0].factor * x) + x,
     nn.Flatten: lambda l, x: x,
     nn.Reshape: lambda l, x: x.reshape(-1, 2, 2),
-    nn.Residual: lambda l, x: np.tanh(x) + x,
-    nn.Scale: lambda l, x: l.factor * x,
     nn.Normalize: lambda l, x: (x - l.shift) * l.scale,
 }
 
@@ -79,23 +79,21 @@ OTHER = {  # every argument of every layer, away from its default
     nn.Dropout: {"rate": 0.9999999999},
     nn.BatchNorm: {"momentum": 0.5, "epsilon": 1e-7},
     nn.LayerNorm: {"epsilon": 1.23456789e-7},
+    nn.Scale: {"init": 1 / 3},
+    nn.Residual: {"layers": [nn.Dense(4, nn.PReLU())], "shortcut": [nn.Scale(), nn.Dense(4)]},
     nn.Flatten: {},
     nn.Reshape: {"shape": (2, -1, 1)},
-    nn.Residual: {"layers": [nn.LayerNorm(), nn.Dense(4)], "shortcut": [nn.Dense(4)]},
-    nn.Scale: {"init": 1 / 3},
     nn.Normalize: {"mode": "minmax", "per_feature": False},
 }
 
 
 def contents(layer):
-    """What a layer was made with, and those within it likewise."""
-    if isinstance(layer, tuple):
-        return tuple(map(contents, layer))
-    return (type(layer), {key: contents(value) for key, value in vars(layer).items()}) if is_layer(layer) else layer
-
-
-def is_layer(value):
-    return isinstance(value, nn.Layer)
+    """What a layer was made with, and its parts' likewise."""
+    if isinstance(layer, (list, tuple)):
+        return [contents(each) for each in layer]
+    if not isinstance(layer, nn.Layer):
+        return layer
+    return type(layer), {key: contents(value) for key, value in vars(layer).items()}
 
 
 def remade(layer):
@@ -109,7 +107,7 @@ def test_every_argument_of_every_layer_is_tried():
 @pytest.mark.parametrize("kind", LAYERS)
 def test_repr_makes_the_same_layer(kind):
     """With the defaults, with one other argument, with all."""
-    required = dict(zip(inspect.signature(kind).parameters, ARGUMENTS.get(kind, tuple)(), strict=False))
+    required = dict(zip(inspect.signature(kind).parameters, arguments(kind), strict=False))
     plain = kind(**required)
     assert contents(remade(plain)) == contents(plain)
     for name, value in OTHER[kind].items():

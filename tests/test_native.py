@@ -15,7 +15,7 @@ from common import run_python
 
 from fastnn._random import Key
 from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment, Kernels
+from fastnn.contract import Adjustment, Kernels
 from fastnn.formulas.activations import ACTIVATIONS, identity
 from fastnn.formulas.losses import LOSSES
 from fastnn.formulas.rules import RULES

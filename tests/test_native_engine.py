@@ -13,7 +13,7 @@ from common import features, of_ids, parameters, stir, targets
 
 from fastnn import DivergenceError, Sequential, Trainer, _random, engine, nn, optim
 from fastnn.backends import load, make
-from fastnn.engine import Batches, Recipe
+from fastnn.engine import Batches, Objective
 from fastnn.formulas.losses import LOSSES
 from fastnn.ops import OPS
 from fastnn.optim import OPTIMIZERS
@@ -85,14 +85,14 @@ def run(train_steps, model: Sequential, loss="mse", optimizer=None, *, x=None, w
     x = features(ROWS, INPUTS).astype(np.float32) if x is None else x
     y = targets(loss, ROWS, model.plan.outputs)
     y = y if y.ndim == 1 else y.astype(model.plan.dtype)
-    recipe = Recipe(loss, optimizer or optim.AdamW(1e-2, l1=1e-4, l2=1e-3), seed=9, **clip)
+    objective = Objective(loss, optimizer or optim.AdamW(1e-2, l1=1e-4, l2=1e-3), seed=9, **clip)
     losses = []
     for epoch in range(2):
         order = _random.permutation(7, epoch, ROWS)
         for first, last in ((0, BATCH), (BATCH, ROWS)):
             rows = order[first:last]
             lr = np.linspace(1e-2, 5e-3, -(-len(rows) // BATCH))
-            losses.append(train_steps(model.plan, model.state, recipe, Batches(x, y, weight, rows, BATCH), lr))
+            losses.append(train_steps(model.plan, model.state, objective, Batches(x, y, weight, rows, BATCH), lr))
     return np.concatenate(losses)
 
 
@@ -248,13 +248,13 @@ def test_the_number_of_threads_changes_no_bit_of_a_large_net(isa):
     """Large enough for packing, for blocks of k and for weights in many parts."""
     x = np.random.default_rng(0).normal(size=(300, 450)).astype(np.float32)
     labels = np.random.default_rng(1).integers(0, 10, 300)
-    recipe = Recipe(LOSSES["cross_entropy"], optim.Adam(1e-3))
+    objective = Objective(LOSSES["cross_entropy"], optim.Adam(1e-3))
     states = []
     for threads in (1, 2, 3, 8):
         native.set_threads(threads)
         model = Sequential([nn.Dense(130, "relu"), nn.Dense(400, "tanh"), nn.Dense(10)]).build(450, seed=0)
         steps = native_engine.for_instruction_set(isa).train_steps
-        steps(model.plan, model.state, recipe, Batches(x, labels, None, np.arange(300), 150), np.full(2, 1e-3))
+        steps(model.plan, model.state, objective, Batches(x, labels, None, np.arange(300), 150), np.full(2, 1e-3))
         states.append(model)
     for other in states[1:]:
         same(states[0], other)
@@ -265,7 +265,7 @@ def test_weights_beyond_the_caches_have_the_bits_of_the_python_engine(isa):
     """850,000 parameters: their panels are written past the caches, and blocks of k are more than one."""
     x = np.random.default_rng(0).normal(size=(96, 850)).astype(np.float32)
     y = np.random.default_rng(1).normal(size=(96, 33)).astype(np.float32)
-    recipe = Recipe(LOSSES["mse"], optim.Adam(1e-3))
+    objective = Objective(LOSSES["mse"], optim.Adam(1e-3))
     models = []
     for threads, steps in (
         (1, python_engine(isa)),
@@ -273,24 +273,25 @@ def test_weights_beyond_the_caches_have_the_bits_of_the_python_engine(isa):
     ):
         native.set_threads(threads)
         models.append(Sequential([nn.Dense(950, "relu"), nn.Dense(33)]).build(850, seed=0))
-        steps(models[-1].plan, models[-1].state, recipe, Batches(x, y, None, np.arange(96), 32), np.full(3, 1e-3))
+        steps(models[-1].plan, models[-1].state, objective, Batches(x, y, None, np.arange(96), 32), np.full(3, 1e-3))
     same(models[0], models[1])
     same(models[0], models[2])
 
 
-def test_trying_teams_and_single_threads_changes_no_bit():
-    """A step of about 40 us, in calls of 20 steps: fastnn tries both, whatever it finds."""
+@pytest.mark.parametrize(("calls", "steps"), [(150, 20), (1, 4000)])
+def test_trying_teams_and_single_threads_changes_no_bit(calls, steps):
+    """Steps of about 40 us: after 50 ms, within a call or between two, fastnn tries one thread, whatever it finds."""
     native.set_least_work(48000)
-    x, labels = features(640, 64).astype(np.float32), np.random.default_rng(1).integers(0, 10, 640)
-    recipe = Recipe(LOSSES["cross_entropy"], optim.Adam(1e-3))
+    rows = 32 * steps
+    x, labels = features(rows, 64).astype(np.float32), np.random.default_rng(1).integers(0, 10, rows)
+    objective = Objective(LOSSES["cross_entropy"], optim.Adam(1e-3))
     models = []
     for threads in (1, 2, 4):
         native.set_threads(threads)
         models.append(Sequential([nn.Dense(128, "relu"), nn.Dense(64, "relu"), nn.Dense(10)]).build(64, seed=0))
-        for call in range(70):  # past the second trial
-            order = _random.permutation(1, call, 640)
-            batches = Batches(x, labels, None, order, 32)
-            native_engine.TRAIN_STEPS(models[-1].plan, models[-1].state, recipe, batches, np.full(20, 1e-3))
+        for call in range(calls):
+            batches = Batches(x, labels, None, _random.permutation(1, call, rows), 32)
+            native_engine.TRAIN_STEPS(models[-1].plan, models[-1].state, objective, batches, np.full(steps, 1e-3))
     same(models[0], models[1])
     same(models[0], models[2])
 
@@ -341,11 +342,11 @@ def test_stops_before_the_step_whose_loss_is_not_finite():
     x = features(ROWS, INPUTS).astype(np.float32)
     x[100] = np.inf
     y = features(ROWS, 3).astype(np.float32)
-    recipe, lr = Recipe(LOSSES["mse"], optim.SGD(0.01)), np.full(4, 0.01)
+    objective, lr = Objective(LOSSES["mse"], optim.SGD(0.01)), np.full(4, 0.01)
     expected = built("dense")
     first, all_ = (Batches(x, y, None, np.arange(rows), BATCH) for rows in (80, ROWS))
-    native_engine.TRAIN_STEPS(expected.plan, expected.state, recipe, first, lr[:2])
-    losses = native_engine.TRAIN_STEPS(model.plan, model.state, recipe, all_, lr)
+    native_engine.TRAIN_STEPS(expected.plan, expected.state, objective, first, lr[:2])
+    losses = native_engine.TRAIN_STEPS(model.plan, model.state, objective, all_, lr)
     assert np.isfinite(losses[:2]).all() and np.isnan(losses[2:]).all()
     same(model, expected)
 
@@ -375,10 +376,10 @@ def test_what_would_touch_other_memory_is_an_error(change, message):
     before = parameters(model)
     x = change.get("x", features(ROWS, INPUTS).astype(np.float32))
     labels, order = change.get("labels", np.zeros(ROWS, np.int64)), change.get("order", np.arange(2))
-    recipe = Recipe(LOSSES["cross_entropy"], optim.SGD(0.1))
+    objective = Objective(LOSSES["cross_entropy"], optim.SGD(0.1))
     batches = Batches(x, labels, change.get("weight"), order, change.get("batch", 2))
     with pytest.raises((ValueError, IndexError), match=message):
-        native_engine.TRAIN_STEPS(model.plan, model.state, recipe, batches, np.ones(1))
+        native_engine.TRAIN_STEPS(model.plan, model.state, objective, batches, np.ones(1))
     for name, view in model.state.views.items():
         np.testing.assert_array_equal(view, before[name])
 
@@ -464,8 +465,8 @@ def long_call(rows=1_000_000):
     model = Sequential([nn.Dense(300, "tanh"), nn.Dense(6)]).build(6, seed=0)
     order = np.arange(rows) % 64
     lr = np.full(rows // 16, 1e-3)
-    recipe = engine.Recipe(LOSSES["mse"], optim.SGD(1e-3))
-    native_engine.TRAIN_STEPS(model.plan, model.state, recipe, engine.Batches(x, x, None, order, 16), lr)
+    objective = engine.Objective(LOSSES["mse"], optim.SGD(1e-3))
+    native_engine.TRAIN_STEPS(model.plan, model.state, objective, engine.Batches(x, x, None, order, 16), lr)
 
 expected = fitted()
 """

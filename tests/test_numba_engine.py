@@ -15,7 +15,7 @@ from common import build, features, of_ids, stir, targets
 
 from fastnn import Sequential, Trainer, backends, engine, nn, optim
 from fastnn.backends import reference
-from fastnn.engine import Batches, Recipe
+from fastnn.engine import Batches, Objective
 from fastnn.formulas.losses import LOSSES
 from fastnn.ops import OPS
 from fastnn.optim import OPTIMIZERS
@@ -28,7 +28,7 @@ ROWS, BATCH = 21, 8  # the last batch is one of 5
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: dtype.__name__)
 
 
-def walks(model: Sequential, recipe: Recipe, x, y, weight=None, *, epochs=2, batch=BATCH, order=None):
+def walks(model: Sequential, objective: Objective, x, y, weight=None, *, epochs=2, batch=BATCH, order=None):
     """(losses, state) of the Python engine with the reference kernels, then of the compiled walk."""
     order = np.random.default_rng(5).permutation(len(x)) if order is None else order
     lr = np.linspace(0.01, 0.03, -(-len(order) // batch))  # another in each step
@@ -39,7 +39,7 @@ def walks(model: Sequential, recipe: Recipe, x, y, weight=None, *, epochs=2, bat
         state.slots, state.rule, state.step = (), None, 0
         for buffer, value in zip(state.buffers, start, strict=True):
             buffer[...] = value
-        arguments = model.plan, state, recipe, Batches(x, y, weight, order, batch), lr
+        arguments = model.plan, state, objective, Batches(x, y, weight, order, batch), lr
         run = numba_engine.train_steps if compiled else lambda *a: engine.train_steps(reference.KERNELS, *a)
         losses = np.concatenate([run(*arguments) for _ in range(epochs)])
         assert state.step == epochs * len(lr)
@@ -47,10 +47,10 @@ def walks(model: Sequential, recipe: Recipe, x, y, weight=None, *, epochs=2, bat
     return results
 
 
-def agree(model: Sequential, recipe: Recipe, x, y, weight=None, *, rtol=None, **how) -> None:
+def agree(model: Sequential, objective: Objective, x, y, weight=None, *, rtol=None, **how) -> None:
     dtype = model.plan.dtype.type
     rtol = rtol or TOLERANCE[dtype]
-    (losses, views, slots), (own_losses, own_views, own_slots) = walks(model, recipe, x, y, weight, **how)
+    (losses, views, slots), (own_losses, own_views, own_slots) = walks(model, objective, x, y, weight, **how)
     np.testing.assert_allclose(own_losses, losses, rtol=rtol)
     for name, expected in views.items():
         atol = rtol * np.abs(expected).max()
@@ -58,8 +58,8 @@ def agree(model: Sequential, recipe: Recipe, x, y, weight=None, *, rtol=None, **
     assert len(slots) == len(own_slots)
 
 
-def sgd(loss: str, **settings) -> Recipe:
-    return Recipe(LOSSES[loss], optim.SGD(), seed=(7 << 32) + 3, **settings)
+def sgd(loss: str, **settings) -> Objective:
+    return Objective(LOSSES[loss], optim.SGD(), seed=(7 << 32) + 3, **settings)
 
 
 # What it walks ---------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_a_loss_that_is_nobodys():
     """A row-wise loss that no loop knows is called in Python."""
     own = replace(LOSSES["cross_entropy"], name="mine")
     model, x, y = build(nn.Dense(6, "tanh"), nn.Dense(3)), features(ROWS), targets(own, ROWS, 3)
-    agree(model, Recipe(own, optim.SGD()), x, y)
+    agree(model, Objective(own, optim.SGD()), x, y)
 
 
 @DTYPES
@@ -134,9 +134,9 @@ def test_a_loss_that_is_nobodys():
 def test_every_rule(optimizer, dtype):
     model = build(nn.Dense(6, "tanh"), nn.Dense(3), dtype=dtype)
     y = targets(LOSSES["cross_entropy"], ROWS, 3)
-    recipe = Recipe(LOSSES["cross_entropy"], optimizer)
+    objective = Objective(LOSSES["cross_entropy"], optimizer)
     # adaptive rules divide by roots of small gradients
-    agree(model, recipe, features(ROWS).astype(dtype), y, rtol=10 * TOLERANCE[dtype])
+    agree(model, objective, features(ROWS).astype(dtype), y, rtol=10 * TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("clip", [{"clip_norm": 0.1}, {"clip_value": 0.01}, {"clip_norm": 0.2, "clip_value": 0.05}])
@@ -149,8 +149,8 @@ def test_penalties(penalty):
     """The optimizer's, a layer's own, and none where a layer switches it off."""
     own, none = {penalty: 0.2}, {penalty: 0.0}
     layers = nn.Dense(4, "tanh", **own), nn.Dense(4, bias=False, **none), nn.BatchNorm(), nn.Dense(2)
-    recipe = Recipe(LOSSES["mse"], optim.Adam(**{penalty: 0.1}), clip_norm=1.0)
-    agree(build(*layers), recipe, features(ROWS), features(ROWS, 2, seed=4), rtol=1e-9)
+    objective = Objective(LOSSES["mse"], optim.Adam(**{penalty: 0.1}), clip_norm=1.0)
+    agree(build(*layers), objective, features(ROWS), features(ROWS, 2, seed=4), rtol=1e-9)
 
 
 # What it is given ------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_what_is_raised_within_a_step_arrives():
     model, x, y = build(nn.Dense(3)), features(ROWS), targets(loss, ROWS, 3)
     arguments = Batches(x, y, None, np.arange(ROWS), 4), np.full(6, 0.1)
     with pytest.raises(KeyboardInterrupt):
-        numba_engine.train_steps(model.plan, model.state, Recipe(loss, optim.SGD()), *arguments)
+        numba_engine.train_steps(model.plan, model.state, Objective(loss, optim.SGD()), *arguments)
     assert model.state.step == 2
     assert np.isfinite(model.state.parameters).all()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment
+from fastnn.contract import Adjustment
 from fastnn.formulas.rules import RULES
 
 EVERY = pytest.mark.parametrize("rule", RULES.values(), ids=str)

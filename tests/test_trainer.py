@@ -82,9 +82,9 @@ def test_every_epoch_visits_every_row_once_in_a_new_order(backend):
     seen = []
     right = backends.load(backend)
 
-    def train_steps(plan, state, recipe, batches, lr):
+    def train_steps(plan, state, objective, batches, lr):
         seen.append(batches.order.copy())
-        return right.train_steps(plan, state, recipe, batches, lr)
+        return right.train_steps(plan, state, objective, batches, lr)
 
     fit(replace(right, train_steps=train_steps), epochs=3)
     epochs = np.concatenate(seen).reshape(3, 50)
@@ -316,11 +316,11 @@ def interrupted(backend, after: int, error: type[BaseException]):
     """A backend whose call number `after` does a part of its work and then raises."""
     right, calls = backends.load(backend), []
 
-    def train_steps(plan, state, recipe, batches, lr):
+    def train_steps(plan, state, objective, batches, lr):
         calls.append(len(lr))
         if len(calls) <= after:
-            return right.train_steps(plan, state, recipe, batches, lr)
-        state.prepare_slots(recipe.optimizer.rule)
+            return right.train_steps(plan, state, objective, batches, lr)
+        state.prepare_slots(objective.optimizer.rule)
         state.parameters[::2] += 1.0  # half of an update
         state.step += 1
         raise error

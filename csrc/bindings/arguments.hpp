@@ -215,7 +215,7 @@ PyObject* call(PyObject*, PyObject* const* items, Py_ssize_t count) {
 
 #define FASTNN_METHOD(name, f, arguments)                                                                  \
     {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&fastnn::bindings::call<f>)), METH_FASTCALL, \
-     name "(isa, " arguments ", /)\n--\n\nSee backends/contract.py. isa: index into instruction_sets()."}
+     name "(isa, " arguments ", /)\n--\n\nSee contract.py. isa: index into instruction_sets()."}
 
 bool all_below(const Vector<int64_t>& indices, size_t n);
 // A data set: `count` rows of `inputs` values.

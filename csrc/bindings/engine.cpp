@@ -173,24 +173,24 @@ Stores rows_for(const Plan& plan, const Args& args, int i) {
 }
 
 template <class T>
-Recipe recipe_of(const Table<T>& table, const py::tuple& numbers) {
-    const Recipe recipe{numbers[0].cast<int>(),      numbers[1].cast<double>(), numbers[2].cast<int>(),
+Objective objective_of(const Table<T>& table, const py::tuple& numbers) {
+    const Objective objective{numbers[0].cast<int>(),      numbers[1].cast<double>(), numbers[2].cast<int>(),
                         numbers[3].cast<uint64_t>(), numbers[4].cast<double>(), numbers[5].cast<double>()};
-    if (recipe.loss < 0 || recipe.loss >= table.losses) value_error("no such loss");
-    if (recipe.rule < 0 || recipe.rule >= table.rules) value_error("no such rule");
-    return recipe;
+    if (objective.loss < 0 || objective.loss >= table.losses) value_error("no such loss");
+    if (objective.rule < 0 || objective.rule >= table.rules) value_error("no such rule");
+    return objective;
 }
 
 template <class T>
 class TrainerBinding {
   public:
     TrainerBinding(int isa, const py::list& ops, size_t inputs, size_t parameters, size_t statistics,
-                   size_t scaling, const py::tuple& recipe)
+                   size_t scaling, const py::tuple& objective)
         : table_(table_of<T>(isa)),
           extents_{parameters, statistics, scaling},
           plan_(make_plan(table_, ops, inputs, extents_)),
-          recipe_(recipe_of(table_, recipe)),
-          trainer_(table_, plan_, recipe_) {}
+          objective_(objective_of(table_, objective)),
+          trainer_(table_, plan_, objective_) {}
 
     // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size). rates: (coefficients,
     // lr), a row and a number a step. -> False: x has a dtype or a layout that gather does not read
@@ -201,7 +201,7 @@ class TrainerBinding {
         Batches<T> visited{};
         if (!visit(args_of(batches, "batches"), visited)) return false;
         const size_t steps = (visited.rows + visited.size - 1) / visited.size;
-        const size_t numbers = static_cast<size_t>(table_.rule_coefficients[recipe_.rule]);
+        const size_t numbers = static_cast<size_t>(table_.rule_coefficients[objective_.rule]);
         const Args rated = args_of(rates, "rates");
         rated.expect(2);
         visited.coefficients = rated.matrix<double>(0, "coefficients", steps, numbers).data;
@@ -221,7 +221,7 @@ class TrainerBinding {
         state.parameters = args.vector<T>(0, "parameters", extents_.parameters, true).data;
         state.statistics = args.vector<T>(1, "statistics", extents_.statistics, true).data;
         state.scaling = args.vector<double>(2, "scaling", extents_.scaling).data;
-        const int count = table_.rule_slots[recipe_.rule];
+        const int count = table_.rule_slots[objective_.rule];
         const Args given = args_of(args[3], "slots");
         if (given.count() != count) value_error("slots is not a tuple of " + std::to_string(count) + " arrays");
         for (int j = 0; j < count; ++j) slots[j] = given.vector<T>(j, "slot", extents_.parameters, true).data;
@@ -237,7 +237,7 @@ class TrainerBinding {
         if (x.rows.data == nullptr) return false;
         batches.x = x.rows;
         const size_t n = x.count;
-        const int targets = table_.loss_targets[recipe_.loss];
+        const int targets = table_.loss_targets[objective_.loss];
         if (args.array(1, "y").nd == 1) {
             if (!(targets & 1)) value_error("y is 1-D, but the loss takes values (n, outputs)");
             batches.labels = args.indices(1, "y", n).data;
@@ -283,7 +283,7 @@ class TrainerBinding {
     const Table<T>& table_;
     const Extents extents_;
     const Plan plan_;
-    const Recipe recipe_;
+    const Objective objective_;
     Trainer<T> trainer_;
 };
 
@@ -327,7 +327,7 @@ void bind(py::module_& m, const char* trainer, const char* predictor) {
     using namespace py::literals;
     py::class_<TrainerBinding<T>>(m, trainer, "Whole slices of an epoch in one call: see csrc/engine/engine.hpp.")
         .def(py::init<int, const py::list&, size_t, size_t, size_t, size_t, const py::tuple&>(), "isa"_a,
-             "ops"_a, "inputs"_a, "parameters"_a, "statistics"_a, "scaling"_a, "recipe"_a)
+             "ops"_a, "inputs"_a, "parameters"_a, "statistics"_a, "scaling"_a, "objective"_a)
         .def("run", &TrainerBinding<T>::run, "state"_a, "batches"_a, "rates"_a, "losses"_a, "taken"_a);
     py::class_<PredictorBinding<T>>(m, predictor, "Predictions in one call: see csrc/engine/engine.hpp.")
         .def(py::init<int, const py::list&, size_t, size_t, size_t, size_t>(), "isa"_a, "ops"_a, "inputs"_a,

@@ -1,4 +1,6 @@
 // The kernels that are no operations, called from Python one at a time.
+#include <limits.h>
+
 #include "arguments.hpp"
 #include "gil.hpp"
 
@@ -126,6 +128,31 @@ void shuffle(const Args& args) {  // key, order
     args.instruction_set().float_table->shuffle(key, order.n, order.data);
 }
 
+// x, rows or None, step, pivot, unit, out -> False: x has a dtype or a layout that the kernel does not read
+PyObject* moments(const Args& args) {
+    args.expect(7);
+    const Stores x = stored_rows(args, 1, "x");
+    const bool read = x.rows.data != nullptr && x.rows.starts == nullptr &&
+                      (x.rows.stored == kFloat32 || x.rows.stored == kFloat64 || x.rows.stored == kUint8);
+    if (!read) Py_RETURN_FALSE;
+    Vector<int64_t> rows{nullptr, x.count};
+    if (args[2] != Py_None) {
+        rows = args.indices(2, "rows");
+        if (!all_below(rows, x.count)) Py_RETURN_FALSE;  // NumPy knows negative ones
+    }
+    const size_t step = static_cast<size_t>(args.code(3, "step", INT_MAX));
+    if (step == 0) value_error("step is 0, expected at least 1");
+    const double* const pivot = args.vector<double>(4, "pivot", x.inputs).data;
+    const double* const unit = args.vector<double>(5, "unit", x.inputs).data;
+    const size_t sizes[] = {4, (rows.n + step - 1) / step, x.inputs};
+    double* const out = args.data<double>(6, "out", kTypeNumber<double>, kTypeName<double>, 3, sizes, true);
+    {
+        Unlocked unlocked(0.3 * static_cast<double>(rows.n * x.inputs));
+        args.instruction_set().float_table->moments(x.rows, rows.data, rows.n, x.inputs, step, pivot, unit, out);
+    }
+    Py_RETURN_TRUE;
+}
+
 void activation_backward(const Args& args) {  // below, saved, da, dz
     args.expect(5);
     args.dispatch(2, "saved", [&](const auto& t) {
@@ -207,6 +234,7 @@ void update(const Args& args) {  // rule, coefficients, adjustment, w, g, slots
 
 PyMethodDef g_kernels[] = {
     FASTNN_METHOD("shuffle", shuffle, "key, order"),
+    FASTNN_METHOD("moments", moments, "x, rows, step, pivot, unit, out"),
     FASTNN_METHOD("activation_backward", activation_backward, "below, saved, da, dz"),
     FASTNN_METHOD("loss", loss, "loss, parameter, z, y, weight, value, dz"),
     FASTNN_METHOD("squared_norm", squared_norm, "g"),

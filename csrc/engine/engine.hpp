@@ -38,11 +38,11 @@ struct Batches {
     const double* lr;            // (steps,)
 };
 
-// Trains one plan with one recipe. Not for two threads at a time.
+// Trains one plan with one objective. Not for two threads at a time.
 template <class T>
 class Trainer {
   public:
-    Trainer(const Table<T>& kernels, Plan plan, const Recipe& recipe);
+    Trainer(const Table<T>& kernels, Plan plan, const Objective& objective);
     ~Trainer();
     // Takes one optimizer step for every `size` rows, until a loss is not finite (its step is not taken) or an update
     // leaves anything that is not (its loss becomes NaN). losses: (steps,), what is not reached untouched; taken: the

@@ -1,4 +1,4 @@
-// What the engine runs: plan.py's table and the recipe of a training, as plain data. No code.
+// What the engine runs: plan.py's table and the objective of a training, as plain data. No code.
 #pragma once
 
 #include <stddef.h>
@@ -46,7 +46,7 @@ struct Plan {
     int identity = 0;                // the code of the activation that does nothing
 };
 
-struct Recipe {
+struct Objective {
     int loss = 0;
     double loss_parameter = 0;
     int rule = 0;

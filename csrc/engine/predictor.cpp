@@ -18,7 +18,8 @@ class Predictor<T>::Impl {
         if (n == 0) return;
         double ns = 0;
         for (const Op& op : plan_.ops) ns += kernels_.operations[op.code].ns(n * op.positions, op.inputs, op.outputs);
-        const int threads = program_threads(ns);
+        const Region region(ns);
+        const int threads = region.threads();
         Work work{kernels_, plan_, tensors, x, n, out};
         work.piece = std::min(kRows, round_up((n + threads - 1) / threads, 4));
         work.buffers.resize(threads);
@@ -47,9 +48,9 @@ class Predictor<T>::Impl {
         std::atomic<int64_t> wrong_row{-1}, wrong_column{0};  // of a value that the source cannot take
 
         int phases() const override { return 1; }
-        int tasks(int64_t, int) const override { return static_cast<int>((n + piece - 1) / piece); }
+        int64_t tasks(int64_t, int) const override { return static_cast<int64_t>((n + piece - 1) / piece); }
         bool finish(int64_t, int) override { return false; }
-        void run(int64_t, int, int task, int member) override {
+        void run(int64_t, int, int64_t task, int member) override {
             const Range rows = fastnn::piece(n, piece, task);
             Buffers<T>& own = buffers[member];
             if (own.rows == 0) {

@@ -12,7 +12,7 @@ Phase by_rows(const Cutting& cutting, size_t batch, int threads) {
                                                                         : threads;
     const size_t tasks = std::max(wanted, (batch + cutting.most_rows - 1) / cutting.most_rows);
     phase.piece = round_up((batch + tasks - 1) / tasks, 4);
-    phase.tasks = static_cast<int>((batch + phase.piece - 1) / phase.piece);
+    phase.tasks = static_cast<int64_t>((batch + phase.piece - 1) / phase.piece);
     return phase;
 }
 
@@ -21,13 +21,13 @@ Phase by_columns(Phase::Kind kind, const Plan& plan, const Cutting& cutting, siz
     const size_t columns = plan.ops[op].outputs, line = 64 / cutting.number_bytes;
     phase.op = op;
     phase.piece = round_up((columns + threads - 1) / threads, line);
-    phase.tasks = static_cast<int>((columns + phase.piece - 1) / phase.piece);
+    phase.tasks = static_cast<int64_t>((columns + phase.piece - 1) / phase.piece);
     return phase;
 }
 
 Phase for_parts(Phase::Kind kind, const Schedule& schedule) {
     Phase phase{kind};
-    phase.tasks = static_cast<int>(schedule.parts.size());
+    phase.tasks = static_cast<int64_t>(schedule.parts.size());
     return phase;
 }
 

@@ -16,14 +16,14 @@ namespace fastnn {
 inline size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 // Task t of a range of n cut into pieces of `step`.
-inline Range piece(size_t n, size_t step, int t) {
+inline Range piece(size_t n, size_t step, int64_t t) {
     const size_t begin = std::min(n, static_cast<size_t>(t) * step);
     return {begin, std::min(n, begin + step)};
 }
 
 struct Phase {
     enum Kind { kRows, kForwardColumns, kBackwardColumns, kGradient, kNorm, kUpdate } kind;
-    int tasks = 1;
+    int64_t tasks = 1;
     size_t piece = 0;  // rows or columns a task
     // kRows: forward of operations forward_begin .. forward_end - 1, the loss, backward of backward_begin - 1 down to
     // backward_end

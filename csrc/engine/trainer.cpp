@@ -13,9 +13,9 @@
 
 #include "../threads.hpp"
 #include "engine.hpp"
+#include "pace.hpp"
 #include "schedule.hpp"
 #include "team.hpp"
-#include "trials.hpp"
 
 namespace fastnn {
 namespace {
@@ -27,14 +27,14 @@ using Clock = std::chrono::steady_clock;
 template <class T>
 class Trainer<T>::Impl final : public Program {
   public:
-    Impl(const Table<T>& kernels, Plan plan, const Recipe& recipe)
-        : kernels_(kernels), plan_(std::move(plan)), recipe_(recipe) {
+    Impl(const Table<T>& kernels, Plan plan, const Objective& objective)
+        : kernels_(kernels), plan_(std::move(plan)), objective_(objective) {
         const auto learns = [](const Op& op) { return op.learns(); };
         first_ = std::find_if(plan_.ops.begin(), plan_.ops.end(), learns) - plan_.ops.begin();
         double widest = 1;
         for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(op, 1));
         most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
-        const size_t copies = 3 + static_cast<size_t>(kernels_.rule_slots[recipe_.rule]);
+        const size_t copies = 3 + static_cast<size_t>(kernels_.rule_slots[objective_.rule]);
         streaming_ = plan_.parameters * copies * sizeof(T) > kKept;
         running_averages_ = std::any_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) {
             return op.declared->forward.has(Role::statistic, true);
@@ -59,20 +59,25 @@ class Trainer<T>::Impl final : public Program {
         const double ns = step_ns(whole);
         turns_ = ns < 1e6 ? static_cast<int>(1e6 / ns) : 1;
         const int team = program_threads(kAwake * ns);
-        const int threads = ns < Trials::kSure && least_work() > 0 ? trials_.choose(team, steps_) : team;
+        const size_t rest = batches.rows - (steps_ - 1) * batches.size;
         const Cutting cutting{first_, most_rows_, clips_norm(), kernels_.panel_columns, sizeof(T)};
-        whole_ = make_schedule(plan_, cutting, whole, threads);
-        last_ = make_schedule(plan_, cutting, batches.rows - (steps_ - 1) * batches.size, threads);
-        moment_ = {recipe_.seed, state_.step};
+        schedules_[0] = {make_schedule(plan_, cutting, whole, 1), make_schedule(plan_, cutting, rest, 1)};
+        if (team > 1)
+            schedules_[1] = {make_schedule(plan_, cutting, whole, team), make_schedule(plan_, cutting, rest, team)};
+        pacer_.begin(team, batches.size, whole, ns, least_work() > 0);
+        together_ = pacer_.threads() > 1;
+        moment_ = {objective_.seed, state_.step};
         calls_ = work_.calls;
         for (Call<T>& call : calls_) call.moment = &moment_, call.streaming = streaming_;
         set_batch(0);
         Packing packing(*this);  // the weights may have changed since the last call
-        run_program(packing, program_threads(static_cast<double>(plan_.parameters)));
-        const Clock::time_point start = Clock::now();
-        run_program(*this, threads);
-        const double took = std::chrono::duration<double, std::nano>(Clock::now() - start).count();
-        trials_.report(threads, steps_, took / static_cast<double>(steps_));
+        const double packing_ns = static_cast<double>(plan_.parameters);
+        run_program(packing, together_ ? program_threads(packing_ns) : 1);
+        do {
+            again_ = false;
+            pacer_.start();
+            run_program(*this, pacer_.threads(), *taken);
+        } while (again_);
         if (!refused_) return;
         if (wrong_row_ < 0)
             throw std::out_of_range("y has a label outside 0 .. " + std::to_string(plan_.outputs) + " - 1");
@@ -80,12 +85,12 @@ class Trainer<T>::Impl final : public Program {
     }
 
     // The program: see team.hpp.
-    int phases() const override { return static_cast<int>(whole_.phases.size()); }
-    int tasks(int64_t step, int index) const override {
+    int phases() const override { return static_cast<int>(schedules_[0].whole.phases.size()); }
+    int64_t tasks(int64_t step, int index) const override {
         if (step >= static_cast<int64_t>(steps_)) return 0;
         return schedule_of(step).phases[index].tasks;
     }
-    void run(int64_t step, int index, int task, int member) override {
+    void run(int64_t step, int index, int64_t task, int member) override {
         const Schedule& schedule = schedule_of(step);
         const Phase& phase = schedule.phases[index];
         if (member == 0) ask();
@@ -115,8 +120,16 @@ class Trainer<T>::Impl final : public Program {
         // Only the last phase updates: before it, nothing has changed but running averages.
         if (index + 1 < phases()) return !stopped_ || running_averages_;
         if (diverged_) losses_[step] = std::numeric_limits<double>::quiet_NaN();
-        if (static_cast<size_t>(++*taken_) == steps_ || diverged_ || stopped_) return false;
+        const bool over = static_cast<size_t>(++*taken_) == steps_ || diverged_ || stopped_;
+        again_ = pacer_.step(schedule.batch) && !over;
+        if (over) return false;
+        if (again_) together_ = pacer_.threads() > 1;
         set_batch(step + 1);
+        return !again_;
+    }
+    bool goes_on_alone() override {
+        if (!again_ || together_) return false;
+        again_ = false;
         return true;
     }
 
@@ -132,7 +145,8 @@ class Trainer<T>::Impl final : public Program {
     }
 
     const Schedule& schedule_of(int64_t step) const {
-        return step + 1 == static_cast<int64_t>(steps_) ? last_ : whole_;
+        const Schedules& schedules = schedules_[together_.load(std::memory_order_relaxed)];
+        return step + 1 == static_cast<int64_t>(steps_) ? schedules.last : schedules.whole;
     }
     // Before the first task of a step, by one thread: its rows and its random bits.
     void set_batch(int64_t step) {
@@ -223,7 +237,7 @@ class Trainer<T>::Impl final : public Program {
         const size_t O = plan_.outputs, r = rows.begin;
         const Call<T>& last = calls_.back();
         T* dz = last.da + r * O;
-        kernels_.loss(recipe_.loss, recipe_.loss_parameter, rows.size(), O, last.a + r * O,
+        kernels_.loss(objective_.loss, objective_.loss_parameter, rows.size(), O, last.a + r * O,
                       batches_.labels ? work_.labels + r : nullptr,
                       batches_.labels ? nullptr : work_.values + r * O, work_.weight + r, work_.value + r, dz);
         through(work_.last, work_.last_saved, O, rows, dz);
@@ -255,7 +269,7 @@ class Trainer<T>::Impl final : public Program {
 
     // By columns ---------------------------------------------------------------------------------------------
 
-    Range columns(const Phase& phase, int task) const {
+    Range columns(const Phase& phase, int64_t task) const {
         return piece(plan_.ops[phase.op].outputs, phase.piece, task);
     }
 
@@ -266,7 +280,7 @@ class Trainer<T>::Impl final : public Program {
         if (operations_[part.op]->gradient) operations_[part.op]->gradient(calls_[part.op], part.tensor, part.rows, g);
         if (!clips_norm()) update(step, part, g);
     }
-    bool clips_norm() const { return isfinite(recipe_.clip_norm); }
+    bool clips_norm() const { return isfinite(objective_.clip_norm); }
     // Where the gradient of a matrix's part goes: only the norm of all of it asks for more than this core's cache.
     T* part_gradient(const Part& part) const {
         if (part.tensor < 0) return nullptr;
@@ -277,7 +291,7 @@ class Trainer<T>::Impl final : public Program {
 
     void measure_gradient() {
         const double norm = sqrt(kernels_.squared_norm(plan_.parameters, work_.gradient));
-        scale_ = norm > recipe_.clip_norm ? recipe_.clip_norm / norm : 1.0;
+        scale_ = norm > objective_.clip_norm ? objective_.clip_norm / norm : 1.0;
     }
 
     void update(int64_t step, const Part& part, const T* g) {
@@ -296,23 +310,25 @@ class Trainer<T>::Impl final : public Program {
         if (operations_[part.op]->pack) operations_[part.op]->pack(calls_[part.op], part.tensor, part.rows);
     }
     struct Packing final : Program {
-        explicit Packing(const Impl& impl_) : impl(impl_) {}
+        explicit Packing(const Impl& impl_)
+            : impl(impl_), parts(impl.schedules_[impl.together_].whole.parts) {}
         const Impl& impl;
+        const std::vector<Part>& parts;
         int phases() const override { return 1; }
-        int tasks(int64_t, int) const override { return static_cast<int>(impl.whole_.parts.size()); }
-        void run(int64_t, int, int task, int) override {
-            if (impl.whole_.parts[task].tensor >= 0) impl.pack(impl.whole_.parts[task]);
+        int64_t tasks(int64_t, int) const override { return static_cast<int64_t>(parts.size()); }
+        void run(int64_t, int, int64_t task, int) override {
+            if (parts[task].tensor >= 0) impl.pack(parts[task]);
         }
         bool finish(int64_t, int) override { return false; }
     };
     void update(int64_t step, const Tensor& tensor, size_t begin, size_t end, const T* g) {
         const size_t first = tensor.offset + begin;
         T* slots[kMaxSlots];
-        for (int j = 0; j < kernels_.rule_slots[recipe_.rule]; ++j) slots[j] = state_.slots[j] + first;
-        const Adjustment adjustment{scale_, recipe_.clip_value, tensor.l1, tensor.l2,
+        for (int j = 0; j < kernels_.rule_slots[objective_.rule]; ++j) slots[j] = state_.slots[j] + first;
+        const Adjustment adjustment{scale_, objective_.clip_value, tensor.l1, tensor.l2,
                                     batches_.lr[step] * tensor.decay};
-        const double* coefficients = batches_.coefficients + step * kernels_.rule_coefficients[recipe_.rule];
-        if (!kernels_.update(recipe_.rule, coefficients, adjustment, end - begin, state_.parameters + first,
+        const double* coefficients = batches_.coefficients + step * kernels_.rule_coefficients[objective_.rule];
+        if (!kernels_.update(objective_.rule, coefficients, adjustment, end - begin, state_.parameters + first,
                              g, slots))
             diverged_ = true;
     }
@@ -325,7 +341,7 @@ class Trainer<T>::Impl final : public Program {
     static constexpr size_t kKept = size_t(16) << 20;
     const Table<T>& kernels_;
     const Plan plan_;
-    const Recipe recipe_;
+    const Objective objective_;
     std::vector<const Operation<T>*> operations_;
     size_t first_ = 0;  // the first operation that learns
     bool running_averages_ = false;
@@ -333,7 +349,7 @@ class Trainer<T>::Impl final : public Program {
     size_t most_rows_ = 1024;
     bool streaming_ = false;  // the weights' panels leave the caches before they are read
     Buffers<T> work_;
-    Trials trials_;
+    Pacer<> pacer_;
     // of the call
     State<T> state_{};
     Batches<T> batches_{};
@@ -342,8 +358,12 @@ class Trainer<T>::Impl final : public Program {
     double* losses_ = nullptr;
     size_t steps_ = 0;
     int64_t* taken_ = nullptr;
-    Schedule whole_, last_;
-    double scale_ = 1.0;  // of the gradient: clipping by global norm
+    struct Schedules {
+        Schedule whole, last;
+    } schedules_[2];                     // of one thread, of the team
+    std::atomic<bool> together_{false};  // which of them
+    bool again_ = false;                 // it goes on with the other
+    double scale_ = 1.0;                 // of the gradient: clipping by global norm
     std::atomic<bool> diverged_{false}, stopped_{false};
     std::atomic<bool> refused_{false};  // a label or a value of X
     std::atomic<int64_t> wrong_row_{-1}, wrong_column_{0};
@@ -355,8 +375,8 @@ class Trainer<T>::Impl final : public Program {
 };
 
 template <class T>
-Trainer<T>::Trainer(const Table<T>& kernels, Plan plan, const Recipe& recipe)
-    : impl_(new Impl(kernels, std::move(plan), recipe)) {}
+Trainer<T>::Trainer(const Table<T>& kernels, Plan plan, const Objective& objective)
+    : impl_(new Impl(kernels, std::move(plan), objective)) {}
 template <class T>
 Trainer<T>::~Trainer() = default;
 template <class T>

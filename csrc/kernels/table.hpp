@@ -1,7 +1,7 @@
 // The kernels of one instruction set and one float type: a struct of plain C function pointers.
 // No code, no Python, no SIMD. Filled by table.cpp, chosen by dispatch.cpp.
 //
-// The kernels and their meaning are those of backends/contract.py: rows are samples, C order, outputs are
+// The kernels and their meaning are those of contract.py: rows are samples, C order, outputs are
 // overwritten and never read. B rows, I inputs, O outputs. `ld*` is the distance, in elements, between rows;
 // an array without one is contiguous. A kernel starts threads when its work is worth them, except when it is
 // called inside a parallel region: then it stays on its thread, so an engine may call it on sub-blocks.
@@ -41,6 +41,11 @@ struct Table {
     // out (B, I) = those rows, cast. Behind the B numbers of rows stand `following` more, of rows that will be asked for next.
     // Returns as Operation::gather.
     size_t (*gather)(const Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, T* out);
+    // Of each slice of `step` of the rows (n numbers of them, or null: rows 0 .. n-1), in double: the least and the largest
+    // value of each column, then mean and sum of squared deviations of (x - pivot) * unit. out: (4, slices, I). Dense rows
+    // of float32, float64 or uint8.
+    void (*moments)(const Rows& data, const int64_t* rows, size_t n, size_t I, size_t step, const double* pivot,
+                    const double* unit, double* out);
     void (*activation_backward)(Activated below, size_t n, const T* saved, const T* da, T* dz);
 
     // One of labels (B,) and values (B, O) is null.

@@ -3,6 +3,7 @@
 #include "../kernels/table.hpp"
 
 #include "all.hpp"
+#include "../kernels/moments.hpp"
 #include "../kernels/optimizers.hpp"
 #include "../kernels/peak.hpp"
 
@@ -66,6 +67,7 @@ const Table<double> double_table = {
     kPanel,
     shuffle,
     gather,
+    moments,
     ops::derive,
     loss,
     squared_norm,

@@ -283,7 +283,7 @@ class Check {
             squared_norm(n);
             shuffle(n);
         }
-        for (const size_t I : sizes) gather(9, I);
+        for (const size_t I : sizes) gather(9, I), moments(300, I);
         return report_;
     }
 
@@ -715,6 +715,40 @@ class Check {
             add("gather_normalized", normal[i], want,
                 (eps_ / 2 + 1.01L * std::numeric_limits<double>::epsilon()) * std::fabs(want));
         }
+    }
+    // Slices of 130 rows: chunks, and groups of rows that are not full.
+    template <class S>
+    void moments_from(size_t n, size_t I, fastnn::Stored stored) {
+        const size_t ld = I + 1, B = n - 1, step = 130, slices = (B + step - 1) / step;
+        Buffer<S> x(n * ld - 1, S(0));
+        for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<S>(g_random() % 200);
+        Buffer<int64_t> rows(B, 0);
+        for (size_t i = 0; i < B; ++i) rows[i] = static_cast<int64_t>((i * 7) % n);
+        Buffer<double> pivot = uniform<double>(I, 0, 200), unit(I, 0.25), out(4 * slices * I);
+        t_.moments(x.get(), stored, static_cast<ptrdiff_t>(ld * sizeof(S)), rows, B, I, step, pivot, unit,
+                   out);
+        const Ref eps = std::numeric_limits<double>::epsilon();
+        for (size_t k = 0; k < slices * I; ++k) {
+            const size_t begin = k / I * step, end = std::min(B, begin + step), j = k % I;
+            const auto value = [&](size_t i) { return Ref(x[static_cast<size_t>(rows[i]) * ld + j]); };
+            Ref low = value(begin), high = low, mean = 0, squares = 0;
+            for (size_t i = begin; i < end; ++i) {
+                low = std::min(low, value(i)), high = std::max(high, value(i));
+                mean += (value(i) - pivot[j]) * unit[j] / (end - begin);
+            }
+            for (size_t i = begin; i < end; ++i) {
+                const Ref d = (value(i) - pivot[j]) * unit[j] - mean;
+                squares += d * d;
+            }
+            add("moments", out[k], low, 0), add("moments", out[slices * I + k], high, 0);
+            add("moments", out[2 * slices * I + k], mean, eps * 16 * 50);  // |x - pivot| unit <= 50
+            add("moments", out[3 * slices * I + k], squares, eps * step * (squares + 50 * 50));
+        }
+    }
+    void moments(size_t n, size_t I) {
+        moments_from<float>(n, I, fastnn::kFloat32);
+        moments_from<double>(n, I, fastnn::kFloat64);
+        moments_from<uint8_t>(n, I, fastnn::kUint8);
     }
     void gather(size_t B, size_t I) {
         gather_from<float>(B, I, fastnn::kFloat32);

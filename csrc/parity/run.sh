@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds and runs the parity program without CMake or Python: for this machine, or for aarch64 under qemu.
+# Builds and runs the parity program, and teams.cpp, without CMake or Python: for this machine, or for aarch64 under qemu.
 #   csrc/parity/run.sh            this machine: every x86 instruction set it has + AVX-512's source on AVX2
 #   csrc/parity/run.sh aarch64    cross-compiled, run by qemu-aarch64 (Debian: g++-aarch64-linux-gnu, qemu-user)
 #   csrc/parity/run.sh avx512     the AVX-512 kernels on an emulated CPU (10 minutes; see avx512_emulated.sh)
@@ -43,6 +43,10 @@ else
     table avx2 avx2 32 $avx2
     table avx512 avx512 64 $avx2 $avx512
     table lowered avx512-on-avx2 64 $avx2
+fi
+if [ "$target" != avx512 ]; then # its emulator is for the kernels
+    $cxx $common -O2 $link "$here/parity/teams.cpp" "$here/engine/team.cpp" "$here/threads.cpp" -o "$out/teams"
+    $run "$out/teams"
 fi
 $cxx $common -O2 $link "$here/parity/parity.cpp" "$here/dispatch.cpp" "$here/threads.cpp" "$out"/*.o -o "$out/parity" $libraries
 $run "$out/parity" $names

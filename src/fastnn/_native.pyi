@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastnn.backends.contract import Array
+from fastnn.contract import Array
 from fastnn.formulas.activations import Activation
 
 ACTIVATIONS: tuple[str, ...]
@@ -29,6 +29,7 @@ def op_gather(isa: int, operation: int, /, *arguments: Any) -> bool: ...
 
 # loss, rule: positions in the lists above
 def shuffle(isa: int, key: tuple[int, int, int], order: Array, /) -> None: ...
+def moments(isa: int, x: Array, rows: Array | None, step: int, pivot: Array, unit: Array, out: Array, /) -> bool: ...
 def activation_backward(isa: int, below: Activation, saved: Array, da: Array, dz: Array, /) -> None: ...
 def loss(
     isa: int, loss: int, parameter: float, z: Array, y: Array, weight: Array, value: Array, dz: Array, /
@@ -54,7 +55,7 @@ class TrainerFloat32:
         parameters: int,
         statistics: int,
         scaling: int,
-        recipe: tuple[float, ...],
+        objective: tuple[float, ...],
     ) -> None: ...
     def run(
         self, state: tuple[Any, ...], batches: tuple[Any, ...], rates: tuple[Array, Array], losses: Array, taken: Array

@@ -68,6 +68,14 @@ def integer(name: str, value: Any, low: int = 1) -> int:
     return whole
 
 
+def indices(name: str, value: Any) -> Array:
+    """Numbers of rows (B,) as int64, or TypeError: a mask is none."""
+    array = np.asarray(value)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size > 0):
+        raise TypeError(f"{name} is an array {array.shape} of {array.dtype}, expected integers (B,), numbers of rows")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
 def flag(name: str, value: Any) -> bool:
     """True or False, or TypeError: "no" is not False."""
     if not isinstance(value, (bool, np.bool_)):

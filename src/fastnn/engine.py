@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn._random import Key
-from fastnn.backends.contract import Adjustment, Kernels
+from fastnn.contract import Adjustment, Kernels
 from fastnn.formulas.activations import Activation, identity
 from fastnn.formulas.losses import Loss
 from fastnn.ops.operation import sizes
@@ -32,7 +32,7 @@ PREDICT_ROWS = 512  # rows taken through all layers at once: 512 x 784 float32 i
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Objective:
     """What is minimised and how. `clip_norm` bounds the global norm of the gradient, `clip_value` each entry."""
 
     loss: Loss
@@ -160,12 +160,14 @@ class Source:
 class Step:
     """One training step of a plan, its buffers allocated and its calls bound once for batches of `rows` rows."""
 
-    def __init__(self, kernels: Kernels, plan: Plan, state: State, recipe: Recipe, labels: bool, rows: int) -> None:
-        self.kernels, self.state, self.recipe = kernels, state, recipe
-        self.ops = plan.training_ops(recipe.loss)
+    def __init__(
+        self, kernels: Kernels, plan: Plan, state: State, objective: Objective, labels: bool, rows: int
+    ) -> None:
+        self.kernels, self.state, self.objective = kernels, state, objective
+        self.ops = plan.training_ops(objective.loss)
         self.work = Workspace(plan, self.ops, labels, rows)
         self.source = Source(kernels, plan, state)
-        self.segments = Segment.cut(plan, recipe.optimizer)
+        self.segments = Segment.cut(plan, objective.optimizer)
         learns = [op.learns for op in self.ops]
         self.first = learns.index(True) if True in learns else len(self.ops)
         self.forward = [self._forward(index) for index in range(len(self.ops))]
@@ -234,7 +236,7 @@ class Step:
         for index, bound in enumerate(self.forward):
             if bound is not None:
                 bound.run(seed, step, index)
-        kernels.loss(self.recipe.loss, work.z, work.y, work.weight, work.value, work.dz)
+        kernels.loss(self.objective.loss, work.z, work.y, work.weight, work.value, work.dz)
         for bound in self._through(len(self.ops), work.dz):
             bound.run(seed, step, len(self.ops))
         for index in range(len(self.ops) - 1, self.first - 1, -1):
@@ -244,18 +246,18 @@ class Step:
 
     def update(self, lr: float, coefficients: tuple[float, ...]) -> None:
         """One optimizer step over all parameters with the gradient of `loss_and_gradient`."""
-        state, recipe, gradient = self.state, self.recipe, self.work.gradient
+        state, objective, gradient = self.state, self.objective, self.work.gradient
         state.step += 1
         scale = 1.0
-        if recipe.clip_norm != math.inf:
+        if objective.clip_norm != math.inf:
             norm = math.sqrt(self.kernels.squared_norm(gradient))
-            scale = recipe.clip_norm / norm if norm > recipe.clip_norm else 1.0
+            scale = objective.clip_norm / norm if norm > objective.clip_norm else 1.0
         for segment in self.segments:
             where = segment.where
             self.kernels.update(
-                recipe.optimizer.rule,
+                objective.optimizer.rule,
                 coefficients,
-                Adjustment(scale, recipe.clip_value, segment.l1, segment.l2, lr * segment.decay),
+                Adjustment(scale, objective.clip_value, segment.l1, segment.l2, lr * segment.decay),
                 state.parameters[where],
                 gradient[where],
                 tuple(slot[where] for slot in state.slots),
@@ -266,23 +268,23 @@ def train_steps(
     kernels: Kernels,
     plan: Plan,
     state: State,
-    recipe: Recipe,
+    objective: Objective,
     batches: Batches,
     lr: Array,  # (ceil(m / size),): the learning rate of each step
 ) -> Array:
     """Take one optimizer step for every `size` rows of the batches. Returns the loss of each step, float64."""
     x, y, weight, order, size = batches
-    state.prepare_slots(recipe.optimizer.rule)
-    coefficients = recipe.optimizer.coefficient_table(lr, state.step + 1).tolist()
+    state.prepare_slots(objective.optimizer.rule)
+    coefficients = objective.optimizer.coefficient_table(lr, state.step + 1).tolist()
     losses = np.empty(len(lr))
     step: Step | None = None
     for index in range(len(lr)):
         rows = order[index * size : (index + 1) * size]
         if step is None or len(step.work.x) != len(rows):
-            step = Step(kernels, plan, state, recipe, y.ndim == 1, len(rows))
+            step = Step(kernels, plan, state, objective, y.ndim == 1, len(rows))
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges shows in the losses
             step.gather(x, y, weight, rows)
-            losses[index] = step.loss_and_gradient(recipe.seed, state.step)
+            losses[index] = step.loss_and_gradient(objective.seed, state.step)
             step.update(float(lr[index]), tuple(coefficients[index]))
     return losses
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import _validate, backends
-from fastnn.backends.contract import Backend
-from fastnn.engine import Recipe, Step
+from fastnn.contract import Backend
+from fastnn.engine import Objective, Step
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.nn.model import Sequential
@@ -91,7 +91,7 @@ def _float64_step(model: Sequential, loss: Loss, labels: bool, rows: int, backen
     state = State(plan)
     for name, view in model.state.views.items():
         state.views[name][...] = view
-    return Step(backend.kernels, plan, state, Recipe(loss, SGD()), labels, rows)
+    return Step(backend.kernels, plan, state, Objective(loss, SGD()), labels, rows)
 
 
 def _slope(step: Step, entry: int, epsilon: float, seed: int) -> float:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fastnn import engine
-from fastnn.backends.contract import Backend, Kernels
+from fastnn.contract import Backend, Kernels
 from fastnn.errors import BackendUnavailable, FallbackWarning
 
 

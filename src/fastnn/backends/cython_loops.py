@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import _loops_cython, loops_table, reference
-from fastnn.backends.contract import Array
+from fastnn.contract import Array
 
 _C_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double", np.dtype(np.uint8): "uint8_t"}
 

@@ -17,7 +17,7 @@ import numpy as np
 from fastnn import _random
 from fastnn._random import Key
 from fastnn.backends import loops, reference
-from fastnn.backends.contract import Adjustment, Array, Kernels, OpKernels
+from fastnn.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation, identity
 from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule

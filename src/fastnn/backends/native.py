@@ -20,7 +20,7 @@ from fastnn import _native
 from fastnn._native import default_instruction_set, instruction_sets, set_least_work, set_threads, threads
 from fastnn._random import Key
 from fastnn.backends import reference
-from fastnn.backends.contract import Adjustment, Array, Kernels, OpKernels
+from fastnn.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule
@@ -105,6 +105,10 @@ def _kernels(t: int) -> Kernels:
 
     def shuffle(key: Key, order: Array) -> None:
         _native.shuffle(t, key, order)
+
+    def moments(x: Array, rows: Array | None, step: int, pivot: Array, unit: Array, out: Array) -> None:
+        if not _native.moments(t, x, rows, step, pivot, unit, out):
+            reference.moments(x, rows, step, pivot, unit, out)
 
     def activation_backward(below: Activation, saved: Array, da: Array, dz: Array) -> None:
         _native.activation_backward(t, below, saved, da, dz)

@@ -17,8 +17,8 @@ import numpy as np
 
 from fastnn import _cpus, _native, engine
 from fastnn.backends import native
-from fastnn.backends.contract import Array
-from fastnn.engine import Batches, Recipe
+from fastnn.contract import Array
+from fastnn.engine import Batches, Objective
 from fastnn.plan import Op, Plan, State, Tensor
 
 _TRAINERS: dict[np.dtype, Any] = {
@@ -33,23 +33,23 @@ _PREDICTORS: dict[np.dtype, Any] = {
 # Plans as plain tuples ------------------------------------------------------------------------------------
 
 
-def _tensors(op: Op, recipe: Recipe | None) -> tuple[tuple[Any, ...], ...]:
+def _tensors(op: Op, objective: Objective | None) -> tuple[tuple[Any, ...], ...]:
     def described(tensor: Tensor) -> tuple[Any, ...]:
-        penalty = (0.0, 0.0, 0.0) if recipe is None else engine.penalties(tensor.penalty, recipe.optimizer)
+        penalty = (0.0, 0.0, 0.0) if objective is None else engine.penalties(tensor.penalty, objective.optimizer)
         return (tensor.offset, tensor.size, tensor.trainable, *penalty)
 
     spec = op.operation.spec
     return tuple(described(op.tensors[field.name]) for field in spec.param_fields + spec.statistic_fields)
 
 
-def _table(ops: Sequence[Op], recipe: Recipe | None) -> list[tuple[Any, ...]]:
-    """The operations for the extension, in the order of their Specs; for a prediction where recipe is None."""
+def _table(ops: Sequence[Op], objective: Objective | None) -> list[tuple[Any, ...]]:
+    """The operations for the extension, in the order of their Specs; for a prediction where objective is None."""
     table = []
     for op in ops:
         code = native.ACTIVATION_CODES[op.activation.name]
         saves_z = op.operation.spec.fuses and op.activation.saves == "z"
         settings = tuple(op.settings[name] for name in op.operation.spec.setting_names)
-        tensors = _tensors(op, recipe)
+        tensors = _tensors(op, objective)
         shapes, ends = (op.inputs, op.outputs), (op.other, op.dother)
         table.append((op.kind, *shapes, code, op.activation.alpha, saves_z, settings, tensors, *ends))
     return table
@@ -67,7 +67,7 @@ class _Trained(NamedTuple):
     """A trainer of the extension, with its buffers, and what it was made for."""
 
     plan: Plan
-    recipe: Recipe
+    objective: Objective
     trainer: Any
 
 
@@ -85,24 +85,24 @@ class Engine:
         self.trained: weakref.WeakKeyDictionary[State, _Trained] = weakref.WeakKeyDictionary()
         self.predictors: weakref.WeakKeyDictionary[State, list[_Predicting]] = weakref.WeakKeyDictionary()
 
-    def train_steps(self, plan: Plan, state: State, recipe: Recipe, batches: Batches, lr: Array) -> Array:
+    def train_steps(self, plan: Plan, state: State, objective: Objective, batches: Batches, lr: Array) -> Array:
         """See `engine.train_steps`. From the first loss that is not finite on they are NaN, and no step is taken."""
-        ops = plan.training_ops(recipe.loss)
+        ops = plan.training_ops(objective.loss)
         if not ops or not plan.parameter_count:
-            return engine.train_steps(self.kernels, plan, state, recipe, batches, lr)
-        state.prepare_slots(recipe.optimizer.rule)
+            return engine.train_steps(self.kernels, plan, state, objective, batches, lr)
+        state.prepare_slots(objective.optimizer.rule)
         lr = np.ascontiguousarray(lr, dtype=np.float64)
-        coefficients = recipe.optimizer.coefficient_table(lr, state.step + 1)
+        coefficients = objective.optimizer.coefficient_table(lr, state.step + 1)
         losses = np.full(len(lr), np.nan)
         taken = np.zeros(1, dtype=np.int64)
         buffers = (state.parameters, state.statistics, state.scaling, state.slots, state.step)
         ordered = batches._replace(x=_stored(batches.x), order=np.ascontiguousarray(batches.order))
         try:
-            done = self._trainer(plan, ops, state, recipe).run(buffers, ordered, (coefficients, lr), losses, taken)
+            done = self._trainer(plan, ops, state, objective).run(buffers, ordered, (coefficients, lr), losses, taken)
         finally:
             state.step += int(taken[0])  # also where a signal or a failed allocation ended the call early
         if not done:
-            return engine.train_steps(self.kernels, plan, state, recipe, batches, lr)
+            return engine.train_steps(self.kernels, plan, state, objective, batches, lr)
         return losses
 
     def predict(self, plan: Plan, state: State, x: Array, out: Array) -> None:
@@ -113,20 +113,20 @@ class Engine:
                 return
         engine.predict(self.kernels, plan, state, x, out)
 
-    def _trainer(self, plan: Plan, ops: Sequence[Op], state: State, recipe: Recipe) -> Any:
+    def _trainer(self, plan: Plan, ops: Sequence[Op], state: State, objective: Objective) -> Any:
         made = self.trained.get(state)
-        if made is None or made.plan is not plan or made.recipe != recipe:
+        if made is None or made.plan is not plan or made.objective != objective:
             numbers = (
-                native.LOSS_CODES[recipe.loss.name],
-                recipe.loss.parameter,
-                native.RULE_CODES[recipe.optimizer.rule.name],
-                recipe.seed,
-                recipe.clip_norm,
-                recipe.clip_value,
+                native.LOSS_CODES[objective.loss.name],
+                objective.loss.parameter,
+                native.RULE_CODES[objective.optimizer.rule.name],
+                objective.seed,
+                objective.clip_norm,
+                objective.clip_value,
             )
             sizes = len(state.parameters), len(state.statistics), len(state.scaling)
-            trainer = _TRAINERS[plan.dtype](self.isa, _table(ops, recipe), plan.inputs, *sizes, numbers)
-            made = self.trained[state] = _Trained(plan, recipe, trainer)
+            trainer = _TRAINERS[plan.dtype](self.isa, _table(ops, objective), plan.inputs, *sizes, numbers)
+            made = self.trained[state] = _Trained(plan, objective, trainer)
         return made.trainer
 
     def _predictor(self, plan: Plan, state: State) -> Any:

@@ -25,7 +25,7 @@ from numba.core.caching import FunctionCache
 from numba.extending import overload
 
 from fastnn.backends import loops, loops_table, numba_math, reference
-from fastnn.backends.contract import Array
+from fastnn.contract import Array
 from fastnn.formulas import special
 
 # Sums may be reordered, which is what lets a dot product use vector registers, and a * b + c may be one

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn import _random
 from fastnn._random import Key
-from fastnn.backends.contract import Adjustment, Array, Kernels, OpKernels
+from fastnn.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule
@@ -27,6 +27,23 @@ def nothing(*arguments: Any) -> None:
 
 def shuffle(key: Key, order: Array) -> None:
     _random.shuffle(key, order)
+
+
+def moments(x: Array, rows: Array | None, step: int, pivot: Array, unit: Array, out: Array) -> None:
+    """out[:, s] <- low and high of x, mean and squared deviations of (x - pivot) unit, over slice s of the rows."""
+    for s, start in enumerate(range(0, len(x) if rows is None else len(rows), step)):
+        part = x[start : start + step] if rows is None else x[rows[start : start + step]]
+        out[:, s] = _slice_moments(part, pivot, unit)
+
+
+def _slice_moments(part: Array, pivot: Array, unit: Array) -> tuple[Array, Array, Array, Array]:
+    d = np.array(part, dtype=np.float64, order="C")  # the one copy; the layout changes no order of the sums
+    low, high = d.min(axis=0), d.max(axis=0)
+    d *= unit
+    d -= pivot * unit
+    mean = d.mean(axis=0)
+    d -= mean
+    return low, high, mean, np.square(d, out=d).sum(axis=0)
 
 
 def activation_backward(below: Activation, saved: Array, da: Array, dz: Array) -> None:

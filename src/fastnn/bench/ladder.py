@@ -18,7 +18,7 @@ import numpy as np
 
 from fastnn import backends, nn, optim
 from fastnn._plot import new_figure
-from fastnn.engine import Batches, Recipe
+from fastnn.engine import Batches, Objective
 from fastnn.formulas.losses import LOSSES
 from fastnn.nn.model import Sequential
 
@@ -209,12 +209,12 @@ def _backend_rung(problem: Problem, name: str, backend: str) -> Rung:
     """The same steps on a backend: `steps` times the whole batch in one call."""
     x, y = problem.data()
     model, chosen = problem.model(), backends.load(backend)
-    recipe = Recipe(LOSSES["binary_cross_entropy"], optim.SGD(LEARNING_RATE))
+    objective = Objective(LOSSES["binary_cross_entropy"], optim.SGD(LEARNING_RATE))
     rows = np.arange(problem.rows)
 
     def descend(parameters: Parameters, steps: int) -> None:
         batches = Batches(x, y, None, np.tile(rows, steps), problem.rows)
-        chosen.train_steps(model.plan, model.state, recipe, batches, np.full(steps, LEARNING_RATE))
+        chosen.train_steps(model.plan, model.state, objective, batches, np.full(steps, LEARNING_RATE))
 
     return Rung(name, list(model.state.views.values()), descend)
 

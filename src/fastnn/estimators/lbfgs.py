@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from fastnn.data import Data
-from fastnn.engine import Recipe
+from fastnn.engine import Objective
 from fastnn.estimators.network import dense_layers, squares
 from fastnn.optim.optimizers import Optimizer
 from fastnn.training.batches import InMemory, step_weights
@@ -40,7 +40,7 @@ class LossAndGradient:
         self.trainer, self.model, self.outputs, self.alpha = trainer, trainer.model, outputs, alpha
         total = float(len(data)) if data.weight is None else float(data.weight.sum(dtype=np.float64))
         self.total = total
-        self.recipe = Recipe(trainer.loss, Gather(1.0, l2=alpha / (total * outputs)), trainer.seed)
+        self.objective = Objective(trainer.loss, Gather(1.0, l2=alpha / (total * outputs)), trainer.seed)
         self.rows = InMemory(data, None, min(ROWS, len(data)), False, 0, trainer.backend.kernels)
         self.rows.begin(0)
         self.weights = [layer.weight for layer in dense_layers(self.model)]
@@ -62,7 +62,7 @@ class LossAndGradient:
         model, backend, done, loss = self.model, self.trainer.backend, 0, 0.0
         while (batches := self.rows.take(done, done + self.rows.most)) is not None:
             shares = step_weights(batches) / self.total
-            losses = backend.train_steps(model.plan, model.state, self.recipe, batches, shares)
+            losses = backend.train_steps(model.plan, model.state, self.objective, batches, shares)
             loss += float(losses @ shares)
             done += len(shares)
         return loss

@@ -130,7 +130,7 @@ class Stopping(Callback):
     def _set_rate(self, run: Run, rate: float) -> None:
         owner = self.owner
         if rate != owner._rate:
-            change_rate(run.recipe.optimizer, run.model, owner._rate, rate)
+            change_rate(run.objective.optimizer, run.model, owner._rate, rate)
             run.lr_scale *= rate / owner._rate
             owner._rate = rate
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn import _validate, backends, files
 from fastnn._lock import FitLock
-from fastnn.backends.contract import Backend
+from fastnn.contract import Backend
 from fastnn.data import Data, Features
 from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
@@ -117,10 +117,12 @@ class Sequential:
         return Plan.assemble(ops, shape, rows, self.dtype), spans
 
     def _bind(self) -> None:
-        """Show every layer its views."""
+        """Show every layer its views, and Normalize who computes."""
         places: dict[str, Layer] = {}
         for part in (part for layer in self.layers for part in layer.parts()):
             part._views.clear()
+            if isinstance(part, Normalize):
+                part._kernel = _moments
             places.setdefault(str(part.index), part)  # a layer, not its activation, whose views are the layer's
         for name, view in self.state.views.items():
             index, _, role = name.rpartition(".")
@@ -228,7 +230,12 @@ class Sequential:
         if isinstance(X, Data) and (y is not None or sample_weight is not None):
             raise ValueError(f"{prefix}X is Data, which has its own y and weights, expected no others")
         features = self.features(X, name=f"{prefix}X")
-        outputs = self.plan_for(features.row_shape).outputs
+        plan = self.plan_for(features.row_shape)
+        if len(plan.output_shape) > 1:
+            raise ValueError(
+                f"the model makes rows of shape {plan.output_shape}, expected (outputs,) for a loss: end with Flatten()"
+            )
+        outputs = plan.outputs
         if isinstance(features, Data):
             self._check_targets(features.y, loss, outputs, f"{prefix}X")
             return features
@@ -380,6 +387,11 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
+
+
+def _moments(*arguments: Any) -> None:
+    """The kernel of the backend that is in use."""
+    backends.resolve().kernels.moments(*arguments)
 
 
 def _not_built() -> NotFittedError:

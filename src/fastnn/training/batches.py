@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _random
-from fastnn.backends.contract import Kernels
+from fastnn.contract import Kernels
 from fastnn.data import Data
 from fastnn.engine import Batches
 

@@ -211,7 +211,7 @@ def content(run: Run) -> tuple[dict[str, Any], dict[str, Array]]:
         "backend": run.backend.name,
         "instruction_set": instruction_set(run),
         "identity": run.identity,
-        "seed": run.recipe.seed,
+        "seed": run.objective.seed,
         "slots": len(state.slots),
         "rule": state.rule,
         "step": state.step,
@@ -269,13 +269,13 @@ def instruction_set(run: Run) -> str | None:
 
 def identity(run: Run, plan: Plan) -> dict[str, str]:
     """What two fits must share for one to go on where the other stopped: text and digests by name."""
-    recipe, source = run.recipe, run.source
+    objective, source = run.objective, run.source
     shared = {
-        "loss": repr((recipe.loss.name, recipe.loss.parameter)),
-        "optimizer": repr(recipe.optimizer),
+        "loss": repr((objective.loss.name, objective.loss.parameter)),
+        "optimizer": repr(objective.optimizer),
         "schedule": repr(run.schedule),
-        "clip_norm": repr(recipe.clip_norm),
-        "clip_value": repr(recipe.clip_value),
+        "clip_norm": repr(objective.clip_norm),
+        "clip_value": repr(objective.clip_value),
         "metrics": ", ".join(run.trainer.named),
         **_described(plan),
     }
@@ -347,8 +347,8 @@ class Saved:
         """ValueError where the fit is not the one that was saved, naming what differs; nothing is touched.
         CheckpointWarning where it is computed otherwise."""
         header = self.header
-        if header["seed"] != run.recipe.seed:
-            raise ValueError(f"seed is {run.recipe.seed}, but {self.path} was saved with {header['seed']}")
+        if header["seed"] != run.objective.seed:
+            raise ValueError(f"seed is {run.objective.seed}, but {self.path} was saved with {header['seed']}")
         known = header["identity"]
         for name in dict.fromkeys([*run.identity, *known]):
             here, there = run.identity.get(name), known.get(name)

@@ -74,8 +74,8 @@ def range_test(trainer: Fitter, data: Data, batch: int, rates: Array) -> Learnin
     model.state.forget_optimizer()
     rows = min(batch, len(data))
     epochs = -(-len(rates) * rows // len(data))
-    order = np.concatenate([_random.permutation(trainer.recipe.seed, epoch, len(data)) for epoch in range(epochs)])
+    order = np.concatenate([_random.permutation(trainer.objective.seed, epoch, len(data)) for epoch in range(epochs)])
     order = order[: len(rates) * rows]
     batches = Batches(data.x, data.y, data.weight, order, rows)
-    losses = trainer.backend.train_steps(model.plan, model.state, trainer.recipe, batches, rates)
+    losses = trainer.backend.train_steps(model.plan, model.state, trainer.objective, batches, rates)
     return LearningRates.of(rates, losses)

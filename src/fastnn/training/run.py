@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastnn import _validate
-from fastnn.backends.contract import Backend
+from fastnn.contract import Backend
 from fastnn.data import Data
-from fastnn.engine import Batches, Recipe
+from fastnn.engine import Batches, Objective
 from fastnn.errors import DivergenceError
 from fastnn.metrics import Metric
 from fastnn.nn.model import Sequential
@@ -36,7 +36,7 @@ class Fitter(Protocol):
     backend: Backend
 
     @property
-    def recipe(self) -> Recipe: ...
+    def objective(self) -> Objective: ...
 
     @property
     def named(self) -> dict[str, Metric]: ...
@@ -142,7 +142,7 @@ class Run:
     ) -> None:
         self.trainer, self.source, self.held_out = trainer, source, held_out
         self.model, self.history = trainer.model, trainer.history
-        self.recipe, self.backend, self.schedule = trainer.recipe, trainer.backend, trainer.schedule
+        self.objective, self.backend, self.schedule = trainer.objective, trainer.backend, trainer.schedule
         self.callbacks = sorted(callbacks, key=lambda callback: callback.order)
         self.epoch = len(self.history)
         self.epochs = self.epoch + epochs
@@ -269,10 +269,10 @@ class Run:
         steps = self.steps or 1
         if isinstance(self.schedule, Constant):
             if len(self._constant) != steps:
-                self._constant = np.full(steps, self.recipe.optimizer.lr)
+                self._constant = np.full(steps, self.objective.optimizer.lr)
             return self._constant
         factors = self.schedule.factors(self.epoch * steps, (self.epoch + 1) * steps, steps, self.epochs)
-        return np.asarray(self.recipe.optimizer.lr * factors)
+        return np.asarray(self.objective.optimizer.lr * factors)
 
     def _next_rates(self, scheduled: Array, last: int) -> Array:
         """The rates of steps done .. last - 1."""
@@ -297,7 +297,7 @@ class Run:
         first = model.state.step
         start = time.perf_counter()
         try:
-            step_losses = self.backend.train_steps(model.plan, model.state, self.recipe, batches, lr)
+            step_losses = self.backend.train_steps(model.plan, model.state, self.objective, batches, lr)
             seconds = time.perf_counter() - start
             _raise_if_diverged(step_losses, lr, model.state, first, self._start.step, atomic)
         except DivergenceError:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import _validate, backends
-from fastnn.backends.contract import Backend
+from fastnn.contract import Backend
 from fastnn.data import Data
-from fastnn.engine import Recipe
+from fastnn.engine import Objective
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, named_metrics
@@ -134,10 +134,10 @@ class Trainer:
         return f"Trainer({self.model!r}, {self.loss}, {optimizer}, {len(self.history)} epochs)"
 
     @property
-    def recipe(self) -> Recipe:
+    def objective(self) -> Objective:
         """What is minimised and how, as the engine wants it."""
         norm, value = (math.inf if bound is None else bound for bound in (self.clip_norm, self.clip_value))
-        return Recipe(self.loss, self.optimizer, self.seed, norm, value)
+        return Objective(self.loss, self.optimizer, self.seed, norm, value)
 
     @property
     def named(self) -> dict[str, Metric]:
@@ -170,10 +170,12 @@ class Trainer:
 
         batch_size "full" is one step an epoch, 1 is stochastic descent; a last short batch is taken as it is.
         validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
-        out, drawn by the seed, labels in proportion. sample_weight (n,) >= 0: a batch's loss is its weighted mean.
+        out, drawn by the seed, labels in proportion. sample_weight (n,) >= 0: a batch's loss is its weighted mean, and
+        Normalize learns from the rows whose weight is not 0.
         class_weight: "balanced", a dict {label: weight} or one weight a class, multiplied with it; not in validation.
-        callbacks: see `Callback`. verbose: True shows progress, None does on a terminal where tqdm is installed. resume: True to go on from the
-        newest file of the Checkpoint among the callbacks, or begin where there is none; a file, or a folder of them.
+        callbacks: see `Callback`. verbose: True shows progress, None does on a terminal where tqdm is installed.
+        resume: True to go on from the newest file of the Checkpoint among the callbacks, or begin where there is none;
+        a file, or a folder of them.
 
         A second fit goes on where the first ended: same parameters, optimizer state, step count and history.
 
@@ -362,7 +364,7 @@ class Trainer:
             if isinstance(layer, Normalize) and not layer.adapted:
                 if adapt:
                     assert data is not None
-                    layer.adapt(data.x, rows)
+                    layer.adapt(data.x, rows, data.weight, kernel=self.backend.kernels.moments)
                 layer.adapted = True  # or about to be put back from a checkpoint
         model.loss = self.loss
         if model.feature_names is None:

@@ -49,7 +49,7 @@ class Maxout(Layer):
 
     `Dense(O, activation=Maxout(k))` makes the k O pre-activations itself.
 
-    >>> Dense(16, activation=Maxout(pieces=3))
+    >>> nn.Dense(16, activation=Maxout(pieces=3))
     Dense(16, Maxout(pieces=3))
     """
 

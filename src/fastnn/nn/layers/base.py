@@ -66,7 +66,7 @@ class Layer:
     def arguments(self) -> dict[str, Any]:
         """What to call the class with to get such a layer: the attributes that are called like the arguments.
 
-        >>> RReLU(0.1, 0.3).arguments()
+        >>> nn.RReLU(0.1, 0.3).arguments()
         {'lower': 0.1, 'upper': 0.3}
         """
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
 from fastnn import _validate
+from fastnn.formulas import moments
 from fastnn.nn.layers.base import Layer
 from fastnn.ops.operation import Shape
 from fastnn.plan import Op
@@ -35,6 +35,10 @@ class Normalize(Layer):
             raise ValueError(f"mode is {mode!r}, expected 'standard' or 'minmax'")
         self.mode, self.per_feature = mode, _validate.flag("per_feature", per_feature)
         self.adapted = False
+        self._kernel: moments.Kernel | None = None  # the model's
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_kernel": None}
 
     @property
     def shift(self) -> Array:
@@ -54,73 +58,31 @@ class Normalize(Layer):
         }
         return [Op("normalize", inputs, inputs, tensors)]
 
-    def adapt(self, x: Any, rows: Array | None = None) -> None:
-        """Learn shift and scale from x (n, I), a scipy.sparse one too, or from these rows of it: in float64, a slice of
-        rows at a time."""
-        slices = _slices(x, rows)
-        axis = 0 if self.per_feature else None
-        if self.mode == "minmax":
-            low, high = _bounds(slices, axis)
-            shift, spread = low, high - low
-        else:
-            shift, spread = _moments(slices, axis)
-        self.shift[...] = shift
-        self.scale[...] = 1.0 / np.where(spread >= np.finfo(np.float64).tiny, spread, 1.0)
+    def adapt(
+        self, x: Any, rows: Array | None = None, weight: Array | None = None, *, kernel: moments.Kernel | None = None
+    ) -> None:
+        """Learn shift and scale from x (n, I), a scipy.sparse one too, or from these rows (B,) of it, in float64.
+
+        Rows whose weight (n,) is 0 do not count. Other weights do not weigh here, though they do in scikit-learn's
+        StandardScaler: they say how much a row's error matters, not in which units its features are. `kernel`: of the
+        backend that computes; None takes the one that `predict` would.
+
+        ValueError where there is no row to learn from, TypeError where `rows` are no integers.
+        """
+        shift, scale = self.shift, self.scale
+        if rows is not None:
+            rows = _validate.indices("rows", rows)
+        if weight is not None and not np.all(weight):
+            rows = np.flatnonzero(weight) if rows is None else rows[weight[rows] != 0]
+        if (x.shape[0] if rows is None else len(rows)) == 0:
+            raise ValueError("x has no row of a weight > 0 to learn from, expected at least one")
+        kernel = kernel or self._kernel
+        assert kernel is not None
+        low, high, mean, std = moments.summary(x, rows, kernel=kernel, per_feature=self.per_feature)
+        spread = std if self.mode == "standard" else high - low
+        shift[...] = mean if self.mode == "standard" else low
+        scale[...] = 1.0 / np.where(spread >= np.finfo(np.float64).tiny, spread, 1.0)
         self.adapted = True
 
     def settings(self) -> str:
         return self._written(repr(self.mode), per_feature=self.per_feature)
-
-
-def _slices(x: Any, rows: Array | None) -> Callable[[], Iterator[Array]]:
-    """Goes through x, or these rows of it, at most 4096 of them and 8 MB in float64 at a time: no copy of all of x is
-    made, and a sparse x is cut where a dense one is, to the same bits."""
-    count = x.shape[0] if rows is None else len(rows)
-    step = min(4096, max(1, (1 << 20) // x.shape[1]))
-
-    def slices() -> Iterator[Array]:
-        for start in range(0, count, step):
-            part = x[start : start + step] if rows is None else x[rows[start : start + step]]
-            yield part.toarray() if _validate.is_sparse(part) else part
-
-    return slices
-
-
-def _bounds(slices: Callable[[], Iterator[Array]], axis: int | None) -> tuple[Array, Array]:
-    """The least and the largest values, in float64."""
-    low, high = np.inf, -np.inf
-    for part in slices():
-        low, high = np.minimum(low, part.min(axis=axis)), np.maximum(high, part.max(axis=axis))
-    return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
-
-
-def _moments(slices: Callable[[], Iterator[Array]], axis: int | None) -> tuple[Array, Array]:
-    """Mean and standard deviation in float64, in two passes after one for the bounds.
-
-    Both are taken of x minus its first value: a constant column is then exactly 0, whatever its sum rounds to.
-    Each slice is made contiguous, so that the memory layout of x does not change the order of the sums. A feature whose
-    squares could leave float64's range is counted in a power of two near its spread.
-    """
-    low, high = _bounds(slices, axis)
-    exponent = _spread_exponent(low, high)
-    unit = np.ldexp(1.0, -exponent) if exponent.any() else None
-    first = next(slices())[0].astype(np.float64)
-    pivot = first if axis == 0 else first[0]
-    count = sum(len(part) if axis == 0 else part.size for part in slices())
-
-    def centred() -> Iterator[Array]:
-        for part in slices():
-            rows = np.ascontiguousarray(part, dtype=np.float64)
-            yield rows - pivot if unit is None else rows * unit - pivot * unit
-
-    mean = sum(part.sum(axis=axis) for part in centred()) / count
-    std = np.sqrt(sum(((part - mean) ** 2).sum(axis=axis) for part in centred()) / count)
-    mean, std = np.ldexp(mean, exponent), np.ldexp(std, exponent)
-    noise = np.finfo(np.float64).eps * np.abs(pivot + mean)  # 0.1 + 0.2 beside 0.3: rounding, not information
-    return pivot + mean, np.where(std > 4 * noise, std, 0.0)
-
-
-def _spread_exponent(low: Array, high: Array) -> Array:
-    """0 where the features spread between 2^-400 and 2^400, and sums of squares are safe; else e, for 2^e near it."""
-    exponent = np.frexp(0.5 * high - 0.5 * low)[1]  # halves: their difference is finite
-    return np.where(np.abs(exponent) < 400, 0, np.maximum(exponent, -1021))

@@ -54,6 +54,10 @@ class Kernels:
 
     # order (n,) int64 <- 0 .. n-1 in the order that `_random.shuffle` defines
     shuffle: Callable[[Key, Array], None]  # key, order
+    # Of each slice of `step` of the rows (B,) of x, or of all of x: low and high of each column of x, mean and sum of
+    # squared deviations of (x - pivot) * unit.  x: finite, as for gather; pivot and unit, powers of 2: (I,);
+    # out: (4, slices, I); all three float64
+    moments: Callable[[Array, Array | None, int, Array, Array, Array], None]  # x, rows, step, pivot, unit, out
     # dz = da * f'(saved), element by element; dz may be da
     activation_backward: Callable[[Activation, Array, Array, Array], None]  # below, saved, da, dz
     # value (B,) = loss of each row, dz (B, O) = weight (B,) * d(value)/dz.  y: (B,) int64 labels or (B, O) values
