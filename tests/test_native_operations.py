@@ -88,10 +88,10 @@ def trained(train_steps, plan: Plan) -> State:
     state.initialize(3)
     x = np.random.default_rng(0).integers(0, IDS, (ROWS, plan.inputs)).astype(np.float32)
     y = features(ROWS, plan.outputs).astype(plan.dtype)
-    recipe, lr = engine.Recipe(LOSSES["mse"], optim.Adam(), seed=9), np.array([0.02, 0.01, 0.03])
+    objective, lr = engine.Objective(LOSSES["mse"], optim.Adam(), seed=9), np.array([0.02, 0.01, 0.03])
     for epoch in range(2):
         order = np.random.default_rng(epoch).permutation(ROWS)
-        losses = train_steps(plan, state, recipe, engine.Batches(x, y, None, order, BATCH), lr)
+        losses = train_steps(plan, state, objective, engine.Batches(x, y, None, order, BATCH), lr)
         assert np.isfinite(losses).all()
     return state
 

@@ -15,7 +15,7 @@ from guarded import Guarded, Out
 from kernel_cases import CALLS, Draw, call_of, kernel, operation
 
 from fastnn._random import Key
-from fastnn.backends.contract import Kernels
+from fastnn.contract import Kernels
 from fastnn.formulas.activations import ACTIVATIONS, identity
 from fastnn.ops import OPS
 
