@@ -1,0 +1,135 @@
+"""Each operation within a plan, on rows of several positions, by both engines on the same native kernels.
+
+The Python engine calls a kernel once, for all rows and positions; the native one for ranges of rows, or of columns, on
+as many threads as it is given. Both arrive at the same bits. Plans are made from the registry.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from common import features
+from kernel_cases import IDS, OPERATIONS
+
+from fastnn import engine, optim
+from fastnn.backends import make
+from fastnn.formulas.activations import ACTIVATIONS, identity
+from fastnn.formulas.losses import LOSSES
+from fastnn.ops import OPS
+from fastnn.ops.operation import Shape, sizes
+from fastnn.ops.spec import Field
+from fastnn.plan import Op, Plan, State, Tensor
+
+native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
+native_engine = pytest.importorskip("fastnn.backends.native_engine", exc_type=ImportError)
+
+POSITIONS, INPUTS, CHANNELS = (2, 3), 4, 7
+ROWS, BATCH = 93, 37  # a last batch of 19 rows; nothing is a multiple of a vector
+ISAS = pytest.mark.parametrize("isa", native.instruction_sets())
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+EVERY = pytest.mark.parametrize("name", OPS)
+THREADS = (1, 2, 3, 5)
+
+
+@pytest.fixture(autouse=True)
+def all_threads():
+    """Every plan, however small, gets the threads that a test asks for."""
+    native.set_least_work(0)
+    yield
+    native.set_least_work(48000)
+    native.set_threads(0)
+
+
+def tensor_of(field: Field, index: int, shape: tuple[int, ...], trainable: bool) -> Tensor:
+    """Of both signs where it learns; statistics are positive, as a variance is."""
+
+    def initial(rng: np.random.Generator) -> np.ndarray:
+        return 0.5 * rng.standard_normal(shape) if trainable else rng.uniform(0.2, 1.2, shape)
+
+    scaling = field.dtype == np.float64
+    return Tensor(f"{index}.{field.name}", shape, initial, trainable=trainable, scaling=scaling)
+
+
+def op_of(kind: str, index: int, inputs: Shape, channels: int | None = None, activation=identity) -> Op:
+    """The operation for rows of that shape, with the tensors that its Spec declares."""
+    spec, outputs = OPS[kind].spec, (*inputs[:-1], channels or inputs[-1])
+    size = sizes(inputs, outputs, 1)
+    tensors = {
+        field.name: tensor_of(field, index, field.shape(size), field in spec.param_fields)
+        for field in spec.param_fields + spec.statistic_fields
+    }
+    return Op(kind, inputs, outputs, tensors, activation, OPERATIONS[kind].settings)
+
+
+def plan_of(name: str, dtype: type) -> Plan:
+    """A dense operation, the one in question, another dense one: something learns below it, and something above."""
+    spec, start = OPS[name].spec, (*POSITIONS, INPUTS)
+    between, wide = (*POSITIONS, CHANNELS), OPERATIONS[name].inputs(CHANNELS, CHANNELS)
+    ops = [op_of(name, 0, start)] if spec.phase == "source" else []
+    ops.append(op_of("dense", 1, start, wide, ACTIVATIONS["gelu"]))
+    if OPS[name].bracket:
+        ops += [op_of("fork", 2, between), op_of("dense", 3, between, 5, ACTIVATIONS["relu"])]
+        ops += [
+            op_of("turn", 4, (*POSITIONS, 5), CHANNELS),
+            op_of("dense", 5, between, 5),
+            op_of("join", 6, (*POSITIONS, 5)),
+        ]
+        between = (*POSITIONS, 5)
+    elif spec.phase != "source":
+        ops.append(op_of(name, 2, (*POSITIONS, wide), CHANNELS, ACTIVATIONS["tanh"] if spec.fuses else identity))
+    ops.append(op_of("dense", 7, between, 2))
+    assert name == "cast" or name in [op.kind for op in ops]
+    return Plan.assemble(ops, start, (*POSITIONS, 2), np.dtype(dtype))
+
+
+def trained(train_steps, plan: Plan) -> State:
+    """After two epochs. Rows are whole numbers, which every source takes."""
+    state = State(plan)
+    state.initialize(3)
+    x = np.random.default_rng(0).integers(0, IDS, (ROWS, plan.inputs)).astype(np.float32)
+    y = features(ROWS, plan.outputs).astype(plan.dtype)
+    objective, lr = engine.Objective(LOSSES["mse"], optim.Adam(), seed=9), np.array([0.02, 0.01, 0.03])
+    for epoch in range(2):
+        order = np.random.default_rng(epoch).permutation(ROWS)
+        losses = train_steps(plan, state, objective, engine.Batches(x, y, None, order, BATCH), lr)
+        assert np.isfinite(losses).all()
+    return state
+
+
+def same(left: State, right: State) -> None:
+    for mine, other in zip(left.buffers, right.buffers, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@ISAS
+@DTYPES
+@EVERY
+def test_trains_to_the_bits_of_the_python_engine(name, dtype, isa):
+    plan = plan_of(name, dtype)
+    expected = trained(make("kernels", native.kernels(isa)).train_steps, plan)
+    start = State(plan)
+    start.initialize(3)
+    for tensor in plan.tensors:
+        assert not tensor.trainable or (expected.views[tensor.name] != start.views[tensor.name]).any(), tensor.name
+    for threads in THREADS:
+        native.set_threads(threads)
+        same(trained(native_engine.for_instruction_set(isa).train_steps, plan), expected)
+
+
+@ISAS
+@DTYPES
+@EVERY
+def test_predicts_the_bits_of_the_python_engine(name, dtype, isa):
+    """In any batch, on any threads; in batches of more than 512 rows also with packed weights."""
+    plan = plan_of(name, dtype)
+    state = State(plan)
+    state.initialize(3)
+    x = np.random.default_rng(0).integers(0, IDS, (1100, plan.inputs)).astype(np.float32)
+    expected = np.full((len(x), plan.outputs), np.nan, dtype)
+    engine.predict(native.kernels(isa), plan, state, x, expected)
+    for threads in THREADS:
+        native.set_threads(threads)
+        for first, last in ((0, 1100), (0, 1), (7, 20), (500, 1013), (3, 3)):
+            out = np.full((last - first, plan.outputs), np.nan, dtype)
+            native_engine.for_instruction_set(isa).predict(plan, state, x[first:last], out)
+            np.testing.assert_array_equal(out, expected[first:last])

@@ -1,0 +1,381 @@
+"""Every operation against values worked out by hand, and its backward against central differences of its forward.
+
+The parity tests hold every backend against the reference; these hold the reference, and all others with it, against the
+formulas. The working stands beside the numbers: exact in binary wherever it can be.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from conftest import backend_parameters
+from guarded import Guarded, Out
+from kernel_cases import CALLS, Draw, call_of, kernel, operation
+
+from fastnn._random import Key
+from fastnn.contract import Kernels
+from fastnn.formulas.activations import ACTIVATIONS, identity
+from fastnn.ops import OPS
+
+BACKENDS = pytest.mark.parametrize(("backend", "kernels"), backend_parameters())
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+Named = dict[str, Any]
+
+half = ACTIVATIONS["leaky_relu"].with_alpha(0.5)  # x where x > 0, else x / 2
+# Philox4x32-7 of counter 0 and key 0, as Random123's kat_vectors have it: the bits of the first four elements
+ZERO = Key(0, 0, 0)
+BITS = np.array([0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48]) / 2.0**32  # 0.37, 0.05, 0.31, 0.31
+
+
+class By(NamedTuple):
+    """A call of an operation worked out by hand. What is among the outputs too is read and written."""
+
+    which: str
+    given: Named
+    expected: Named
+
+
+HAND: dict[str, list[By]] = {
+    "cast": [By("forward", dict(data=[[1, 2], [3, 4], [5, 6]], rows=[2, 0, 2]), dict(a=[[5, 6], [1, 2], [5, 6]]))],
+    # (3 - 1) 2 = 4, (20 - 12) / 4 = 2; (1 - 1) 2 = 0, (10 - 12) / 4 = -1/2
+    "normalize": [
+        By(
+            "forward",
+            dict(data=[[1, 10], [3, 20]], rows=[1, 0], shift=[1, 12], scale=[2, 0.25]),
+            dict(a=[[4, 2], [0, -0.5]]),
+        )
+    ],
+    "ids": [By("forward", dict(data=[[0, 4], [3, 1]], rows=[1, 1, 0], count=5.0), dict(a=[[3, 1], [3, 1], [0, 4]]))],
+    "dense": [
+        # z = [1 + 4 + 0 + 1, -1 + 0 - 3 - 2], [0 + 2 + 0 + 1, 0 + 0 + 9 - 2]
+        By(
+            "forward",
+            dict(x=[[1, 2, -1], [0, 1, 3]], w=[[1, -1], [2, 0], [0, 3]], b=[1, -2], activation=half),
+            dict(z=[[6, -6], [3, 7]], a=[[6, -3], [3, 7]]),
+        ),
+        # dz w^T = [1 - 2, 2 + 0, 0 + 6], [3 + 1, 6 + 0, 0 - 3]; halved where saved is not positive
+        # dw = column 0 of x: [1, 2] 1 + [3, -1] 0; column 1: [1, 2] 2 + [3, -1]; column 2: -[1, 2] + [3, -1] 3
+        By(
+            "backward",
+            dict(
+                x=[[1, 2, -1], [0, 1, 3]],
+                w=[[1, -1], [2, 0], [0, 3]],
+                below=half,
+                saved=[[1, 0, 2], [3, 4, -1]],
+                dz=[[1, 2], [3, -1]],
+            ),
+            dict(dx=[[-1, 1, 6], [4, 6, -1.5]], dw=[[1, 2], [5, 3], [8, -5]], db=[4, 1]),
+        ),
+    ],
+    "activation": [
+        By("forward", dict(x=[[-2, 3, 0.5], [1, -1, -4]], activation=half), dict(a=[[-1, 3, 0.5], [1, -0.5, -2]])),
+        By(
+            "backward",
+            dict(below=half, saved=[[-1, 3, 0.5], [1, -0.5, 2]], dz=[[2, 3, -4], [5, 6, -1]]),
+            dict(dx=[[1, 3, -4], [5, 3, -1]]),
+        ),
+    ],
+    "softmax": [
+        # exp(log n) = n: 1 + 3 + 4 = 8, 2 + 2 + 1 = 5; exp(1000) is no number, exp(-2000) none beside 1
+        By(
+            "forward",
+            dict(x=[np.log([1, 3, 4]), np.log([2, 2, 1]), [1000, 1000, -1000]]),
+            dict(a=[[1 / 8, 3 / 8, 1 / 2], [2 / 5, 2 / 5, 1 / 5], [1 / 2, 1 / 2, 0]]),
+        ),
+        # sum a da = 1 + 0 + 2 = 3: a (da - 3); 1 + 1 - 1 = 1: a (da - 1)
+        By(
+            "backward",
+            dict(a=[[1 / 8, 3 / 8, 1 / 2], [1 / 2, 1 / 4, 1 / 4]], da=[[8, 0, 4], [2, 4, -4]]),
+            dict(dx=[[5 / 8, -9 / 8, 1 / 2], [1 / 2, 3 / 4, -5 / 4]]),
+        ),
+    ],
+    "maxout": [  # three pieces an output; of equals the first
+        By(
+            "forward",
+            dict(x=[[1, 5, 2, -3, -1, -2], [4, 4, 0, 0, 7, 7]]),
+            dict(a=[[5, -1], [4, 7]], winner=[[1, 1], [0, 1]]),
+        ),
+        By(
+            "backward",
+            dict(winner=[[1, 0], [2, 1]], da=[[3, 5], [7, -2]]),
+            dict(dx=[[0, 3, 0, 5, 0, 0], [0, 0, 7, 0, -2, 0]]),
+        ),
+    ],
+    "prelu": [
+        By(
+            "forward",
+            dict(x=[[2, -4, 0], [-1, 3, -2]], slope=[0.5, 0.25, 3]),
+            dict(a=[[2, -1, 0], [-0.5, 3, -6]]),
+        ),
+        # dslope = 4 (-1), 2 (-4), 3 (0) + 6 (-2); 0 is not positive
+        By(
+            "backward",
+            dict(x=[[2, -4, 0], [-1, 3, -2]], slope=[0.5, 0.25, 3], da=[[1, 2, 3], [4, 5, 6]]),
+            dict(dx=[[1, 0.5, 9], [2, 5, 18]], dslope=[-4, -8, -12]),
+        ),
+    ],
+    "rrelu": [  # slope = 1/4 + BITS / 2
+        By(
+            "forward",
+            dict(x=[[-1, 2], [-2, -4]], lower=0.25, upper=0.75, key=ZERO),
+            dict(a=[[-(0.25 + BITS[0] / 2), 2], [-2 * (0.25 + BITS[2] / 2), -4 * (0.25 + BITS[3] / 2)]]),
+        ),
+        By(
+            "backward",
+            dict(x=[[-1, 2], [0, -4]], lower=0.25, upper=0.75, key=ZERO, da=[[3, 5], [1, 2]]),
+            dict(dx=[[3 * (0.25 + BITS[0] / 2), 5], [0.25 + BITS[2] / 2, 2 * (0.25 + BITS[3] / 2)]]),
+        ),
+        By("predict", dict(x=[[-1, 2], [-2, 0]], lower=0.25, upper=0.5), dict(a=[[-0.375, 2], [-0.75, 0]])),
+    ],
+    "dropout": [  # of BITS only the second is below 1/4; the others go through times 1 / (1 - 1/4) = 4/3
+        By("forward", dict(x=[[3, 5], [6, -9]], rate=0.25, key=ZERO), dict(a=[[4, 0], [8, -12]])),
+        By("backward", dict(rate=0.25, key=ZERO, da=[[1.5, 2], [-3, 9]]), dict(dx=[[2, 0], [-4, 12]])),
+    ],
+    "batch_norm": [
+        # columns [0 2 4 6] and [-5 3 3 3]: mean 3, var (9 + 1 + 1 + 9) / 4 = 5; mean 1, var (36 + 3 4) / 4 = 12;
+        # with epsilon 4 the roots are 3 and 4. a = 3 (x - 3) / 3 + 1, 2 (x - 1) / 4 - 1.
+        # running: 3/4 4 + 1/4 3, 3/4 8 + 1/4 1; unbiased 5 4/3 and 12 4/3: 3/4 3 + 1/4 20/3 = 47/12, 3/4 6 + 1/4 16
+        By(
+            "forward",
+            dict(
+                x=[[0, -5], [2, 3], [4, 3], [6, 3]],
+                gamma=[3, 2],
+                beta=[1, -1],
+                momentum=0.75,
+                epsilon=4.0,
+                running_mean=[4, 8],
+                running_var=[3, 6],
+            ),
+            dict(
+                running_mean=[3.75, 6.25],
+                running_var=[47 / 12, 8.5],
+                mean=[3, 1],
+                inv_std=[1 / 3, 1 / 4],
+                a=[[-2, -4], [0, 0], [2, 0], [4, 0]],
+            ),
+        ),
+        # two rows are the fewest that have a variance: [1 5], [2 2]; biased 4 and 0, with epsilon 12 the roots 4 and
+        # sqrt 12; unbiased 8 and 0. running: (1 + 3) / 2, (3 + 2) / 2; (2 + 8) / 2, (6 + 0) / 2
+        By(
+            "forward",
+            dict(
+                x=[[1, 2], [5, 2]],
+                gamma=[2, 3],
+                beta=[1, 7],
+                momentum=0.5,
+                epsilon=12.0,
+                running_mean=[1, 3],
+                running_var=[2, 6],
+            ),
+            dict(
+                running_mean=[2, 2.5],
+                running_var=[5, 3],
+                mean=[3, 2],
+                inv_std=[1 / 4, 12**-0.5],
+                a=[[0, 7], [2, 7]],
+            ),
+        ),
+        # one row has no variance: beta comes out, and the running averages stay
+        By(
+            "forward",
+            dict(
+                x=[[5, 7]],
+                gamma=[3, 2],
+                beta=[1, -1],
+                momentum=0.75,
+                epsilon=4.0,
+                running_mean=[4, 8],
+                running_var=[3, 6],
+            ),
+            dict(running_mean=[4, 8], running_var=[3, 6], mean=[5, 7], inv_std=[1 / 2, 1 / 2], a=[[1, -1]]),
+        ),
+        # x_hat = -1 -1/3 1/3 1: dbeta = 3 + 0 + 3 + 6 = 12, dgamma = -3 + 0 + 1 + 6 = 4,
+        #   dx = 3/3 (da - (12 + 4 x_hat) / 4) = da - 3 - x_hat
+        # x_hat = -3/2 1/2 1/2 1/2: dbeta = 4, dgamma = -3 + 2 - 1 + 0 = -2, dx = 2/4 (da - 1 + x_hat / 2)
+        By(
+            "backward",
+            dict(
+                x=[[0, -5], [2, 3], [4, 3], [6, 3]],
+                gamma=[3, 2],
+                mean=[3, 1],
+                inv_std=[1 / 3, 1 / 4],
+                da=[[3, 2], [0, 4], [3, -2], [6, 0]],
+            ),
+            dict(dx=[[1, 1 / 8], [-8 / 3, 13 / 8], [-1 / 3, -11 / 8], [2, -3 / 8]], dgamma=[4, -2], dbeta=[12, 4]),
+        ),
+        # 3 (x - 1) / 3 + 1, 2 (x - 3) / 4 - 1
+        By(
+            "predict",
+            dict(
+                x=[[4, 5], [1, -1]], gamma=[3, 2], beta=[1, -1], epsilon=4.0, running_mean=[1, 3], running_var=[5, 12]
+            ),
+            dict(a=[[4, 0], [1, -3]]),
+        ),
+    ],
+    "layer_norm": [
+        # rows [0 2 4 6] and [-5 3 3 3]: as the columns above, x_hat = -1 -1/3 1/3 1 and -3/2 1/2 1/2 1/2
+        By(
+            "forward",
+            dict(x=[[0, 2, 4, 6], [-5, 3, 3, 3]], gamma=[3, 6, 9, 12], beta=[1, 0, -1, 2], epsilon=4.0),
+            dict(mean=[3, 1], inv_std=[1 / 3, 1 / 4], a=[[-2, -2, 2, 14], [-3.5, 3, 3.5, 8]]),
+        ),
+        # da gamma = 3 12 0 12: mean 27/4, mean with x_hat (-3 - 4 + 0 + 12) / 4 = 5/4, dx = (. - 27/4 - 5/4 x_hat) / 3
+        # da gamma = 6 0 36 -12: mean 15/2, mean with x_hat (-9 + 0 + 18 - 6) / 4 = 3/4, dx = (. - 15/2 - 3/4 x_hat) / 4
+        # dgamma = -1 - 3, -2/3 + 0, 0 + 2, 1 - 1/2
+        By(
+            "backward",
+            dict(
+                x=[[0, 2, 4, 6], [-5, 3, 3, 3]],
+                gamma=[3, 6, 9, 12],
+                mean=[3, 1],
+                inv_std=[1 / 3, 1 / 4],
+                da=[[1, 2, 0, 1], [2, 0, 4, -1]],
+            ),
+            dict(
+                dx=[[-5 / 6, 17 / 9, -43 / 18, 4 / 3], [-3 / 32, -63 / 32, 225 / 32, -159 / 32]],
+                dgamma=[-4, -2 / 3, 2, 1 / 2],
+                dbeta=[3, 2, 4, 0],
+            ),
+        ),
+    ],
+    "scale": [
+        By(
+            "forward",
+            dict(x=[[1, -2, 3], [4, 5, -6]], factor=[2, -1, 0.5]),
+            dict(a=[[2, 2, 1.5], [8, -5, -3]]),
+        ),
+        # dfactor = 1 + 12, -4 - 5, 18 - 12
+        By(
+            "backward",
+            dict(x=[[1, -2, 3], [4, 5, -6]], factor=[2, -1, 0.5], da=[[1, 2, 6], [3, -1, 2]]),
+            dict(dx=[[2, -2, 3], [6, 1, 1]], dfactor=[13, -9, 6]),
+        ),
+    ],
+    "fork": [
+        By(
+            "backward",
+            dict(da=[[1, 2], [3, 4]], dother=[[10, 20], [30, -40]]),
+            dict(dx=[[11, 22], [33, -36]]),
+        )
+    ],
+    "turn": [
+        By("forward", dict(other=[[1, 2, 3], [4, 5, 6]]), dict(a=[[1, 2, 3], [4, 5, 6]])),
+        By("backward", dict(dother=[[1, -2], [3, 4]]), dict(dx=[[1, -2], [3, 4]])),
+    ],
+    "join": [
+        By("forward", dict(x=[[1, 2], [3, 4]], other=[[10, 20], [30, -40]]), dict(a=[[11, 22], [33, -36]])),
+        By("backward", dict(da=[[1, -2], [3, 4]]), dict(dx=[[1, -2], [3, 4]])),
+    ],
+}
+
+
+def by_hand(name: str, which: str) -> list[By]:
+    """The values for a call; for a prediction that is the forward pass, those of forward."""
+    own = which if which in OPS[name].spec.calls else "forward"
+    return [by for by in HAND.get(name, ()) if by.which == own]
+
+
+@pytest.mark.parametrize(("name", "which"), CALLS)
+def test_every_call_has_values_worked_out_by_hand(name, which):
+    call, values = call_of(name, which), by_hand(name, which)
+    assert values, f"HAND has no values for {which} of {name}"
+    for by in values:
+        written = [each for each in call.outputs if each in by.given]
+        assert {*by.given, *by.expected} == set(call.names)
+        assert set(by.expected) == set(call.outputs) and [*by.given] == [*call.inputs, *written]
+
+
+def arguments(name: str, which: str, by: By, dtype: type, guarded: Guarded) -> Named:
+    spec = OPS[name].spec
+
+    def array(each: str, value: Any, poisoned: bool) -> Any:
+        if each in (*spec.setting_names, "activation", "below", "key"):
+            return value
+        own = np.int64 if each == "rows" else spec.fields[each].dtype if each in spec.fields else None
+        made = np.array(value, own or dtype)
+        return guarded.argument(Out(made.shape, made.dtype) if poisoned else made, made.dtype)
+
+    given = {each: array(each, value, False) for each, value in by.given.items()}
+    made = given | {each: array(each, v, True) for each, v in by.expected.items() if each not in given}
+    return {each: made[each] for each in call_of(name, which).names}
+
+
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize(("name", "which"), CALLS)
+def test_values_worked_out_by_hand(name, which, dtype, backend, kernels):
+    """To 8 roundings of the largest number: there are no more than that in a row here."""
+    for by in by_hand(name, which):
+        guarded = Guarded()
+        made = arguments(name, which, by, dtype, guarded)
+        kernel(kernels, name, which)(*made.values())
+        guarded.check()
+        for each, value in by.expected.items():
+            want = np.array(value, np.float64)
+            bound = 8 * np.finfo(dtype).eps * np.abs(want).max()
+            np.testing.assert_allclose(made[each], want, rtol=0, atol=bound, err_msg=f"{which} of {name}: {each}")
+
+
+# Central differences ----------------------------------------------------------------------------------------
+
+BACKWARD = [name for name, op in OPS.items() if "backward" in op.spec.calls]
+STEP = 1e-5  # the differences are off by about STEP^2 times a third derivative, and by eps / STEP: both 1e-10
+RIGHT = 1e-7
+
+
+class Scalar:
+    """An operation on a small batch as a function of its input and parameters: the sum of da a, and of dother x where
+    another operation reads x too. `dz` of a call is with respect to what stands before the fused activation, which is
+    the identity here; where backward goes through the activation below, the input is what stands before that."""
+
+    def __init__(self, kernels: Kernels, name: str) -> None:
+        self.kernels, self.name, spec = kernels, name, OPS[name].spec
+        values = {}
+        for seed, which in enumerate(("backward", "forward")):
+            if (name, which) in CALLS:
+                values |= operation(Draw(np.float64, seed), name, which, 5, 4, 3).arguments
+        self.values = {"x": Draw(np.float64)(*values["dx"].shape)} | values
+        self.below = ACTIVATIONS["tanh"] if spec.goes_below else identity
+        self.of = {name: self.values[name] for name in ("x", *(field.name for field in spec.param_fields))}
+
+    def after_forward(self) -> Named:
+        """Every argument, on fresh arrays."""
+        x = np.asarray(self.below.value(self.values["x"], self.below.alpha), np.float64)
+        values = self.values | {"x": x, "saved": x, "activation": identity, "below": self.below}
+        made = {each: Guarded().argument(value, np.float64) for each, value in values.items()}
+        self.run("forward", made)
+        return made
+
+    def run(self, which: str, made: Named) -> None:
+        if (self.name, which) in CALLS:
+            kernel(self.kernels, self.name, which)(*(made[each] for each in call_of(self.name, which).names))
+
+    def value(self) -> float:
+        made = self.after_forward()
+        products = [(made.get("dz", made.get("da")), made.get("a", made["x"])), (made.get("dother"), made["x"])]
+        return float(sum((gradient * by).sum() for gradient, by in products if gradient is not None))
+
+    def slope(self, tensor: str, place: int) -> float:
+        entries = self.of[tensor].flat
+        kept, values = entries[place], []
+        for moved in (kept + STEP, kept - STEP):
+            entries[place] = moved
+            values.append(self.value())
+        entries[place] = kept
+        return (values[0] - values[1]) / (2 * STEP)
+
+
+@BACKENDS
+@pytest.mark.parametrize("name", BACKWARD)
+def test_backward_is_the_derivative_of_forward(name, backend, kernels):
+    """dx and the gradient of every parameter, in float64; the random bits are the same every time."""
+    function = Scalar(kernels, name)
+    made = function.after_forward()
+    function.run("backward", made)
+    for tensor, value in function.of.items():
+        numeric = np.array([function.slope(tensor, place) for place in range(value.size)])
+        error = np.abs(made[f"d{tensor}"].reshape(-1) - numeric).max()
+        assert error <= RIGHT * max(1.0, np.abs(numeric).max()), f"d{tensor}"
+        assert np.abs(numeric).max() > 0.1  # or there would be nothing to see
