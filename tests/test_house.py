@@ -63,7 +63,6 @@ BEING_SPLIT = {  # longer ones, for now: delete a name as soon as its file is sp
     "csrc/bindings.cpp",
     "csrc/engine/engine.cpp",
     "csrc/kernels/gemm.hpp",
-    "csrc/parity/parity.cpp",
 }
 
 
