@@ -61,6 +61,6 @@ tests "$asan" tests/test_native_engine.py tests/test_kernels.py -m "not slow" -k
 echo "races"
 # libgomp is not compiled for ThreadSanitizer, which reports its barriers as missing: threads of std::thread instead.
 build thread -fsanitize=thread --no-deps --force-reinstall
-c++ -std=c++17 -O1 -g1 -fPIC -shared -fsanitize=thread "$work/tree/csrc/parity/threads_for_tsan.cpp" -o "$work/threads.so"
+c++ -std=c++20 -O1 -g1 -fPIC -shared -fsanitize=thread "$work/tree/.ci/threads_for_tsan.cpp" -o "$work/threads.so"
 export TSAN_OPTIONS=halt_on_error=1
 tests "$tsan $work/threads.so" tests/test_native_engine.py -k "number_of_threads or trying_teams or concurrent or same_prediction"
