@@ -1,7 +1,8 @@
 """Each operation within a plan, on rows of several positions, by both engines on the same native kernels.
 
 The Python engine calls a kernel once, for all rows and positions; the native one for ranges of rows, or of columns, on
-as many threads as it is given. Both arrive at the same bits. Plans are made from the registry.
+as many threads as it is given. Both arrive at the same bits, and a kernel that shares its work out itself does, too.
+Plans are made from the registry.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from common import features
-from kernel_cases import IDS, OPERATIONS
+from guarded import call
+from kernel_cases import CALLS, IDS, OPERATIONS, Draw, kernel, operation
 
 from fastnn import engine, optim
 from fastnn.backends import make
@@ -133,3 +135,21 @@ def test_predicts_the_bits_of_the_python_engine(name, dtype, isa):
             out = np.full((last - first, plan.outputs), np.nan, dtype)
             native_engine.for_instruction_set(isa).predict(plan, state, x[first:last], out)
             np.testing.assert_array_equal(out, expected[first:last])
+
+
+# 0.9 million elements: at 0.1 ns each, as the cheapest operation states, work for three threads
+WIDE = (2053, 9, 449)
+
+
+@ISAS
+@pytest.mark.parametrize(("name", "which"), CALLS)
+def test_a_kernel_alone_has_the_same_bits_on_any_threads(name, which, isa):
+    case = operation(Draw(np.float32), name, which, *WIDE)
+    results = []
+    for threads in THREADS:
+        native.set_threads(threads)
+        results.append(call(kernel(native.kernels(isa), name, which), case, np.float32))
+    for output in case.outputs():
+        assert not np.isnan(results[0][output]).any()
+        for other in results[1:]:
+            np.testing.assert_array_equal(other[output], results[0][output], output)

@@ -1,0 +1,275 @@
+"""Breaks each operation on purpose, in C++ and in Python, one small mutation at a time: some test has to fail.
+
+    python tests/mutate.py [--work DIRECTORY] [--only OPERATION ...] [--most N] [--isa avx2] [--table FILE]
+
+Builds one copy of the package with every mutant of csrc/ops compiled in, chosen by FASTNN_MUTANT when it is loaded, and
+writes the mutants of src/fastnn/ops into that copy one by one. --most: a function's mutants, spread over it (0: all).
+Exits with 1 if any survives that is not among EQUIVALENT, which says why no test can tell. Half an hour; not a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import mutants
+from mutants import CPP, GATHER, ROOT, Mutant
+
+# Mutants that change no value: (file, function, a part of what changes) -> why
+EQUIVALENT: dict[tuple[str, str, str], str] = {}
+
+# Each is asked in turn, until one of them fails
+TESTS = ("test_ops.py", "test_native_operations.py", "test_sources.py", "test_random.py", "test_kernels.py")
+SECONDS = 120  # a mutant that loops for ever is noticed, too
+VECTOR_BYTES = {"x86-64-v2": 16, "avx2": 32, "avx512": 64, "neon": 16}
+
+# A build with all of them -----------------------------------------------------------------------------------
+
+CHOICE = """
+#if FASTNN_VECTOR_BYTES == {bytes}
+#include <stdlib.h>
+#include <string.h>
+{copies}
+namespace {{
+void replace(const fastnn::Operation<Real>& other) {{
+    for (auto& each : kOperations)
+        if (strcmp(each.spec.name, other.spec.name) == 0) each = other;
+}}
+const bool kReplaced = [] {{
+    const char* chosen = getenv("FASTNN_MUTANT");
+    switch (chosen ? atoi(chosen) : -1) {{
+{cases}
+    }}
+    return true;
+}}();
+}}  // namespace
+#endif
+"""
+COPY = """
+namespace mutant_{number} {{
+using namespace ::ops;
+#line 1 "mutant_{number}"
+{text}
+}}  // namespace mutant_{number}
+"""
+FUNCTIONS = ("spec", "forward", "predict", "backward", "gradient", "prepare", "pack", "packed", "gather", "ns", "fits")
+
+
+def _inlined(text: str) -> str:
+    """A header as it may stand in a namespace."""
+    return re.sub(r"^#(pragma once|include .*)$", "", text, flags=re.M)
+
+
+def _copy(number: int, mutant: Mutant) -> str:
+    text = _inlined(mutant.text)
+    sources = (CPP / "sources.hpp").read_text(encoding="utf-8")
+    if mutant.file == GATHER:
+        text += _inlined(sources).replace("::gather(", f"mutant_{number}::gather(")
+    return COPY.format(number=number, text=text)
+
+
+def _case(number: int, mutant: Mutant) -> str:
+    lines = [f"        case {number}:"]
+    for operation in mutant.operations:
+        struct = f"mutant_{number}::ops::{operation}"
+        lines.append(f"            replace({{{', '.join(f'{struct}::{each}' for each in FUNCTIONS)}}});")
+    return "\n".join([*lines, "            break;"])
+
+
+def _list_of_operations(numbered: dict[int, Mutant], isa: str) -> str:
+    """csrc/ops/all.hpp with the mutants behind it."""
+    text = (
+        (CPP / "all.hpp")
+        .read_text(encoding="utf-8")
+        .replace("const fastnn::Operation<Real> kOperations", "fastnn::Operation<Real> kOperations")
+    )
+    copies = "".join(_copy(number, mutant) for number, mutant in numbered.items())
+    cases = "\n".join(_case(number, mutant) for number, mutant in numbered.items())
+    return text + CHOICE.format(bytes=VECTOR_BYTES[isa], copies=copies, cases=cases)
+
+
+def build(work: Path, numbered: dict[int, Mutant], isa: str) -> Path:
+    """Where the package is installed; mutants that do not compile are taken out of `numbered`."""
+    tree, site = work / "tree", work / "site"
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in files.split("\0")[:-1]:
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    while True:
+        (tree / "csrc/ops/all.hpp").write_text(_list_of_operations(numbered, isa), encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-v",
+            "--no-build-isolation",
+            "--no-deps",
+            "--upgrade",
+            str(tree),
+        ]
+        command += ["--target", str(site), f"-Cbuild-dir={work / 'build'}", "-Ccmake.define.FASTNN_OPTIMIZATION=-O1"]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            break
+        broken = {
+            int(number) for number in re.findall(r"^mutant_(\d+):\d+:\d+: error", result.stdout + result.stderr, re.M)
+        }
+        if not broken & numbered.keys():
+            sys.exit(result.stdout[-5000:] + result.stderr[-5000:])
+        for number in broken & numbered.keys():
+            print(f"does not compile: {described(numbered.pop(number))}", flush=True)
+    for slow in ("numba_jit", "cython_loops", "python_loops"):  # backends that nobody asks here
+        (site / "fastnn/backends" / f"{slow}.py").write_text('raise ImportError("left out")\n', encoding="utf-8")
+    return site
+
+
+# Running ----------------------------------------------------------------------------------------------------
+
+
+def described(mutant: Mutant) -> str:
+    return f"{mutant.file.relative_to(ROOT)}:{mutant.line} {mutant.function}: {mutant.what}"
+
+
+def _fails(site: Path, tests: str, chosen: str, **environment: str) -> bool:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        chosen,
+        str(ROOT / "tests" / tests),
+    ]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("FASTNN_")}
+    variables |= {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"} | environment
+    try:
+        run = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return True
+    return run.returncode not in (0, 5)  # 5: no test is called so
+
+
+def killer(site: Path, mutant: Mutant, backend: str, **environment: str) -> str | None:
+    """The first file of TESTS that has a test that fails."""
+    chosen = f"({' or '.join(mutant.operations)}) and {backend}"
+    return next((tests for tests in TESTS if _fails(site, tests, chosen, **environment)), None)
+
+
+def equivalent(mutant: Mutant) -> str | None:
+    for (file, function, part), why in EQUIVALENT.items():
+        if mutant.file.name == file and mutant.function == function and part in mutant.what:
+            return why
+    return None
+
+
+class Result(NamedTuple):
+    mutant: Mutant
+    killer: str | None
+
+
+def run_cpp(site: Path, numbered: dict[int, Mutant], isa: str) -> list[Result]:
+    results = []
+    for number, mutant in numbered.items():
+        results.append(Result(mutant, killer(site, mutant, isa, FASTNN_ISA=isa, FASTNN_MUTANT=str(number))))
+        _show(results[-1])
+    return results
+
+
+def run_python(site: Path, found: Iterable[Mutant]) -> list[Result]:
+    results = []
+    for mutant in found:
+        place = site / "fastnn" / mutant.file.relative_to(ROOT / "src" / "fastnn")
+        right = place.read_text(encoding="utf-8")
+        place.write_text(mutant.text, encoding="utf-8")
+        try:
+            results.append(Result(mutant, killer(site, mutant, "numpy")))
+        finally:
+            place.write_text(right, encoding="utf-8")
+        _show(results[-1])
+    return results
+
+
+def _show(result: Result) -> None:
+    if result.killer is None:
+        why = equivalent(result.mutant)
+        print(f"{'SURVIVES' if why is None else 'equivalent'}: {described(result.mutant)}", flush=True)
+
+
+# Reporting --------------------------------------------------------------------------------------------------
+
+
+def table(results: Sequence[Result]) -> str:
+    """Operation, function, mutants in Python and in C++, how many were killed and how many change nothing."""
+    rows: dict[tuple[str, str], Counter[str]] = {}
+    for result in results:
+        mutant = result.mutant
+        key = ", ".join(mutant.operations), mutant.function
+        language = "Python" if mutant.file.suffix == ".py" else "C++"
+        counts = rows.setdefault(key, Counter())
+        counts[language] += 1
+        counts["killed"] += result.killer is not None
+        counts["equivalent"] += result.killer is None and equivalent(mutant) is not None
+        counts["by hand"] += result.killer == TESTS[0]
+    names = ("Python", "C++", "killed", "by hand", "equivalent")
+    head = ["operation", "function", "mutants, Python", "C++", "killed", "by `test_ops.py`", "equivalent"]
+    lines = ["| " + " | ".join(head) + " |", "| --- | --- |" + " ---: |" * len(names)]
+    total: Counter[str] = sum(rows.values(), Counter())
+    for (operations, function), counts in [*sorted(rows.items()), (("all", ""), total)]:
+        lines.append(f"| {operations} | {function} | " + " | ".join(str(counts[name]) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def spread(found: Iterable[Mutant], most: int, only: Sequence[str]) -> list[Mutant]:
+    """At most so many of each function, from its beginning to its end."""
+    of: dict[tuple[Path, str, tuple[str, ...]], list[Mutant]] = {}
+    for mutant in found:
+        if not only or set(only) & set(mutant.operations):
+            of.setdefault((mutant.file, mutant.function, mutant.operations), []).append(mutant)
+    return [
+        all_[place * len(all_) // count]
+        for all_ in of.values()
+        for count in [min(len(all_), most or len(all_))]
+        for place in range(count)
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--work", type=Path, help="kept, and built on the next time; default: a temporary directory")
+    parser.add_argument("--only", nargs="*", default=[], metavar="OPERATION")
+    parser.add_argument("--most", type=int, default=12, metavar="N", help="mutants of a function; 0: all")
+    parser.add_argument("--isa", default="avx2", choices=VECTOR_BYTES)
+    parser.add_argument("--table", type=Path, help="where to put the table")
+    parser.add_argument("--language", choices=("python", "cpp"), help="default: both")
+    chosen = parser.parse_args()
+    work = chosen.work or Path(tempfile.mkdtemp(prefix="mutants"))
+    numbered = dict(enumerate(spread(mutants.cpp(), chosen.most, chosen.only) if chosen.language != "python" else []))
+    in_python = spread(mutants.python(), chosen.most, chosen.only) if chosen.language != "cpp" else []
+    print(f"{len(numbered)} mutants in C++, {len(in_python)} in Python", flush=True)
+    site = build(work, numbered, chosen.isa)
+    for tests in TESTS:
+        if _fails(site, tests, f"numpy or {chosen.isa}", FASTNN_ISA=chosen.isa):
+            sys.exit(f"{tests} fails where nothing is broken")
+    results = run_python(site, in_python) + run_cpp(site, numbered, chosen.isa)
+    print(table(results))
+    if chosen.table:
+        chosen.table.write_text(table(results) + "\n", encoding="utf-8")
+    return int(any(each.killer is None and equivalent(each.mutant) is None for each in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
