@@ -24,7 +24,7 @@ class Letters {
     }
 
   private:
-    static constexpr int kPlaces = 11;  // B, P, N, I, O and F are different modulo 11
+    static constexpr int kPlaces = 17;  // the letters of a Spec are different modulo 17
     size_t sizes_[kPlaces];
 };
 
@@ -137,8 +137,9 @@ void with_call(const Args& args, const CallSpec Declared::*which, F&& f) {
         for (int i = 0; i < count; ++i) take<T>(args, kFirst + i, spec.arguments[i], letters, call, moment);
         const Operation<T>& operation = t.operations[&declared - all.data()];
         call.moment = &moment;
-        call.B = letters.get('N'), call.O = letters.get('O'), call.I = letters.get('I', call.O);
-        if (declared.x != declared.a && !operation.fits(call.I, call.O))
+        call.B = letters.get('N', letters.get('B')), call.O = letters.get('O', letters.get('G'));
+        call.I = call.F = letters.get('I', letters.get('F', call.O));
+        if (declared.x == "NI" && !operation.fits(call.I, call.O))
             value_error(declared.name + " cannot make " + std::to_string(call.O) + " values out of " +
                         std::to_string(call.I));
         const Unlocked unlocked(operation.ns(call.B, call.I, call.O));

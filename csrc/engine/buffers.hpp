@@ -102,7 +102,7 @@ class Buffers {
         const Declared& declared = *op.declared;
         Call<T>& call = calls[i];
         const size_t elements = times(capacity, op.out());
-        call.B = capacity, call.P = op.positions, call.I = op.inputs, call.O = op.outputs;
+        call.B = capacity, call.P = op.positions, call.I = op.inputs, call.O = op.outputs, call.F = op.in;
         call.op = static_cast<uint32_t>(i);
         call.activation = {op.activation, op.alpha};
         for (size_t s = 0; s < op.settings.size(); ++s) call.settings[s] = op.settings[s];
@@ -110,7 +110,7 @@ class Buffers {
         const bool passes = declared.source || (training ? declared.forward : declared.predict).passes;
         call.a = passes ? const_cast<T*>(call.x) : arena.take<T>(elements);
         call.z = training && declared.keeps_z && op.saves_z ? arena.take<T>(elements) : call.a;
-        const Sizes sizes{capacity, op.positions, op.inputs, op.outputs, plan.inputs};
+        const Sizes sizes{capacity, op.positions, op.inputs, op.outputs, op.in};
         for (size_t s = 0; s < declared.scratch.size(); ++s) {
             size_t n = 0;
             if (!sizes.elements(declared.scratch[s].dims, &n)) throw std::bad_alloc();

@@ -23,12 +23,18 @@ class Predictor<T>::Impl {
         Work work{kernels_, plan_, tensors, x, n, out};
         work.piece = std::min(kRows, round_up((n + threads - 1) / threads, 4));
         work.buffers.resize(threads);
-        work.pack();
+        if (n * most_positions() > kRows) work.pack();
         run_program(work, threads);
         if (work.wrong_row >= 0) throw Refused(work.wrong_row, work.wrong_column);
     }
 
   private:
+    // Of a row, of all operations: what is packed pays for more rows than are taken at once.
+    size_t most_positions() const {
+        size_t most = 1;
+        for (const Op& op : plan_.ops) most = std::max(most, op.positions);
+        return most;
+    }
     static constexpr size_t kRows = 512;  // through all layers at once: 512 x 784 float32 is 1.6 MB
 
     struct Work final : Program {
@@ -56,7 +62,7 @@ class Predictor<T>::Impl {
             if (own.rows == 0) {
                 own.make(kernels, plan, std::min(piece, n), false, 0, false);
                 own.bind(plan, tensors);
-                for (size_t i = 0; i < plan.ops.size(); ++i)
+                for (size_t i = 0; i < packing.calls.size(); ++i)
                     std::copy_n(packing.calls[i].packed, kMostPacked, own.calls[i].packed);
             }
             const T* in = gather(own, rows);

@@ -132,6 +132,8 @@ size_t Sizes::of(char letter) const {
             return O;
         case 'F':
             return F;
+        case 'G':
+            return P * O;
     }
     throw std::logic_error("a dimension that is no letter of a Spec");
 }

@@ -263,7 +263,7 @@ class Trainer<T>::Impl final : public Program {
         if (i == first_) return;  // nothing below learns
         if (!declared.columns) operation.backward(call, rows);
         if (declared.goes_below) return;
-        const size_t width = call.P * call.I;
+        const size_t width = call.F;
         through(call.below, call.saved, width, rows, call.dx + rows.begin * width);
     }
 

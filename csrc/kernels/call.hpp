@@ -72,6 +72,7 @@ constexpr int kMostTensors = 8, kMostScratch = 8, kMostPacked = 4, kMostSettings
 template <class T>
 struct Call {
     size_t B = 0, P = 1, I = 0, O = 0;
+    size_t F = 0;  // all values of a row that comes in
     const T* x = nullptr;
     T* a = nullptr;
     T* z = nullptr;  // is a where the derivative of the activation is written in terms of a

@@ -33,15 +33,14 @@ struct fork : Operation {
 
 struct turn : Operation {
     static constexpr Spec spec{
-        .name = "turn", .forward = "other -> a", .backward = "dother -> dx", .x = "NI"};
+        .name = "turn", .forward = "other -> a", .backward = "dother -> dx", .x = "BF", .a = "BG"};
 
     static void forward(const Call& c, Range rows) {
         const size_t width = c.P * c.O, first = rows.begin * width;
         copy_values(rows.size() * width, c.other + first, c.a + first);
     }
     static void backward(const Call& c, Range rows) {
-        const size_t width = c.P * c.I, first = rows.begin * width;
-        copy_values(rows.size() * width, c.dother + first, c.dx + first);
+        copy_values(rows.size() * c.F, c.dother + rows.begin * c.F, c.dx + rows.begin * c.F);
     }
 };
 
