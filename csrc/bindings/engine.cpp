@@ -46,7 +46,8 @@ Row row_of(const py::handle& shape, const std::string& op) {
 // (offset, size, trainable, l1, l2, decay) as the field of a Spec says.
 Tensor tensor_of(const py::handle& described, const Op& op, const Field& field, bool param,
                  const Extents& extents) {
-    const std::string what = op.declared->name + " has " + field.name, whose = op.declared->name + "'s " + field.name;
+    const std::string what = op.declared->name + " has " + field.name,
+                      whose = op.declared->name + "'s " + field.name;
     const auto parts = tuple_of(described, whose, 6);
     Tensor tensor;
     tensor.offset = number_of<size_t>(parts[0], whose + ": its offset");
@@ -58,7 +59,8 @@ Tensor tensor_of(const py::handle& described, const Op& op, const Field& field, 
     const Sizes sizes{1, op.positions, op.inputs, op.outputs, op.in};
     size_t expected = 0;
     if (!sizes.elements(field.dims, &expected) || tensor.size != expected)
-        value_error(what + " of " + std::to_string(tensor.size) + " values, expected " + std::to_string(expected));
+        value_error(what + " of " + std::to_string(tensor.size) + " values, expected " +
+                    std::to_string(expected));
     if (tensor.trainable && !param) value_error(what + ", a statistic, as trainable");
     const size_t space = field.number == Number::kFloat64 ? extents.scaling
                          : tensor.trainable               ? extents.parameters
@@ -90,7 +92,8 @@ Op op_of(const Table<T>& t, const py::handle& item, const Plan& plan, const Exte
                     : !any && !same)
         value_error(kind + " does not make such rows out of such rows");
     op.activation = number_of<int>(fields[3], kind + "'s activation");
-    if (op.activation < 0 || op.activation >= t.activations) value_error(kind + " has an activation that there is not");
+    if (op.activation < 0 || op.activation >= t.activations)
+        value_error(kind + " has an activation that there is not");
     op.alpha = number_of<double>(fields[4], kind + "'s alpha");
     op.saves_z = number_of<bool>(fields[5], kind + "'s saves_z");
     if (!declared.forward.has(Role::activation, false) && (op.activation != plan.identity || op.saves_z))
@@ -99,10 +102,12 @@ Op op_of(const Table<T>& t, const py::handle& item, const Plan& plan, const Exte
         op.settings.push_back(number_of<double>(number, kind + "'s setting"));
         if (!isfinite(op.settings.back())) value_error(kind + " has a setting that is not finite");
     }
-    if (op.settings.size() != declared.settings.size()) value_error(kind + " has other settings than its Spec");
+    if (op.settings.size() != declared.settings.size())
+        value_error(kind + " has other settings than its Spec");
     const auto tensors = tuple_of(fields[7], kind + "'s tensors");
     const size_t params = declared.params.size();
-    if (tensors.size() != params + declared.statistics.size()) value_error(kind + " has other tensors than its Spec");
+    if (tensors.size() != params + declared.statistics.size())
+        value_error(kind + " has other tensors than its Spec");
     for (size_t i = 0; i < tensors.size(); ++i) {
         const bool param = i < params;
         const Field& field = param ? declared.params[i] : declared.statistics[i - params];
@@ -121,12 +126,12 @@ void check_skips(const Plan& plan) {
         const std::string& name = op.declared->name;
         const bool reads = op.declared->forward.has(Role::other, false);
         const bool hands = op.declared->backward.has(Role::dother, false);
-        if (reads != (op.other >= 0) || op.other >= i) value_error(name + " reads another operation than one before it");
+        if (reads != (op.other >= 0) || op.other >= i)
+            value_error(name + " reads another operation than one before it");
         // in training a loss may have taken the last operations off: then nothing hands a gradient back
         if (hands != (op.dother >= 0) || op.dother >= n || (hands && op.dother <= i))
             value_error(name + " hands its gradient to another operation than one behind it");
-        if (reads && plan.ops[op.other].in != op.out())
-            value_error(name + " reads rows of another size");
+        if (reads && plan.ops[op.other].in != op.out()) value_error(name + " reads rows of another size");
         if (hands && plan.ops[op.dother].out() != op.in)
             value_error(name + " gets a gradient of another size");
     }
@@ -153,7 +158,8 @@ Plan make_plan(const Table<T>& t, const py::list& ops, size_t inputs, const Exte
 template <class T>
 const Table<T>& table_of(int isa) {
     const auto& sets = instruction_sets();
-    if (isa < 0 || isa >= sets.count) value_error("isa is " + std::to_string(isa) + ", expected 0 .. " + std::to_string(sets.count - 1));
+    if (isa < 0 || isa >= sets.count)
+        value_error("isa is " + std::to_string(isa) + ", expected 0 .. " + std::to_string(sets.count - 1));
     if constexpr (sizeof(T) == 4)
         return *sets.items[isa].float_table;
     else
@@ -166,9 +172,10 @@ Args args_of(const py::handle& tuple, const char* name) {
 }
 
 [[noreturn]] void raise(const Refused& refused) {
-    value_error("X cannot be read at row " + std::to_string(refused.row) + ", column " +
-                std::to_string(refused.column) +
-                ": expected an id, a whole number from 0 to below their count; of a sparse X, columns that it has");
+    value_error(
+        "X cannot be read at row " + std::to_string(refused.row) + ", column " +
+        std::to_string(refused.column) +
+        ": expected an id, a whole number from 0 to below their count; of a sparse X, columns that it has");
 }
 
 // The rows of array i for a plan: data is null as in stored_rows.
@@ -210,8 +217,8 @@ class TrainerBinding {
 
     // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size). rates: (coefficients,
     // lr), a row and a number a step. -> False: x has a dtype or a layout that gather does not read
-    bool run(const py::tuple& state, const py::tuple& batches, const py::tuple& rates, const py::object& losses,
-             const py::object& taken) {
+    bool run(const py::tuple& state, const py::tuple& batches, const py::tuple& rates,
+             const py::object& losses, const py::object& taken) {
         T* slots[8];
         const State<T> from = state_of(args_of(state, "state"), slots);
         Batches<T> visited{};
@@ -239,7 +246,8 @@ class TrainerBinding {
         state.scaling = args.vector<double>(2, "scaling", extents_.scaling).data;
         const int count = table_.rule_slots[objective_.rule];
         const Args given = args_of(args[3], "slots");
-        if (given.count() != count) value_error("slots is not a tuple of " + std::to_string(count) + " arrays");
+        if (given.count() != count)
+            value_error("slots is not a tuple of " + std::to_string(count) + " arrays");
         for (int j = 0; j < count; ++j) slots[j] = given.vector<T>(j, "slot", extents_.parameters, true).data;
         state.slots = slots;
         state.step = number_of<uint64_t>(args[4], "step");
@@ -267,7 +275,8 @@ class TrainerBinding {
         batches.order = order.data, batches.rows = order.n;
         batches.size = number_of<size_t>(args[4], "size");
         if (batches.size == 0) value_error("size is 0");
-        batches.size = std::min(batches.size, std::max<size_t>(batches.rows, 1));  // their sum must not overflow
+        batches.size =
+            std::min(batches.size, std::max<size_t>(batches.rows, 1));  // their sum must not overflow
         return true;
     }
 
@@ -342,7 +351,8 @@ class PredictorBinding {
 template <class T>
 void bind(py::module_& m, const char* trainer, const char* predictor) {
     using namespace py::literals;
-    py::class_<TrainerBinding<T>>(m, trainer, "Whole slices of an epoch in one call: see csrc/engine/engine.hpp.")
+    py::class_<TrainerBinding<T>>(m, trainer,
+                                  "Whole slices of an epoch in one call: see csrc/engine/engine.hpp.")
         .def(py::init<int, const py::list&, size_t, size_t, size_t, size_t, const py::tuple&>(), "isa"_a,
              "ops"_a, "inputs"_a, "parameters"_a, "statistics"_a, "scaling"_a, "objective"_a)
         .def("run", &TrainerBinding<T>::run, "state"_a, "batches"_a, "rates"_a, "losses"_a, "taken"_a);

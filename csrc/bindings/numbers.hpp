@@ -25,10 +25,10 @@ N number_of(const py::handle& object, const std::string& what) {
     try {
         return object.cast<N>();
     } catch (const py::cast_error&) {
-        const char* const wanted = std::is_same_v<N, bool>         ? "True or False"
-                                   : std::is_floating_point_v<N>   ? "a number"
-                                   : std::is_unsigned_v<N>         ? "a whole number from 0 to 2^64 - 1"
-                                                                   : "a whole number of 32 bits";
+        const char* const wanted = std::is_same_v<N, bool>       ? "True or False"
+                                   : std::is_floating_point_v<N> ? "a number"
+                                   : std::is_unsigned_v<N>       ? "a whole number from 0 to 2^64 - 1"
+                                                                 : "a whole number of 32 bits";
         const std::string message = what + " is " + shown(object) + ", expected " + wanted;
         if (PyLong_Check(object.ptr())) value_error(message);
         type_error(message);
@@ -37,7 +37,8 @@ N number_of(const py::handle& object, const std::string& what) {
 
 inline std::string word_of(const py::handle& object, const std::string& what) {
     Py_ssize_t n = 0;
-    const char* const letters = PyUnicode_Check(object.ptr()) ? PyUnicode_AsUTF8AndSize(object.ptr(), &n) : nullptr;
+    const char* const letters =
+        PyUnicode_Check(object.ptr()) ? PyUnicode_AsUTF8AndSize(object.ptr(), &n) : nullptr;
     if (letters != nullptr) return {letters, static_cast<size_t>(n)};
     PyErr_Clear();
     type_error(what + " is " + shown(object) + ", expected a name");
@@ -50,7 +51,8 @@ inline py::tuple tuple_of(const py::handle& object, const std::string& what, siz
     auto made = py::reinterpret_steal<py::tuple>(PySequence_Tuple(object.ptr()));
     if (!made) throw py::error_already_set();
     if (count != kAny && made.size() != count)
-        value_error(what + " is a tuple of " + std::to_string(made.size()) + ", expected " + std::to_string(count));
+        value_error(what + " is a tuple of " + std::to_string(made.size()) + ", expected " +
+                    std::to_string(count));
     return made;
 }
 

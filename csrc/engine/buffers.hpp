@@ -38,7 +38,8 @@ class Buffers {
     T* dx = nullptr;            // rows x inputs: written by some, asked for by none
     T* gradient = nullptr;      // like the parameters
     std::vector<Call<T>> calls;
-    Activated last{0, 0};  // the activation whose output the loss takes, and what its derivative is written in
+    Activated last{0,
+                   0};  // the activation whose output the loss takes, and what its derivative is written in
     const T* last_saved = nullptr;
 
     // `first`: the first operation that learns; training only.
@@ -68,7 +69,8 @@ class Buffers {
                 else if (t >= params)
                     calls[i].statistics[t - params] = where.statistics + tensor.offset;
                 else  // a bias that is not trained lies with the statistics
-                    calls[i].params[t] = (tensor.trainable ? where.parameters : where.statistics) + tensor.offset;
+                    calls[i].params[t] =
+                        (tensor.trainable ? where.parameters : where.statistics) + tensor.offset;
             }
         }
     }
@@ -83,7 +85,8 @@ class Buffers {
             weight = arena.take<T>(capacity);
             value = arena.take<T>(capacity);
             dx = arena.take<T>(times(capacity, plan.inputs));
-            gradient = arena.take<T>(plan.parameters);  // untouched but for small tensors, unless its norm is asked for
+            gradient = arena.take<T>(
+                plan.parameters);  // untouched but for small tensors, unless its norm is asked for
         }
         calls.assign(plan.ops.size(), {});
         for (size_t i = 0; i < plan.ops.size(); ++i)

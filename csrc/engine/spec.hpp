@@ -17,7 +17,24 @@ struct Field {
 
 // What an argument of a call is, by its name.
 enum class Role {
-    x, a, z, da, dx, param, dparam, statistic, scratch, setting, activation, below, saved, key, data, rows, other, dother
+    x,
+    a,
+    z,
+    da,
+    dx,
+    param,
+    dparam,
+    statistic,
+    scratch,
+    setting,
+    activation,
+    below,
+    saved,
+    key,
+    data,
+    rows,
+    other,
+    dother
 };
 
 struct Argument {

@@ -8,8 +8,9 @@ namespace {
 
 void copy_values(size_t n, const Real* from, Real* to) {
     share(n, 0.1, kGrain, [&](size_t begin, size_t end) {
-        for_vectors(end - begin,
-                    [&](size_t j, auto lanes) { store(to + begin + j, load(from + begin + j, lanes), lanes); });
+        for_vectors(end - begin, [&](size_t j, auto lanes) {
+            store(to + begin + j, load(from + begin + j, lanes), lanes);
+        });
     });
 }
 

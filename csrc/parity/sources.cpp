@@ -220,7 +220,8 @@ class Check {
             if (source.settings.count("count") == 0) return;
             std::vector<S> wrong{S(kCount)};
             if (std::numeric_limits<S>::is_signed) wrong.push_back(S(-1));
-            if constexpr (!std::numeric_limits<S>::is_integer) wrong.push_back(S(0.5)), wrong.push_back(S(NAN));
+            if constexpr (!std::numeric_limits<S>::is_integer)
+                wrong.push_back(S(0.5)), wrong.push_back(S(NAN));
             const Bound bound(declared, source, content.I);
             for (const S value : wrong) {
                 const size_t row = 2, column = content.I / 2;
