@@ -70,7 +70,7 @@ class ids(Operation):
             if wrong.any():
                 row, column = np.argwhere(wrong)[0]
                 raise ValueError(
-                    f"X has {x[row, column]} at row {rows[place][row]}, column {column}, expected an id: a whole number "
-                    f"from 0 to {count - 1:g}"
+                    f"X has {x[row, column]} at row {rows[place][row]}, column {column}, expected an id: a whole "
+                    f"number from 0 to {count - 1:g}"
                 )
             a[place] = x
