@@ -307,6 +307,11 @@ def _bind_prediction(kernels: Kernels, plan: Plan, state: State, x: Array) -> tu
     return calls, a
 
 
+def _run(calls: list[Bound]) -> None:
+    for call in calls:
+        call.run(0, 0, 0)  # nothing random happens in inference
+
+
 def predict(kernels: Kernels, plan: Plan, state: State, x: Array, out: Array) -> None:
     """out (n, O) = the last operation's output for every row of x (n, I), as in inference."""
     source = Source(kernels, plan, state)
@@ -317,10 +322,11 @@ def predict(kernels: Kernels, plan: Plan, state: State, x: Array, out: Array) ->
     for start in range(0, count, PREDICT_ROWS):
         rows = np.arange(start, min(start + PREDICT_ROWS, count))
         if len(chunk) != len(rows):
+            calls.clear()
+            chunk = a = aligned((0, plan.inputs), plan.dtype)  # the old one first: never two at a time
             chunk = aligned((len(rows), plan.inputs), plan.dtype)
             calls, a = _bind_prediction(kernels, plan, state, chunk)
         with np.errstate(over="ignore", invalid="ignore"):
             source.gather(x, rows, chunk)
-            for call in calls:
-                call.run(0, 0, 0)  # nothing random happens in inference
+            _run(calls)
         out[start : start + len(rows)] = a
