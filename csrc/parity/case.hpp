@@ -37,7 +37,7 @@ class Case {
     Case(const fastnn::Operation<T>& operation, const fastnn::Declared& declared,
          const Definition& definition, const Size& size)
         : operation_(operation), declared_(declared), definition_(definition) {
-        call_.B = size.B, call_.P = size.P, call_.I = size.I, call_.O = size.O;
+        call_.B = size.B, call_.P = size.P, call_.I = size.I, call_.O = size.O, call_.F = size.P * size.I;
         call_.moment = &moment_, call_.op = 5;
         for (size_t i = 0; i < declared_.settings.size(); ++i)
             call_.settings[i] = definition.settings.at(declared_.settings[i]);
