@@ -57,11 +57,12 @@ class Draft:
         self.body(depth + 1)
         after = self.shape
         if before != after or self.rng.random() < 0.5:
-            self.shape = (math.prod(after),)
-            last = self.add(turn, (math.prod(before),))
-            self.add("dense", (math.prod(after),))
-            self.shape = after
+            last = self.add(turn, before)
             self.ops[last][OTHER], self.ops[opening][DOTHER] = opening, last
+            if before[:-1] != after[:-1]:
+                self.shape = (math.prod(before),)
+            self.add("dense", after if before[:-1] == after[:-1] else (math.prod(after),))
+            self.shape = after
         closing = self.add(join, after)
         self.ops[closing][OTHER], self.ops[last][DOTHER] = last, closing
 
