@@ -44,7 +44,7 @@ def trainer(*ops: Any, inputs: int = 4, size: int = 100, objective: Any = OBJECT
 
 
 def test_malformed_plans_are_refused_or_computed():
-    result = fuzz_plans.fuzz(seed=0, cases=20_000)
+    result = fuzz_plans.fuzz(seed=0, cases=20_000, jobs=2)
     assert not result.faults, "\n".join([*result.faults, "python tests/fuzz_plans.py --only CASE repeats one"])
     assert result.outcomes.total() == 20_000
     refused = sum(count for outcome, count in result.outcomes.items() if outcome.startswith("plan refused"))
