@@ -278,7 +278,7 @@ def with_a_wrong_one(rng: Random, arguments: list[list[Any]]) -> bool:
 
 
 def predict(predictor: Any, args: dict[str, Tree], outputs: int, dtype: Any, arrays: Arrays) -> None:
-    rows = arrays.rng.choice((1, 3, 16, 40))
+    rows = arrays.rng.choice((1, 3, 16, 40) if max(outputs, args["inputs"]) > 200 else (1, 3, 16, 16, 40, 600))
     tensors = [arrays.fixed(buffer) for buffer in buffers(arrays, args, dtype)]
     out = arrays.empty(dtype, rows, outputs)
     arguments = [*tensors, data_set(arrays, dtype, rows, args["inputs"]), out]
@@ -291,7 +291,7 @@ def predict(predictor: Any, args: dict[str, Tree], outputs: int, dtype: Any, arr
 def train(trainer: Any, args: dict[str, Tree], outputs: int, dtype: Any, arrays: Arrays) -> None:
     rng, objective = arrays.rng, args["objective"]
     rule = RULES[_native.RULES[objective[2]]]
-    n = rng.choice((1, 5, 33))
+    n = rng.choice((1, 5, 5, 33, 33, 150))  # matrices of 150 rows are packed
     visited = rng.choice((0, 1, n, 2 * n))
     size = rng.choice((1, 4, 16, 16, n, 1000, 2**64 - 1))
     steps = -(-visited // size)
@@ -349,16 +349,22 @@ class Case:
         outputs = self.outputs()
         if outputs is None:
             return "plan taken, too large to run"
-        arrays = Arrays(self.rng)
         _native.set_least_work(0.0 if self.rng.random() < 0.1 else 48000.0)  # 0: the smallest plan gets several threads
         try:
-            (train if self.trains else predict)(made, self.args, outputs, self.dtype, arrays)
+            for _ in range(self.rng.choice((1, 1, 2))):  # the second with the buffers of the first, or larger ones
+                self.call(made, outputs)
         except ALLOWED as error:
             return f"call refused: {checked(error)}"
         finally:
             _native.set_least_work(48000.0)
-            assert arrays.intact(), "bytes changed that should not"
         return "run"
+
+    def call(self, made: Any, outputs: int) -> None:
+        arrays = Arrays(self.rng)
+        try:
+            (train if self.trains else predict)(made, self.args, outputs, self.dtype, arrays)
+        finally:
+            assert arrays.intact(), "bytes changed that should not"
 
     def outputs(self) -> int | None:
         """Values of a row that goes out; None where anything is too large to be run here."""

@@ -98,6 +98,8 @@ class Draft:
         return (*shape[:-1], 1)
 
     def any_size(self) -> int:
+        if self.rng.random() < 0.05:
+            return self.rng.choice((64, 100, 130))
         return self.rng.choice((1, 2, 3, 4, 6, 7, 8, 9, 15, 16, 17, 31, 33))
 
     def any_shape(self, values: int | None = None) -> Shape:
