@@ -38,7 +38,7 @@ ALLOWED = (ValueError, TypeError, IndexError, MemoryError, OverflowError)
 ARGUMENTS = (
     "isa ops inputs parameters statistics scaling objective state batches rates losses taken slot slots step x X y"
 )
-ARGUMENTS += " X y weight order size coefficients lr out data indices indptr operation operations"
+ARGUMENTS += " weight order size coefficients lr out data indices indptr operation operations"
 NAMED = re.compile(rf"\b({'|'.join([*ARGUMENTS.split(), *OPS])})\b")
 
 # What spoils them -------------------------------------------------------------------------------------------------
@@ -268,43 +268,47 @@ def buffers(arrays: Arrays, args: dict[str, Tree], dtype: Any) -> list[np.ndarra
     return [arrays.normal(kinds[name], args[name]) for name in BUFFERS]
 
 
+def with_a_wrong_one(rng: Random, arguments: list[list[Any]]) -> bool:
+    """One argument of a call is another thing, now and then: whether it is."""
+    if rng.random() < 0.9:
+        return False
+    group = rng.choice(arguments)
+    group[rng.randrange(len(group))] = copy.deepcopy(rng.choice((*NUMBERS, *OTHERS)))
+    return True
+
+
 def predict(predictor: Any, args: dict[str, Tree], outputs: int, dtype: Any, arrays: Arrays) -> None:
-    rows = arrays.rng.choice((1, 3, 16, 40))
+    rows = arrays.rng.choice((1, 3, 16, 40) if max(outputs, args["inputs"]) > 200 else (1, 3, 16, 16, 40, 600))
     tensors = [arrays.fixed(buffer) for buffer in buffers(arrays, args, dtype)]
-    x, out = data_set(arrays, dtype, rows, args["inputs"]), arrays.empty(dtype, rows, outputs)
-    assert predictor.run(*tensors, x, out), "not read: x"
-    assert not (out.view(f"i{out.itemsize}") == -1).any(), "not written: out"
+    out = arrays.empty(dtype, rows, outputs)
+    arguments = [*tensors, data_set(arrays, dtype, rows, args["inputs"]), out]
+    wrong = with_a_wrong_one(arrays.rng, [arguments])
+    read = predictor.run(*arguments)
+    assert read or wrong, "not read: x"
+    assert wrong or not (out.view(f"i{out.itemsize}") == -1).any(), "not written: out"
 
 
 def train(trainer: Any, args: dict[str, Tree], outputs: int, dtype: Any, arrays: Arrays) -> None:
     rng, objective = arrays.rng, args["objective"]
     rule = RULES[_native.RULES[objective[2]]]
-    n = rng.choice((1, 5, 33))
+    n = rng.choice((1, 5, 5, 33, 33, 150))  # matrices of 150 rows are packed
     visited = rng.choice((0, 1, n, 2 * n))
-    size = rng.choice((1, 4, 16, 16, n, 1000))
+    size = rng.choice((1, 4, 16, 16, n, 1000, 2**64 - 1))
     steps = -(-visited // size)
     slots = tuple(arrays.normal(dtype, args["parameters"]) for _ in rule.slots)
-    step = rng.choice((0, 7, 2**40, 2**64 - 1))
-    state = (*buffers(arrays, args, dtype), slots, step)
+    state = [*buffers(arrays, args, dtype), slots, rng.choice((0, 7, 2**40, 2**64 - 1))]
     labels = "labels" in LOSSES[_native.LOSSES[objective[0]]].targets and rng.random() < 0.6
     outside = rng.random() < 0.05
     y = arrays.integers(np.int64, 0, outputs + outside, n) if labels else arrays.normal(dtype, n, outputs)
     weight = arrays.normal(dtype, n) if rng.random() < 0.3 else None
-    order = arrays.integers(np.int64, 0, n + (rng.random() < 0.03), visited)
-    batches = [data_set(arrays, dtype, n, args["inputs"]), y, weight, arrays.fixed(order), size]
-    rates = (arrays.normal(np.float64, steps, len(rule.coefficients)), arrays.normal(np.float64, steps))
-    losses, taken = arrays.empty(np.float64, steps), arrays.empty(np.int64, 1)
-    wrong = None
-    if rng.random() < 0.1:  # a wrong argument
-        wrong = place = rng.randrange(len(batches))
-        batches[place] = (
-            rng.choice((*NUMBERS, *OTHERS)) if place < 4 else rng.choice((0, -1, 2**63, 2**64 - 1, 0.5, None))
-        )
-    read = trainer.run(state, tuple(batches), rates, losses, taken)
-    assert read or wrong == 0, "not read: x"
-    if not read:
-        return
-    assert 0 <= taken[0] <= steps, f"{taken[0]} of {steps} steps taken"
+    order = arrays.fixed(arrays.integers(np.int64, 0, n + (rng.random() < 0.03), visited))
+    batches = [data_set(arrays, dtype, n, args["inputs"]), y, weight, order, size]
+    rates = [arrays.normal(np.float64, steps, len(rule.coefficients)), arrays.normal(np.float64, steps)]
+    written = [arrays.empty(np.float64, steps), arrays.empty(np.int64, 1)]
+    wrong = with_a_wrong_one(rng, [state, batches, rates, written])
+    read = trainer.run(tuple(state), tuple(batches), tuple(rates), *written)
+    assert read or wrong, "not read: x"
+    assert wrong or 0 <= written[1][0] <= steps, f"{written[1][0]} of {steps} steps taken"
 
 
 # Cases ------------------------------------------------------------------------------------------------------------
@@ -345,16 +349,22 @@ class Case:
         outputs = self.outputs()
         if outputs is None:
             return "plan taken, too large to run"
-        arrays = Arrays(self.rng)
         _native.set_least_work(0.0 if self.rng.random() < 0.1 else 48000.0)  # 0: the smallest plan gets several threads
         try:
-            (train if self.trains else predict)(made, self.args, outputs, self.dtype, arrays)
+            for _ in range(self.rng.choice((1, 1, 2))):  # the second with the buffers of the first, or larger ones
+                self.call(made, outputs)
         except ALLOWED as error:
             return f"call refused: {checked(error)}"
         finally:
             _native.set_least_work(48000.0)
-            assert arrays.intact(), "bytes changed that should not"
         return "run"
+
+    def call(self, made: Any, outputs: int) -> None:
+        arrays = Arrays(self.rng)
+        try:
+            (train if self.trains else predict)(made, self.args, outputs, self.dtype, arrays)
+        finally:
+            assert arrays.intact(), "bytes changed that should not"
 
     def outputs(self) -> int | None:
         """Values of a row that goes out; None where anything is too large to be run here."""

@@ -57,11 +57,12 @@ class Draft:
         self.body(depth + 1)
         after = self.shape
         if before != after or self.rng.random() < 0.5:
-            self.shape = (math.prod(after),)
-            last = self.add(turn, (math.prod(before),))
-            self.add("dense", (math.prod(after),))
-            self.shape = after
+            last = self.add(turn, before)
             self.ops[last][OTHER], self.ops[opening][DOTHER] = opening, last
+            if before[:-1] != after[:-1]:
+                self.shape = (math.prod(before),)
+            self.add("dense", after if before[:-1] == after[:-1] else (math.prod(after),))
+            self.shape = after
         closing = self.add(join, after)
         self.ops[closing][OTHER], self.ops[last][DOTHER] = last, closing
 
@@ -97,6 +98,8 @@ class Draft:
         return (*shape[:-1], 1)
 
     def any_size(self) -> int:
+        if self.rng.random() < 0.05:
+            return self.rng.choice((64, 100, 130))
         return self.rng.choice((1, 2, 3, 4, 6, 7, 8, 9, 15, 16, 17, 31, 33))
 
     def any_shape(self, values: int | None = None) -> Shape:

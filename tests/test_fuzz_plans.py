@@ -44,7 +44,7 @@ def trainer(*ops: Any, inputs: int = 4, size: int = 100, objective: Any = OBJECT
 
 
 def test_malformed_plans_are_refused_or_computed():
-    result = fuzz_plans.fuzz(seed=0, cases=20_000)
+    result = fuzz_plans.fuzz(seed=0, cases=20_000, jobs=2)
     assert not result.faults, "\n".join([*result.faults, "python tests/fuzz_plans.py --only CASE repeats one"])
     assert result.outcomes.total() == 20_000
     refused = sum(count for outcome, count in result.outcomes.items() if outcome.startswith("plan refused"))
@@ -140,11 +140,20 @@ def test_nothing_that_learns():
         trainer(op("softmax", (4,), (4,)))
 
 
+def buffers() -> tuple[np.ndarray, ...]:
+    return tuple(np.zeros(100, dtype) for dtype in (np.float32, np.float32, np.float64))
+
+
+def test_a_sparse_x_of_other_parts():
+    made = predictor(op("softmax", (4,), (4,)))
+    with pytest.raises(TypeError, match="a sparse x is a tuple of 2, expected 4"):
+        made.run(*buffers(), (1, 2), np.zeros((3, 4), np.float32))
+
+
 def test_more_rows_a_step_than_a_number_can_count_on_from():
     made = trainer(dense(4, 2))
-    buffers = tuple(np.zeros(100, dtype) for dtype in (np.float32, np.float32, np.float64))
     x, y, losses, taken = np.ones((3, 4), np.float32), np.ones((3, 2), np.float32), np.zeros(1), np.zeros(1, np.int64)
     batches = (x, y, None, np.arange(3), 2**64 - 1)
     rates = (np.full((1, 1), 0.5), np.full(1, 0.5))
-    assert made.run((*buffers, (), 0), batches, rates, losses, taken)
+    assert made.run((*buffers(), (), 0), batches, rates, losses, taken)
     assert taken[0] == 1 and losses[0] == pytest.approx(1.0)

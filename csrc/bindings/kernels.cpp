@@ -57,7 +57,9 @@ const py::detail::PyArray_Proxy* plain_vector(const Args& args, int i, const cha
 }
 
 Stores sparse_rows(const Args& args) {
-    args.expect(4);
+    if (args.count() != 4)
+        type_error("a sparse x is a tuple of " + std::to_string(args.count()) +
+                   ", expected 4: data, indices, indptr, its columns");
     Stores found;
     const auto *data = plain_vector(args, 0, "data"), *columns = plain_vector(args, 1, "indices"),
                *starts = plain_vector(args, 2, "indptr");

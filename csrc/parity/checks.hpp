@@ -13,6 +13,8 @@ void check_operations(const fastnn::Table<T>& table, Report& report);  // operat
 template <class T>
 void check_sources(const fastnn::Table<T>& table, Report& report);  // sources.cpp
 template <class T>
+void check_moments(const fastnn::Table<T>& table, Report& report);  // moments.cpp
+template <class T>
 void check_losses(const fastnn::Table<T>& table, Report& report);  // losses.cpp
 template <class T>
 void check_rules(const fastnn::Table<T>& table,

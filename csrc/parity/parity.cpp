@@ -32,6 +32,7 @@ bool run(const fastnn::Table<T>& table, const char* type) {
         parity::check_functions(table, report);
         parity::check_operations(table, report);
         parity::check_sources(table, report);
+        parity::check_moments(table, report);
         parity::check_losses(table, report);
         parity::check_rules(table, report);
         ok &= report.print(std::string(table.instruction_set) + " " + type);

@@ -46,7 +46,7 @@ class Report {
             const Ref worst = lines_.at(kernel).worst;
             const bool bad = !(worst <= 1);
             ok &= !bad;
-            std::printf("%-22s %-40s %8.3Lf of the bound%s\n", label.c_str(), kernel.c_str(), worst,
+            std::printf("%-22s %-40s %9.3Lg of the bound%s\n", label.c_str(), kernel.c_str(), worst,
                         bad ? "  FAILED" : "");
         }
         return ok;
