@@ -166,7 +166,8 @@ def cpp() -> Iterator[Mutant]:
             if body.name in FASTER_ONLY:
                 continue
             operations = (body.struct,) if body.struct in declared else tuple(declared)
-            channels = re.search(rf"struct {body.struct} .*?\.x = \"NI\"", source, re.S) is not None
+            spec = re.search(rf"^struct {body.struct} : \w+ \{{\n *static constexpr Spec spec([^;]*);", source, re.M)
+            channels = spec is not None and '.x = "NI"' in spec.group(1)
             for first, last, new in sorted(set(_cpp_edits(text, body.begin, body.end, channels))):
                 begin, end = _around(source, first, last) if last - first < 16 else (first, last)
                 old, now = source[begin:end], source[begin:first] + new + source[last:end]

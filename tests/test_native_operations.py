@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from common import features
 from guarded import call
-from kernel_cases import CALLS, IDS, OPERATIONS, Draw, kernel, operation
+from kernel_cases import CALLS, IDS, OPERATIONS, Draw, call_of, kernel, operation
 
 from fastnn import engine, optim
 from fastnn.backends import make
@@ -25,7 +25,7 @@ from fastnn.plan import Op, Plan, State, Tensor
 native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
 native_engine = pytest.importorskip("fastnn.backends.native_engine", exc_type=ImportError)
 
-POSITIONS, INPUTS, CHANNELS = (2, 3), 4, 7
+POSITIONS, INPUTS, CHANNELS = (2, 3), 4, 37  # channels for several tasks, where training goes by columns
 ROWS, BATCH = 93, 37  # a last batch of 19 rows; nothing is a multiple of a vector
 ISAS = pytest.mark.parametrize("isa", native.instruction_sets())
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -120,6 +120,23 @@ def test_trains_to_the_bits_of_the_python_engine(name, dtype, isa):
 
 @ISAS
 @DTYPES
+def test_packed_copies_of_dense_weights_change_no_bit(dtype, isa):
+    """Matrices of more than 16 kB, and gradients of more: both have copies, made and read in ranges."""
+    start, wide = (2, 131), (2, 150)
+    ops = [
+        op_of("dense", 1, start, 150, ACTIVATIONS["tanh"]),
+        op_of("dense", 2, wide, 131),
+        op_of("dense", 3, start, 40),
+    ]
+    plan = Plan.assemble(ops, start, (2, 40), np.dtype(dtype))
+    expected = trained(make("kernels", native.kernels(isa)).train_steps, plan)
+    for threads in THREADS:
+        native.set_threads(threads)
+        same(trained(native_engine.for_instruction_set(isa).train_steps, plan), expected)
+
+
+@ISAS
+@DTYPES
 @EVERY
 def test_predicts_the_bits_of_the_python_engine(name, dtype, isa):
     """In any batch, on any threads; in batches of more than 512 rows also with packed weights."""
@@ -144,12 +161,16 @@ WIDE = (2053, 9, 449)
 @ISAS
 @pytest.mark.parametrize(("name", "which"), CALLS)
 def test_a_kernel_alone_has_the_same_bits_on_any_threads(name, which, isa):
-    case = operation(Draw(np.float32), name, which, *WIDE)
-    results = []
+    """Also where it writes over what it reads, if it may: nothing is read once it is written, or done twice."""
+    case, run = operation(Draw(np.float64), name, which, *WIDE), kernel(native.kernels(isa), name, which)
+    native.set_threads(1)
+    expected = call(run, case, np.float64)
+    alias = call_of(name, which).alias
     for threads in THREADS:
         native.set_threads(threads)
-        results.append(call(kernel(native.kernels(isa), name, which), case, np.float32))
-    for output in case.outputs():
-        assert not np.isnan(results[0][output]).any()
-        for other in results[1:]:
-            np.testing.assert_array_equal(other[output], results[0][output], output)
+        for shared in {None, alias}:
+            got = call(run, case, np.float64, alias=shared)
+            for output in case.outputs():
+                assert not np.isnan(expected[output]).any()
+                if shared is None or output != shared[1]:
+                    np.testing.assert_array_equal(got[output], expected[output], output)
