@@ -84,11 +84,19 @@ def plan_of(name: str, dtype: type) -> Plan:
     return Plan.assemble(ops, start, (*POSITIONS, 2), np.dtype(dtype))
 
 
-def trained(train_steps, plan: Plan) -> State:
-    """After two epochs. Rows are whole numbers, which every source takes."""
+def rows_of(plan: Plan, dtype: type = np.float32, rows: int = ROWS) -> np.ndarray:
+    """Whole numbers, which every source takes; half of them 0, and all of row 7."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, IDS, (rows, plan.inputs)) * rng.integers(0, 2, (rows, plan.inputs))
+    x[7] = 0
+    return x.astype(dtype)
+
+
+def trained(train_steps, plan: Plan, x=None) -> State:
+    """After two epochs."""
     state = State(plan)
     state.initialize(3)
-    x = np.random.default_rng(0).integers(0, IDS, (ROWS, plan.inputs)).astype(np.float32)
+    x = rows_of(plan) if x is None else x
     y = features(ROWS, plan.outputs).astype(plan.dtype)
     objective, lr = engine.Objective(LOSSES["mse"], optim.Adam(), seed=9), np.array([0.02, 0.01, 0.03])
     for epoch in range(2):
@@ -143,7 +151,7 @@ def test_predicts_the_bits_of_the_python_engine(name, dtype, isa):
     plan = plan_of(name, dtype)
     state = State(plan)
     state.initialize(3)
-    x = np.random.default_rng(0).integers(0, IDS, (1100, plan.inputs)).astype(np.float32)
+    x = rows_of(plan, rows=1100)
     expected = np.full((len(x), plan.outputs), np.nan, dtype)
     engine.predict(native.kernels(isa), plan, state, x, expected)
     for threads in THREADS:
@@ -174,3 +182,64 @@ def test_a_kernel_alone_has_the_same_bits_on_any_threads(name, which, isa):
                 assert not np.isnan(expected[output]).any()
                 if shared is None or output != shared[1]:
                     np.testing.assert_array_equal(got[output], expected[output], output)
+
+
+# Sources: what an engine cannot read it refuses itself ---------------------------------------------------------
+
+SOURCES = pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.spec.phase == "source"])
+
+
+def csr(dense: np.ndarray):
+    return pytest.importorskip("scipy.sparse").csr_matrix(dense)
+
+
+def refused(plan: Plan, isa: str, x, message: str) -> None:
+    """In predicting and in training."""
+    native_one = native_engine.for_instruction_set(isa)
+    with pytest.raises(ValueError, match=message):
+        native_one.predict(plan, State(plan), x, np.empty((ROWS, plan.outputs), plan.dtype))
+    with pytest.raises(ValueError, match=message):
+        trained(native_one.train_steps, plan, x)
+
+
+@ISAS
+@DTYPES
+@SOURCES
+@pytest.mark.parametrize("stored", [np.float32, np.float64, np.uint8, np.int64], ids=lambda stored: stored.__name__)
+def test_sparse_rows_are_those_of_a_dense_x(stored, name, dtype, isa):
+    plan, native_one = plan_of(name, dtype), native_engine.for_instruction_set(isa)
+    dense = rows_of(plan, stored)
+    expected = trained(native_one.train_steps, plan, dense)
+    same(trained(native_one.train_steps, plan, csr(dense)), expected)
+    outs = [np.full((ROWS, plan.outputs), np.nan, dtype) for _ in range(2)]
+    for x, out in zip((dense, csr(dense)), outs, strict=True):
+        native_one.predict(plan, expected, x, out)
+    np.testing.assert_array_equal(*outs)
+
+
+@ISAS
+@DTYPES
+@pytest.mark.parametrize("wrong", [-1, IDS, 2.5, np.nan])
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_ids_say_where_there_is_none(kind, wrong, dtype, isa):
+    native.set_threads(1)
+    plan = plan_of("ids", dtype)
+    x = rows_of(plan, np.float64)
+    x[40, 5] = x[40, 11] = wrong
+    refused(plan, isa, csr(x) if kind == "sparse" else x, "row 40, column 5")
+
+
+@ISAS
+@SOURCES
+@pytest.mark.parametrize("fault", ["column", "negative column", "end", "start", "order"])
+def test_broken_sparse_rows_are_refused(fault, name, isa):
+    """Whatever an index would reach: beyond a row, beyond the entries, or before them."""
+    native.set_threads(1)
+    plan = plan_of(name, np.float32)
+    x = csr(rows_of(plan))
+    if "column" in fault:
+        x.indices[x.indptr[40]] = plan.inputs if fault == "column" else -1
+    else:
+        place, value = {"end": (41, x.nnz + 1), "start": (40, -1), "order": (41, x.indptr[40] - 1)}[fault]
+        x.indptr[place] = value
+    refused(plan, isa, x, "row (39|40|41), column 0")
