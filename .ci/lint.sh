@@ -14,7 +14,7 @@ bin=$FASTNN_CI_WORK/lint/bin
 
 cxx=()
 while IFS= read -r -d '' file; do cxx+=("$file"); done < <(
-  find csrc bench \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' \) -print0 2>/dev/null | sort -z)
+  find csrc bench .ci \( -name '*.cpp' -o -name '*.hpp' -o -name '*.h' \) -print0 2>/dev/null | sort -z)
 if [ ${#cxx[@]} -gt 0 ]; then
   "$bin/clang-format" --version
   "$bin/clang-format" --dry-run -Werror "${cxx[@]}"

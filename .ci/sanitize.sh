@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The C++ under GCC's sanitizers, without suppressions: addresses and undefined behaviour, then races between threads.
+# The C++ under GCC's sanitizers, without suppressions: addresses and undefined behaviour, with a million malformed plans
+# (FASTNN_FUZZ_CASES: as many), then races between threads.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 work=$FASTNN_CI_WORK/sanitize
@@ -26,17 +27,24 @@ build() {
     "$work/tree[test]"
 }
 
-# tests PRELOADED PYTEST_ARGUMENT...: with libraries that must come before all others, as Python itself has no sanitizer.
-# Of libstdc++ they want to know the exceptions. At fixed addresses: some kernels choose ones that GCC 12 to 13 cannot use.
+# sanitized PRELOADED PYTHON_ARGUMENT...: with libraries that must come before all others, as Python itself has no
+# sanitizer. Of libstdc++ they want to know the exceptions. At fixed addresses: some kernels choose ones that GCC 12 to 13
+# cannot use.
 fixed=(setarch -R)
 "${fixed[@]}" true 2>/dev/null || fixed=()
-tests() {
-  local preloaded=("${fixed[@]}" env "LD_PRELOAD=$1 $(library libstdc++.so)" PYTHONMALLOC=malloc "$python")
+sanitized() {
+  local preloaded=$1
   shift
-  cd "$work/elsewhere"
-  "${preloaded[@]}" -c "import fastnn._native" # without it the tests would skip
-  "${preloaded[@]}" -m pytest -q --capture=sys "$@" # what a sanitizer writes is shown
-  cd "$work"
+  (cd "$work/elsewhere" &&
+    "${fixed[@]}" env "LD_PRELOAD=$preloaded $(library libstdc++.so)" PYTHONMALLOC=malloc "$python" "$@")
+}
+
+# tests PRELOADED PYTEST_ARGUMENT...
+tests() {
+  local preloaded=$1
+  shift
+  sanitized "$preloaded" -c "import fastnn._native" # without it the tests would skip
+  sanitized "$preloaded" -m pytest -q --capture=sys "$@" # what a sanitizer writes is shown
 }
 
 if ! asan=$(library libasan.so) || ! tsan=$(library libtsan.so); then
@@ -57,10 +65,11 @@ done
 # address space: the shadow memory is 16 TB.
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 tests "$asan" tests/test_native_engine.py tests/test_kernels.py -m "not slow" -k "native and not failed_allocation"
+sanitized "$asan" tests/fuzz_plans.py --cases "${FASTNN_FUZZ_CASES:-1000000}" --jobs "$(nproc)"
 
 echo "races"
 # libgomp is not compiled for ThreadSanitizer, which reports its barriers as missing: threads of std::thread instead.
 build thread -fsanitize=thread --no-deps --force-reinstall
-c++ -std=c++17 -O1 -g1 -fPIC -shared -fsanitize=thread "$work/tree/csrc/parity/threads_for_tsan.cpp" -o "$work/threads.so"
+c++ -std=c++20 -O1 -g1 -fPIC -shared -fsanitize=thread "$work/tree/.ci/threads_for_tsan.cpp" -o "$work/threads.so"
 export TSAN_OPTIONS=halt_on_error=1
 tests "$tsan $work/threads.so" tests/test_native_engine.py -k "number_of_threads or trying_teams or concurrent or same_prediction"

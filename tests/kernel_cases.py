@@ -97,7 +97,7 @@ def operation(
     """Arguments for that call of an operation: B rows of one position, I channels in and O out."""
     known, call = OPERATIONS[name], call_of(name, which)
     I = known.inputs(I, O)
-    size = {"B": B, "P": 1, "N": B, "I": I, "O": O, "F": I}
+    size = {"B": B, "P": 1, "N": B, "I": I, "O": O, "F": I, "G": O}
     arguments = {each: _argument(draw, OPS[name].spec, call, known, each, size, activation) for each in call.names}
     return Case(arguments, known.bounds[which if which in OPS[name].spec.calls else "forward"])
 

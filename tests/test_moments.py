@@ -13,7 +13,7 @@ from fastnn.backends import reference
 from fastnn.formulas import moments
 
 KERNELS = [  # of the loops and of numba it is the reference's
-    pytest.param(table.values[1].moments, id=table.values[0], marks=table.marks)
+    pytest.param(getattr(table.values[1], "moments", None), id=table.values[0], marks=table.marks)
     for table in backend_parameters()
     if table.values[0].split("-")[0] in ("numpy", "native")
 ]

@@ -213,8 +213,9 @@ PyObject* call(PyObject*, PyObject* const* items, Py_ssize_t count) {
     return nullptr;
 }
 
-#define FASTNN_METHOD(name, f, arguments)                                                                  \
-    {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&fastnn::bindings::call<f>)), METH_FASTCALL, \
+#define FASTNN_METHOD(name, f, arguments)                                                           \
+    {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&fastnn::bindings::call<f>)), \
+     METH_FASTCALL,                                                                                 \
      name "(isa, " arguments ", /)\n--\n\nSee contract.py. isa: index into instruction_sets()."}
 
 bool all_below(const Vector<int64_t>& indices, size_t n);
@@ -232,7 +233,7 @@ Activated activated(PyObject* activation);
 extern PyMethodDef g_kernels[];     // kernels.cpp
 extern PyMethodDef g_operations[];  // operations.cpp
 void bind_operations(py::module_& m);
-void bind_engine(py::module_& m);   // engine.cpp
+void bind_engine(py::module_& m);  // engine.cpp
 
 }  // namespace bindings
 }  // namespace fastnn

@@ -3,10 +3,12 @@
 
 #include <math.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "arguments.hpp"
 #include "gil.hpp"
+#include "numbers.hpp"
 
 namespace fastnn {
 namespace bindings {
@@ -25,12 +27,12 @@ struct Row {
     size_t values() const { return positions * channels; }
 };
 Row row_of(const py::handle& shape, const std::string& op) {
-    const auto sizes = py::cast<py::tuple>(shape);
+    const auto sizes = tuple_of(shape, op + "'s shape of a row");
     if (sizes.size() < 1) value_error(op + " has rows of shape ()");
     Row row;
     size_t values = 1;
     for (size_t d = 0; d < sizes.size(); ++d) {
-        const size_t size = sizes[d].cast<size_t>();
+        const size_t size = number_of<size_t>(sizes[d], op + "'s size of a row");
         if (size == 0 || size > kMostValues / values) value_error(op + " has a row of no or too many values");
         values *= size;
         if (d + 1 < sizes.size())
@@ -42,19 +44,23 @@ Row row_of(const py::handle& shape, const std::string& op) {
 }
 
 // (offset, size, trainable, l1, l2, decay) as the field of a Spec says.
-Tensor tensor_of(const py::handle& described, const Op& op, const Field& field, bool param, size_t features,
+Tensor tensor_of(const py::handle& described, const Op& op, const Field& field, bool param,
                  const Extents& extents) {
-    const auto parts = py::cast<py::tuple>(described);
-    const std::string what = op.declared->name + " has " + field.name;
-    if (parts.size() != 6) value_error(what + " described by other than six numbers");
+    const std::string what = op.declared->name + " has " + field.name,
+                      whose = op.declared->name + "'s " + field.name;
+    const auto parts = tuple_of(described, whose, 6);
     Tensor tensor;
-    tensor.offset = parts[0].cast<size_t>(), tensor.size = parts[1].cast<size_t>();
-    tensor.trainable = parts[2].cast<bool>();
-    tensor.l1 = parts[3].cast<double>(), tensor.l2 = parts[4].cast<double>(), tensor.decay = parts[5].cast<double>();
-    const Sizes sizes{1, op.positions, op.inputs, op.outputs, features};
+    tensor.offset = number_of<size_t>(parts[0], whose + ": its offset");
+    tensor.size = number_of<size_t>(parts[1], whose + ": its size");
+    tensor.trainable = number_of<bool>(parts[2], whose + ": whether it is trainable");
+    tensor.l1 = number_of<double>(parts[3], whose + ": its l1");
+    tensor.l2 = number_of<double>(parts[4], whose + ": its l2");
+    tensor.decay = number_of<double>(parts[5], whose + ": its decay");
+    const Sizes sizes{1, op.positions, op.inputs, op.outputs, op.in};
     size_t expected = 0;
     if (!sizes.elements(field.dims, &expected) || tensor.size != expected)
-        value_error(what + " of " + std::to_string(tensor.size) + " values, expected " + std::to_string(expected));
+        value_error(what + " of " + std::to_string(tensor.size) + " values, expected " +
+                    std::to_string(expected));
     if (tensor.trainable && !param) value_error(what + ", a statistic, as trainable");
     const size_t space = field.number == Number::kFloat64 ? extents.scaling
                          : tensor.trainable               ? extents.parameters
@@ -67,43 +73,48 @@ Tensor tensor_of(const py::handle& described, const Op& op, const Field& field, 
 // One (kind, inputs, outputs, activation, alpha, saves_z, settings, tensors, other, dother).
 template <class T>
 Op op_of(const Table<T>& t, const py::handle& item, const Plan& plan, const Extents& extents) {
-    const auto fields = py::cast<py::tuple>(item);
-    if (fields.size() != 10) value_error("an operation is described by other than ten fields");
-    const auto kind = fields[0].cast<std::string>();
+    const auto fields = tuple_of(item, "an operation", 10);
+    const auto kind = word_of(fields[0], "the kind of an operation");
     Op op;
     const auto& all = declared_operations();
     while (op.code < t.operation_count && kind != all[op.code].name) ++op.code;
-    if (op.code == t.operation_count) value_error("no operation '" + kind + "'");
+    if (op.code == t.operation_count) value_error("there is no operation " + shown(fields[0]));
     const Declared& declared = all[op.code];
     op.declared = &declared;
     if (declared.source && !plan.ops.empty()) value_error(kind + " is not the first operation");
     const Row in = row_of(fields[1], kind), out = row_of(fields[2], kind);
     if (in.values() != plan.outputs) value_error(kind + " does not take what the operation before it gives");
-    op.positions = out.positions, op.inputs = in.channels, op.outputs = out.channels;
+    op.positions = out.positions, op.inputs = in.channels, op.outputs = out.channels, op.in = in.values();
     const bool same = in.positions == out.positions && in.channels == out.channels;
-    if (declared.x == declared.a || declared.source ? !same
-                                 : in.positions != out.positions || !t.operations[op.code].fits(op.inputs, op.outputs))
+    const bool by_channels = declared.x == "NI";  // as many positions, other channels
+    const bool any = declared.x == "BF" && !declared.source;
+    if (by_channels ? in.positions != out.positions || !t.operations[op.code].fits(op.inputs, op.outputs)
+                    : !any && !same)
         value_error(kind + " does not make such rows out of such rows");
-    op.activation = fields[3].cast<int>();
-    if (op.activation < 0 || op.activation >= t.activations) value_error("no such activation");
-    op.alpha = fields[4].cast<double>();
-    op.saves_z = fields[5].cast<bool>();
+    op.activation = number_of<int>(fields[3], kind + "'s activation");
+    if (op.activation < 0 || op.activation >= t.activations)
+        value_error(kind + " has an activation that there is not");
+    op.alpha = number_of<double>(fields[4], kind + "'s alpha");
+    op.saves_z = number_of<bool>(fields[5], kind + "'s saves_z");
     if (!declared.forward.has(Role::activation, false) && (op.activation != plan.identity || op.saves_z))
         value_error(kind + " has no activation of its own");
-    for (const py::handle number : py::cast<py::tuple>(fields[6])) {
-        op.settings.push_back(number.cast<double>());
+    for (const py::handle number : tuple_of(fields[6], kind + "'s settings")) {
+        op.settings.push_back(number_of<double>(number, kind + "'s setting"));
         if (!isfinite(op.settings.back())) value_error(kind + " has a setting that is not finite");
     }
-    if (op.settings.size() != declared.settings.size()) value_error(kind + " has other settings than its Spec");
-    const auto tensors = py::cast<py::tuple>(fields[7]);
+    if (op.settings.size() != declared.settings.size())
+        value_error(kind + " has other settings than its Spec");
+    const auto tensors = tuple_of(fields[7], kind + "'s tensors");
     const size_t params = declared.params.size();
-    if (tensors.size() != params + declared.statistics.size()) value_error(kind + " has other tensors than its Spec");
+    if (tensors.size() != params + declared.statistics.size())
+        value_error(kind + " has other tensors than its Spec");
     for (size_t i = 0; i < tensors.size(); ++i) {
         const bool param = i < params;
         const Field& field = param ? declared.params[i] : declared.statistics[i - params];
-        op.tensors.push_back(tensor_of(tensors[i], op, field, param, plan.inputs, extents));
+        op.tensors.push_back(tensor_of(tensors[i], op, field, param, extents));
     }
-    op.other = fields[8].cast<int>(), op.dother = fields[9].cast<int>();
+    op.other = number_of<int>(fields[8], kind + "'s other");
+    op.dother = number_of<int>(fields[9], kind + "'s dother");
     return op;
 }
 
@@ -115,13 +126,13 @@ void check_skips(const Plan& plan) {
         const std::string& name = op.declared->name;
         const bool reads = op.declared->forward.has(Role::other, false);
         const bool hands = op.declared->backward.has(Role::dother, false);
-        if (reads != (op.other >= 0) || op.other >= i) value_error(name + " reads another operation than one before it");
+        if (reads != (op.other >= 0) || op.other >= i)
+            value_error(name + " reads another operation than one before it");
         // in training a loss may have taken the last operations off: then nothing hands a gradient back
         if (hands != (op.dother >= 0) || op.dother >= n || (hands && op.dother <= i))
             value_error(name + " hands its gradient to another operation than one behind it");
-        if (reads && plan.ops[op.other].positions * plan.ops[op.other].inputs != op.out())
-            value_error(name + " reads rows of another size");
-        if (hands && plan.ops[op.dother].out() != op.positions * op.inputs)
+        if (reads && plan.ops[op.other].in != op.out()) value_error(name + " reads rows of another size");
+        if (hands && plan.ops[op.dother].out() != op.in)
             value_error(name + " gets a gradient of another size");
     }
 }
@@ -135,11 +146,11 @@ Plan make_plan(const Table<T>& t, const py::list& ops, size_t inputs, const Exte
     plan.parameters = extents.parameters;
     for (int a = 0; a < t.activations; ++a)
         if (t.activation_names[a] == std::string("identity")) plan.identity = a;
-    for (const py::handle item : ops) {
+    for (const py::handle item : tuple_of(ops, "ops")) {
         plan.ops.push_back(op_of(t, item, plan, extents));
         plan.outputs = plan.ops.back().out();
     }
-    if (plan.ops.empty()) value_error("no operations");
+    if (plan.ops.empty()) value_error("ops is empty");
     check_skips(plan);
     return plan;
 }
@@ -147,7 +158,8 @@ Plan make_plan(const Table<T>& t, const py::list& ops, size_t inputs, const Exte
 template <class T>
 const Table<T>& table_of(int isa) {
     const auto& sets = instruction_sets();
-    if (isa < 0 || isa >= sets.count) value_error("no such instruction set");
+    if (isa < 0 || isa >= sets.count)
+        value_error("isa is " + std::to_string(isa) + ", expected 0 .. " + std::to_string(sets.count - 1));
     if constexpr (sizeof(T) == 4)
         return *sets.items[isa].float_table;
     else
@@ -160,9 +172,10 @@ Args args_of(const py::handle& tuple, const char* name) {
 }
 
 [[noreturn]] void raise(const Refused& refused) {
-    value_error("X cannot be read at row " + std::to_string(refused.row) + ", column " +
-                std::to_string(refused.column) +
-                ": expected an id, a whole number from 0 to below their count; of a sparse X, columns that it has");
+    value_error(
+        "X cannot be read at row " + std::to_string(refused.row) + ", column " +
+        std::to_string(refused.column) +
+        ": expected an id, a whole number from 0 to below their count; of a sparse X, columns that it has");
 }
 
 // The rows of array i for a plan: data is null as in stored_rows.
@@ -173,11 +186,17 @@ Stores rows_for(const Plan& plan, const Args& args, int i) {
 }
 
 template <class T>
-Objective objective_of(const Table<T>& table, const py::tuple& numbers) {
-    const Objective objective{numbers[0].cast<int>(),      numbers[1].cast<double>(), numbers[2].cast<int>(),
-                        numbers[3].cast<uint64_t>(), numbers[4].cast<double>(), numbers[5].cast<double>()};
-    if (objective.loss < 0 || objective.loss >= table.losses) value_error("no such loss");
-    if (objective.rule < 0 || objective.rule >= table.rules) value_error("no such rule");
+Objective objective_of(const Table<T>& table, const py::tuple& tuple) {
+    const auto numbers = tuple_of(tuple, "objective", 6);
+    Objective objective;
+    objective.loss = number_of<int>(numbers[0], "objective: its loss");
+    objective.loss_parameter = number_of<double>(numbers[1], "objective: its loss's parameter");
+    objective.rule = number_of<int>(numbers[2], "objective: its rule");
+    objective.seed = number_of<uint64_t>(numbers[3], "objective: its seed");
+    objective.clip_norm = number_of<double>(numbers[4], "objective: its clip_norm");
+    objective.clip_value = number_of<double>(numbers[5], "objective: its clip_value");
+    if (objective.loss < 0 || objective.loss >= table.losses) value_error("objective: there is no such loss");
+    if (objective.rule < 0 || objective.rule >= table.rules) value_error("objective: there is no such rule");
     return objective;
 }
 
@@ -190,12 +209,16 @@ class TrainerBinding {
           extents_{parameters, statistics, scaling},
           plan_(make_plan(table_, ops, inputs, extents_)),
           objective_(objective_of(table_, objective)),
-          trainer_(table_, plan_, objective_) {}
+          trainer_(table_, plan_, objective_) {
+        // a phase without tasks is one that a team would wait for
+        if (std::none_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return op.learns(); }))
+            value_error("ops has nothing that learns");
+    }
 
     // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size). rates: (coefficients,
     // lr), a row and a number a step. -> False: x has a dtype or a layout that gather does not read
-    bool run(const py::tuple& state, const py::tuple& batches, const py::tuple& rates, const py::object& losses,
-             const py::object& taken) {
+    bool run(const py::tuple& state, const py::tuple& batches, const py::tuple& rates,
+             const py::object& losses, const py::object& taken) {
         T* slots[8];
         const State<T> from = state_of(args_of(state, "state"), slots);
         Batches<T> visited{};
@@ -223,10 +246,11 @@ class TrainerBinding {
         state.scaling = args.vector<double>(2, "scaling", extents_.scaling).data;
         const int count = table_.rule_slots[objective_.rule];
         const Args given = args_of(args[3], "slots");
-        if (given.count() != count) value_error("slots is not a tuple of " + std::to_string(count) + " arrays");
+        if (given.count() != count)
+            value_error("slots is not a tuple of " + std::to_string(count) + " arrays");
         for (int j = 0; j < count; ++j) slots[j] = given.vector<T>(j, "slot", extents_.parameters, true).data;
         state.slots = slots;
-        state.step = py::handle(args[4]).cast<uint64_t>();
+        state.step = number_of<uint64_t>(args[4], "step");
         return state;
     }
 
@@ -249,8 +273,10 @@ class TrainerBinding {
         const auto order = args.indices(3, "order");
         if (!all_below(order, n)) throw py::index_error("order has a row outside x");
         batches.order = order.data, batches.rows = order.n;
-        batches.size = py::handle(args[4]).cast<size_t>();
+        batches.size = number_of<size_t>(args[4], "size");
         if (batches.size == 0) value_error("size is 0");
+        batches.size =
+            std::min(batches.size, std::max<size_t>(batches.rows, 1));  // their sum must not overflow
         return true;
     }
 
@@ -325,7 +351,8 @@ class PredictorBinding {
 template <class T>
 void bind(py::module_& m, const char* trainer, const char* predictor) {
     using namespace py::literals;
-    py::class_<TrainerBinding<T>>(m, trainer, "Whole slices of an epoch in one call: see csrc/engine/engine.hpp.")
+    py::class_<TrainerBinding<T>>(m, trainer,
+                                  "Whole slices of an epoch in one call: see csrc/engine/engine.hpp.")
         .def(py::init<int, const py::list&, size_t, size_t, size_t, size_t, const py::tuple&>(), "isa"_a,
              "ops"_a, "inputs"_a, "parameters"_a, "statistics"_a, "scaling"_a, "objective"_a)
         .def("run", &TrainerBinding<T>::run, "state"_a, "batches"_a, "rates"_a, "losses"_a, "taken"_a);

@@ -3,6 +3,7 @@
 
 #include "arguments.hpp"
 #include "gil.hpp"
+#include "numbers.hpp"
 
 namespace fastnn {
 namespace bindings {
@@ -63,23 +64,26 @@ Stores sparse_rows(const Args& args) {
     if (data == nullptr || columns == nullptr || starts == nullptr) return found;
     const Kind kind = kind_of(Args::type_number(*data)), index = kind_of(Args::type_number(*columns));
     const bool indices = index.stored == kInt32 || index.stored == kInt64;
-    if (kind.bytes == 0 || !indices || kind_of(Args::type_number(*starts)).stored != index.stored) return found;
+    if (kind.bytes == 0 || !indices || kind_of(Args::type_number(*starts)).stored != index.stored)
+        return found;
     if (starts->dimensions[0] < 1 || columns->dimensions[0] < data->dimensions[0])
         value_error("a sparse x has fewer indices than it needs");
     static const char nothing = 0;
     found.rows.data = data->dimensions[0] > 0 ? data->data : &nothing;
     found.rows.stored = kind.stored;
-    found.rows.starts = starts->data, found.rows.columns = columns->data, found.rows.wide = index.stored == kInt64;
+    found.rows.starts = starts->data, found.rows.columns = columns->data,
+    found.rows.wide = index.stored == kInt64;
     found.rows.entries = static_cast<size_t>(data->dimensions[0]);
     found.count = static_cast<size_t>(starts->dimensions[0]) - 1;
-    found.inputs = py::handle(args[3]).cast<size_t>();
+    found.inputs = number_of<size_t>(args[3], "the columns of a sparse x");
     return found;
 }
 
 }  // namespace
 
 Stores stored_rows(const Args& args, int i, const char* name) {
-    if (PyTuple_Check(args[i])) return sparse_rows({PySequence_Fast_ITEMS(args[i]), PyTuple_GET_SIZE(args[i])});
+    if (PyTuple_Check(args[i]))
+        return sparse_rows({PySequence_Fast_ITEMS(args[i]), PyTuple_GET_SIZE(args[i])});
     Stores found;
     const auto& x = args.array(i, name);
     const Kind kind = kind_of(Args::type_number(x));
@@ -148,7 +152,8 @@ PyObject* moments(const Args& args) {
     double* const out = args.data<double>(6, "out", kTypeNumber<double>, kTypeName<double>, 3, sizes, true);
     {
         Unlocked unlocked(0.3 * static_cast<double>(rows.n * x.inputs));
-        args.instruction_set().float_table->moments(x.rows, rows.data, rows.n, x.inputs, step, pivot, unit, out);
+        args.instruction_set().float_table->moments(x.rows, rows.data, rows.n, x.inputs, step, pivot, unit,
+                                                    out);
     }
     Py_RETURN_TRUE;
 }

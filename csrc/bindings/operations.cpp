@@ -24,7 +24,7 @@ class Letters {
     }
 
   private:
-    static constexpr int kPlaces = 11;  // B, P, N, I, O and F are different modulo 11
+    static constexpr int kPlaces = 17;  // the letters of a Spec are different modulo 17
     size_t sizes_[kPlaces];
 };
 
@@ -50,7 +50,8 @@ void* array_of(const Args& args, int i, const Argument& argument, Letters& lette
 
 // Puts argument i into the call.
 template <class T>
-void take(const Args& args, int i, const Argument& argument, Letters& letters, Call<T>& call, Moment& moment) {
+void take(const Args& args, int i, const Argument& argument, Letters& letters, Call<T>& call,
+          Moment& moment) {
     switch (argument.role) {
         case Role::setting:
             call.settings[argument.index] = args.number(i);
@@ -119,7 +120,7 @@ void take(const Args& args, int i, const Argument& argument, Letters& letters, C
 
 // f(table, operation, call): the arguments of an operation's call, bound by its Spec.
 template <class F>
-void with_call(const Args& args, const CallSpec Declared::*which, F&& f) {
+void with_call(const Args& args, const CallSpec Declared::* which, F&& f) {
     const auto& all = declared_operations();
     const Declared& declared = all[args.code(1, "operation", static_cast<int>(all.size()))];
     const CallSpec& spec = declared.*which;
@@ -131,14 +132,16 @@ void with_call(const Args& args, const CallSpec Declared::*which, F&& f) {
         ++typed;
     args.dispatch(kFirst + typed, spec.arguments[typed].name.c_str(), [&](const auto& t) {
         FASTNN_T;
-        static thread_local Call<T> call;  // what this operation does not name it does not read; clearing takes 40 ns
+        static thread_local Call<T>
+            call;  // what this operation does not name it does not read; clearing takes 40 ns
         Moment moment{0, 0};
         Letters letters;
         for (int i = 0; i < count; ++i) take<T>(args, kFirst + i, spec.arguments[i], letters, call, moment);
         const Operation<T>& operation = t.operations[&declared - all.data()];
         call.moment = &moment;
-        call.B = letters.get('N'), call.O = letters.get('O'), call.I = letters.get('I', call.O);
-        if (declared.x != declared.a && !operation.fits(call.I, call.O))
+        call.B = letters.get('N', letters.get('B')), call.O = letters.get('O', letters.get('G'));
+        call.I = call.F = letters.get('I', letters.get('F', call.O));
+        if (declared.x == "NI" && !operation.fits(call.I, call.O))
             value_error(declared.name + " cannot make " + std::to_string(call.O) + " values out of " +
                         std::to_string(call.I));
         const Unlocked unlocked(operation.ns(call.B, call.I, call.O));
@@ -152,9 +155,10 @@ Range all_of(const Declared& declared, const Call<T>& call) {
 }
 
 void op_forward(const Args& args) {
-    with_call(args, &Declared::forward, [](const Declared& declared, const auto& operation, const auto& call) {
-        operation.forward(call, all_of(declared, call));
-    });
+    with_call(args, &Declared::forward,
+              [](const Declared& declared, const auto& operation, const auto& call) {
+                  operation.forward(call, all_of(declared, call));
+              });
 }
 
 void op_predict(const Args& args) {
@@ -165,19 +169,21 @@ void op_predict(const Args& args) {
 
 // The gradients of the parameters first: dx may be da.
 void op_backward(const Args& args) {
-    with_call(args, &Declared::backward, [](const Declared& declared, const auto& operation, const auto& call) {
-        bool vectors = false;
-        for (size_t t = 0; operation.gradient && t < declared.params.size(); ++t) {
-            const std::string& dims = declared.params[t].dims;
-            vectors |= dims.size() == 1;
-            if (dims.size() == 1) continue;
-            size_t rows = 1;
-            for (size_t d = 0; d + 1 < dims.size(); ++d) rows *= dims[d] == 'I' ? call.I : call.O;
-            operation.gradient(call, static_cast<int>(t), {0, rows}, call.dparams[t]);
-        }
-        if (vectors) operation.gradient(call, -1, {0, 0}, nullptr);
-        if (declared.columns || call.dx != nullptr) operation.backward(call, all_of(declared, call));
-    });
+    with_call(args, &Declared::backward,
+              [](const Declared& declared, const auto& operation, const auto& call) {
+                  bool vectors = false;
+                  for (size_t t = 0; operation.gradient && t < declared.params.size(); ++t) {
+                      const std::string& dims = declared.params[t].dims;
+                      vectors |= dims.size() == 1;
+                      if (dims.size() == 1) continue;
+                      size_t rows = 1;
+                      for (size_t d = 0; d + 1 < dims.size(); ++d) rows *= dims[d] == 'I' ? call.I : call.O;
+                      operation.gradient(call, static_cast<int>(t), {0, rows}, call.dparams[t]);
+                  }
+                  if (vectors) operation.gradient(call, -1, {0, 0}, nullptr);
+                  if (declared.columns || call.dx != nullptr)
+                      operation.backward(call, all_of(declared, call));
+              });
 }
 
 // data, rows, the source's statistics, a -> False: not for these kernels

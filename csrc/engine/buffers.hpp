@@ -38,7 +38,8 @@ class Buffers {
     T* dx = nullptr;            // rows x inputs: written by some, asked for by none
     T* gradient = nullptr;      // like the parameters
     std::vector<Call<T>> calls;
-    Activated last{0, 0};  // the activation whose output the loss takes, and what its derivative is written in
+    Activated last{0,
+                   0};  // the activation whose output the loss takes, and what its derivative is written in
     const T* last_saved = nullptr;
 
     // `first`: the first operation that learns; training only.
@@ -68,7 +69,8 @@ class Buffers {
                 else if (t >= params)
                     calls[i].statistics[t - params] = where.statistics + tensor.offset;
                 else  // a bias that is not trained lies with the statistics
-                    calls[i].params[t] = (tensor.trainable ? where.parameters : where.statistics) + tensor.offset;
+                    calls[i].params[t] =
+                        (tensor.trainable ? where.parameters : where.statistics) + tensor.offset;
             }
         }
     }
@@ -83,7 +85,8 @@ class Buffers {
             weight = arena.take<T>(capacity);
             value = arena.take<T>(capacity);
             dx = arena.take<T>(times(capacity, plan.inputs));
-            gradient = arena.take<T>(plan.parameters);  // untouched but for small tensors, unless its norm is asked for
+            gradient = arena.take<T>(
+                plan.parameters);  // untouched but for small tensors, unless its norm is asked for
         }
         calls.assign(plan.ops.size(), {});
         for (size_t i = 0; i < plan.ops.size(); ++i)
@@ -102,7 +105,7 @@ class Buffers {
         const Declared& declared = *op.declared;
         Call<T>& call = calls[i];
         const size_t elements = times(capacity, op.out());
-        call.B = capacity, call.P = op.positions, call.I = op.inputs, call.O = op.outputs;
+        call.B = capacity, call.P = op.positions, call.I = op.inputs, call.O = op.outputs, call.F = op.in;
         call.op = static_cast<uint32_t>(i);
         call.activation = {op.activation, op.alpha};
         for (size_t s = 0; s < op.settings.size(); ++s) call.settings[s] = op.settings[s];
@@ -110,7 +113,7 @@ class Buffers {
         const bool passes = declared.source || (training ? declared.forward : declared.predict).passes;
         call.a = passes ? const_cast<T*>(call.x) : arena.take<T>(elements);
         call.z = training && declared.keeps_z && op.saves_z ? arena.take<T>(elements) : call.a;
-        const Sizes sizes{capacity, op.positions, op.inputs, op.outputs, plan.inputs};
+        const Sizes sizes{capacity, op.positions, op.inputs, op.outputs, op.in};
         for (size_t s = 0; s < declared.scratch.size(); ++s) {
             size_t n = 0;
             if (!sizes.elements(declared.scratch[s].dims, &n)) throw std::bad_alloc();

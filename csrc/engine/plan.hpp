@@ -21,10 +21,11 @@ struct Tensor {
 };
 
 struct Op {
-    int code = 0;                       // an index into declared_operations() and a table's operations
+    int code = 0;  // an index into declared_operations() and a table's operations
     const Declared* declared = nullptr;
     size_t positions = 1, inputs = 0, outputs = 0;  // P, I, O
-    int activation = 0;                 // fused into it, else the identity
+    size_t in = 0;                                  // F, values of a row that comes in
+    int activation = 0;                             // fused into it, else the identity
     double alpha = 0;
     bool saves_z = false;  // the activation's derivative is written in terms of z, not of a
     std::vector<double> settings;
@@ -36,7 +37,7 @@ struct Op {
             if (tensor.trainable) return true;
         return false;
     }
-    size_t out() const { return positions * outputs; }  // values of a row
+    size_t out() const { return positions * outputs; }  // of one that goes out
 };
 
 struct Plan {

@@ -17,23 +17,30 @@ class Predictor<T>::Impl {
     void run(const Tensors<T>& tensors, const Rows& x, size_t n, T* out) const {
         if (n == 0) return;
         double ns = 0;
-        for (const Op& op : plan_.ops) ns += kernels_.operations[op.code].ns(n * op.positions, op.inputs, op.outputs);
+        for (const Op& op : plan_.ops)
+            ns += kernels_.operations[op.code].ns(n * op.positions, op.inputs, op.outputs);
         const Region region(ns);
         const int threads = region.threads();
         Work work{kernels_, plan_, tensors, x, n, out};
         work.piece = std::min(kRows, round_up((n + threads - 1) / threads, 4));
         work.buffers.resize(threads);
-        work.pack();
+        if (n * most_positions() > kRows) work.pack();
         run_program(work, threads);
         if (work.wrong_row >= 0) throw Refused(work.wrong_row, work.wrong_column);
     }
 
   private:
+    // Of a row, of all operations: what is packed pays for more rows than are taken at once.
+    size_t most_positions() const {
+        size_t most = 1;
+        for (const Op& op : plan_.ops) most = std::max(most, op.positions);
+        return most;
+    }
     static constexpr size_t kRows = 512;  // through all layers at once: 512 x 784 float32 is 1.6 MB
 
     struct Work final : Program {
-        Work(const Table<T>& kernels_, const Plan& plan_, const Tensors<T>& tensors_, const Rows& x_, size_t n_,
-             T* out_)
+        Work(const Table<T>& kernels_, const Plan& plan_, const Tensors<T>& tensors_, const Rows& x_,
+             size_t n_, T* out_)
             : kernels(kernels_), plan(plan_), tensors(tensors_), x(x_), n(n_), out(out_) {}
         const Table<T>& kernels;
         const Plan& plan;
@@ -56,7 +63,7 @@ class Predictor<T>::Impl {
             if (own.rows == 0) {
                 own.make(kernels, plan, std::min(piece, n), false, 0, false);
                 own.bind(plan, tensors);
-                for (size_t i = 0; i < plan.ops.size(); ++i)
+                for (size_t i = 0; i < packing.calls.size(); ++i)
                     std::copy_n(packing.calls[i].packed, kMostPacked, own.calls[i].packed);
             }
             const T* in = gather(own, rows);
@@ -114,9 +121,9 @@ class Predictor<T>::Impl {
             if (!source && plain && x.stored == real) return static_cast<const T*>(x.data) + rows.begin * I;
             int64_t order[kRows];
             for (size_t i = 0; i < rows.size(); ++i) order[i] = static_cast<int64_t>(rows.begin + i);
-            const size_t wrong =
-                source ? kernels.operations[plan.ops[0].code].gather(own.calls[0], x, order, rows.size(), 0, I, own.x)
-                       : kernels.gather(x, order, rows.size(), 0, I, own.x);
+            const size_t wrong = source ? kernels.operations[plan.ops[0].code].gather(
+                                              own.calls[0], x, order, rows.size(), 0, I, own.x)
+                                        : kernels.gather(x, order, rows.size(), 0, I, own.x);
             if (wrong != kFine) {
                 wrong_row = order[wrong / I], wrong_column = static_cast<int64_t>(wrong % I);
             }

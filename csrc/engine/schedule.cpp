@@ -52,9 +52,10 @@ std::vector<Part> make_parts(const Plan& plan, const Cutting& cutting, int threa
             const size_t wanted = rows / std::max<size_t>(target / tensor.columns, 32);
             const size_t blocks = std::min(lines, round_up(std::max<size_t>(wanted, 1), threads));
             for (size_t b = 0; b < blocks; ++b)
-                parts.push_back({i,
-                                 static_cast<int>(t),
-                                 {lines * b / blocks * line, std::min(rows, lines * (b + 1) / blocks * line)}});
+                parts.push_back(
+                    {i,
+                     static_cast<int>(t),
+                     {lines * b / blocks * line, std::min(rows, lines * (b + 1) / blocks * line)}});
         }
         if (others) parts.push_back({i, -1, {0, 0}});
     }

@@ -47,8 +47,8 @@ struct Schedule {
 
 // What cutting depends on, beside the plan.
 struct Cutting {
-    size_t first;          // the first operation that learns
-    size_t most_rows;      // of a task
+    size_t first;      // the first operation that learns
+    size_t most_rows;  // of a task
     bool clips_norm;
     size_t panel_columns;  // rows of a matrix are cut at multiples of these
     size_t number_bytes;

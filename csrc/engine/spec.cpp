@@ -95,7 +95,8 @@ Argument Declared::named(std::string word, bool output) const {
     if (optional) word.pop_back();
     Argument made{word, Role::x, 0, "", Number::kReal, output, optional};
     const auto of = [&](Role role, const std::vector<Field>& fields, int index) {
-        made.role = role, made.index = index, made.dims = fields[index].dims, made.number = fields[index].number;
+        made.role = role, made.index = index, made.dims = fields[index].dims,
+        made.number = fields[index].number;
     };
     int i = -1;
     if ((i = find(params, word)) >= 0)
@@ -132,6 +133,8 @@ size_t Sizes::of(char letter) const {
             return O;
         case 'F':
             return F;
+        case 'G':
+            return P * O;
     }
     throw std::logic_error("a dimension that is no letter of a Spec");
 }

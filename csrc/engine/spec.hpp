@@ -8,9 +8,6 @@
 
 namespace fastnn {
 
-// A letter for each dimension of an array: see ops/spec.py.
-constexpr char kLetters[] = {'B', 'P', 'N', 'I', 'O', 'F'};
-
 enum class Number { kReal, kInt32, kFloat64 };  // kReal: of the plan's dtype
 
 struct Field {
@@ -20,7 +17,24 @@ struct Field {
 
 // What an argument of a call is, by its name.
 enum class Role {
-    x, a, z, da, dx, param, dparam, statistic, scratch, setting, activation, below, saved, key, data, rows, other, dother
+    x,
+    a,
+    z,
+    da,
+    dx,
+    param,
+    dparam,
+    statistic,
+    scratch,
+    setting,
+    activation,
+    below,
+    saved,
+    key,
+    data,
+    rows,
+    other,
+    dother
 };
 
 struct Argument {
@@ -57,7 +71,7 @@ struct Declared {
 
 // The letters' values, for a batch of B rows.
 struct Sizes {
-    size_t B, P, I, O, F;
+    size_t B, P, I, O, F;  // letters of ops/spec.py
     size_t of(char letter) const;
     // The elements of an array of these dimensions; false where they are more than an address can reach.
     bool elements(const std::string& dims, size_t* n) const;

@@ -63,7 +63,8 @@ class Trainer<T>::Impl final : public Program {
         const Cutting cutting{first_, most_rows_, clips_norm(), kernels_.panel_columns, sizeof(T)};
         schedules_[0] = {make_schedule(plan_, cutting, whole, 1), make_schedule(plan_, cutting, rest, 1)};
         if (team > 1)
-            schedules_[1] = {make_schedule(plan_, cutting, whole, team), make_schedule(plan_, cutting, rest, team)};
+            schedules_[1] = {make_schedule(plan_, cutting, whole, team),
+                             make_schedule(plan_, cutting, rest, team)};
         pacer_.begin(team, batches.size, whole, ns, least_work() > 0);
         together_ = pacer_.threads() > 1;
         moment_ = {objective_.seed, state_.step};
@@ -202,7 +203,8 @@ class Trainer<T>::Impl final : public Program {
         else if (O == 1)
             for (size_t i = 0; i < B; ++i) work_.values[rows.begin + i] = batches_.values[mine[i]];
         else
-            kernels_.gather({batches_.values, sizeof(T) == 4 ? kFloat32 : kFloat64, static_cast<ptrdiff_t>(O * sizeof(T))},
+            kernels_.gather({batches_.values, sizeof(T) == 4 ? kFloat32 : kFloat64,
+                             static_cast<ptrdiff_t>(O * sizeof(T))},
                             mine, B, 0, O, work_.values + rows.begin * O);
         // Scaled to sum to 1: the loss is the weighted mean. Every task adds up the whole batch: the same sum, and
         // without a barrier.
@@ -239,7 +241,8 @@ class Trainer<T>::Impl final : public Program {
         T* dz = last.da + r * O;
         kernels_.loss(objective_.loss, objective_.loss_parameter, rows.size(), O, last.a + r * O,
                       batches_.labels ? work_.labels + r : nullptr,
-                      batches_.labels ? nullptr : work_.values + r * O, work_.weight + r, work_.value + r, dz);
+                      batches_.labels ? nullptr : work_.values + r * O, work_.weight + r, work_.value + r,
+                      dz);
         through(work_.last, work_.last_saved, O, rows, dz);
     }
     double loss_of_batch(size_t B) const {
@@ -263,7 +266,7 @@ class Trainer<T>::Impl final : public Program {
         if (i == first_) return;  // nothing below learns
         if (!declared.columns) operation.backward(call, rows);
         if (declared.goes_below) return;
-        const size_t width = call.P * call.I;
+        const size_t width = call.F;
         through(call.below, call.saved, width, rows, call.dx + rows.begin * width);
     }
 
@@ -277,7 +280,8 @@ class Trainer<T>::Impl final : public Program {
 
     void run_gradient(int64_t step, const Part& part) {
         T* g = part_gradient(part);
-        if (operations_[part.op]->gradient) operations_[part.op]->gradient(calls_[part.op], part.tensor, part.rows, g);
+        if (operations_[part.op]->gradient)
+            operations_[part.op]->gradient(calls_[part.op], part.tensor, part.rows, g);
         if (!clips_norm()) update(step, part, g);
     }
     bool clips_norm() const { return isfinite(objective_.clip_norm); }
@@ -327,9 +331,10 @@ class Trainer<T>::Impl final : public Program {
         for (int j = 0; j < kernels_.rule_slots[objective_.rule]; ++j) slots[j] = state_.slots[j] + first;
         const Adjustment adjustment{scale_, objective_.clip_value, tensor.l1, tensor.l2,
                                     batches_.lr[step] * tensor.decay};
-        const double* coefficients = batches_.coefficients + step * kernels_.rule_coefficients[objective_.rule];
-        if (!kernels_.update(objective_.rule, coefficients, adjustment, end - begin, state_.parameters + first,
-                             g, slots))
+        const double* coefficients =
+            batches_.coefficients + step * kernels_.rule_coefficients[objective_.rule];
+        if (!kernels_.update(objective_.rule, coefficients, adjustment, end - begin,
+                             state_.parameters + first, g, slots))
             diverged_ = true;
     }
 

@@ -72,6 +72,7 @@ constexpr int kMostTensors = 8, kMostScratch = 8, kMostPacked = 4, kMostSettings
 template <class T>
 struct Call {
     size_t B = 0, P = 1, I = 0, O = 0;
+    size_t F = 0;  // all values of a row that comes in
     const T* x = nullptr;
     T* a = nullptr;
     T* z = nullptr;  // is a where the derivative of the activation is written in terms of a
@@ -97,9 +98,9 @@ struct Call {
 // What a plan wants of an operation, which decides what it packs.
 struct Use {
     bool training;
-    bool learns;      // its matrices are trained
-    bool wants_dx;    // something below learns
-    size_t rows;      // of the largest batch
+    bool learns;    // its matrices are trained
+    bool wants_dx;  // something below learns
+    size_t rows;    // of the largest batch
 };
 
 // The functions of one operation, for one instruction set and one float type. Rows are rows of the batch; where training
@@ -121,8 +122,8 @@ struct Operation {
     size_t (*packed)(const Call<T>&, const Use&, int which);  // elements of call.packed[which]; 0: not wanted
     // Of a source: rows of the data into out (B, F). Behind the B numbers of rows stand `following` more, of rows that will
     // be asked for next. Returns kFine, or the place of a value that it cannot take: (its place among B) * F + column.
-    size_t (*gather)(const Call<T>&, const Rows& data, const int64_t* rows, size_t B, size_t following, size_t F,
-                   T* out);
+    size_t (*gather)(const Call<T>&, const Rows& data, const int64_t* rows, size_t B, size_t following,
+                     size_t F, T* out);
     double (*ns)(size_t N, size_t I, size_t O);  // of forward over N positions, for deciding on threads
     bool (*fits)(size_t I, size_t O);            // where the Spec lets them differ
 };

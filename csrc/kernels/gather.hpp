@@ -1,8 +1,8 @@
 // Picking rows out of a data set, cast to Real. What else a source does to them is ops/sources.hpp's; the order is given.
 #pragma once
 
-#include "parallel.hpp"
 #include "call.hpp"
+#include "parallel.hpp"
 
 #include <type_traits>
 
@@ -43,8 +43,8 @@ FASTNN_INLINE auto with_stored(fastnn::Stored stored, F&& f) {
 
 // row(from, to) for each of the rows, `ns` an element. `following` more numbers of rows stand behind those.
 template <class Stored, class Row>
-FASTNN_INLINE void for_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I,
-                            Real* out, double ns, Row row) {
+FASTNN_INLINE void for_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following,
+                            size_t I, Real* out, double ns, Row row) {
     const char* x = static_cast<const char*>(data.data);
     const ptrdiff_t stride = data.stride;
     const size_t bytes = I * sizeof(Stored), ahead = rows_ahead(bytes), known = B + following;
@@ -65,8 +65,8 @@ FASTNN_INLINE void for_rows(const fastnn::Rows& data, const int64_t* rows, size_
 // Sparse rows, expanded: value(0, j) everywhere, value(x, j) where there is an entry x in column j. What an index may reach
 // is checked here: of a data set only the rows that are visited are ever looked at. Returns as Operation::gather.
 template <class Stored, class Value>
-FASTNN_INLINE size_t for_sparse_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t I, Real* out,
-                                     Value value) {
+FASTNN_INLINE size_t for_sparse_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t I,
+                                     Real* out, Value value) {
     const Stored* x = static_cast<const Stored*>(data.data);
     for (size_t i = 0; i < B; ++i) {
         Real* to = out + i * I;
@@ -92,9 +92,11 @@ FASTNN_INLINE void copy_row(const Real* from, size_t I, Real* to) {
 // Loops over two types are the compiler's to vectorise: 784 uint8 take 45 ns and, with __builtin_convertvector, which
 // GCC 12 takes apart into scalars, 350.
 template <class Stored>
-size_t gather_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, Real* out) {
+size_t gather_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I,
+                   Real* out) {
     if (data.starts != nullptr)
-        return for_sparse_rows<Stored>(data, rows, B, I, out, [](Stored x, size_t) { return static_cast<Real>(x); });
+        return for_sparse_rows<Stored>(data, rows, B, I, out,
+                                       [](Stored x, size_t) { return static_cast<Real>(x); });
     for_rows<Stored>(data, rows, B, following, I, out, 0.1,
                      [I](const Stored* __restrict from, Real* __restrict to) {
                          if constexpr (std::is_same_v<Stored, Real>)
@@ -105,7 +107,8 @@ size_t gather_rows(const fastnn::Rows& data, const int64_t* rows, size_t B, size
     return fastnn::kFine;
 }
 
-size_t gather(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, Real* out) {
+size_t gather(const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following, size_t I,
+              Real* out) {
     return with_stored(data.stored, [&](auto stored) {
         return gather_rows<decltype(stored)>(data, rows, B, following, I, out);
     });

@@ -223,8 +223,8 @@ void moments_of(const char* x, ptrdiff_t stride, const int64_t* rows, size_t n, 
     });
 }
 
-void moments(const fastnn::Rows& data, const int64_t* rows, size_t n, size_t I, size_t step, const double* pivot,
-             const double* unit, double* out) {
+void moments(const fastnn::Rows& data, const int64_t* rows, size_t n, size_t I, size_t step,
+             const double* pivot, const double* unit, double* out) {
     const char* bytes = static_cast<const char*>(data.data);
     if (data.stored == fastnn::kFloat32)
         moments_of<float>(bytes, data.stride, rows, n, I, step, pivot, unit, out);

@@ -2,7 +2,7 @@
 // state every rate as a share of it.
 #pragma once
 
-#include "gemm.hpp"
+#include "tiles.hpp"
 
 namespace {
 

@@ -44,8 +44,8 @@ struct Table {
     // Of each slice of `step` of the rows (n numbers of them, or null: rows 0 .. n-1), in double: the least and the largest
     // value of each column, then mean and sum of squared deviations of (x - pivot) * unit. out: (4, slices, I). Dense rows
     // of float32, float64 or uint8.
-    void (*moments)(const Rows& data, const int64_t* rows, size_t n, size_t I, size_t step, const double* pivot,
-                    const double* unit, double* out);
+    void (*moments)(const Rows& data, const int64_t* rows, size_t n, size_t I, size_t step,
+                    const double* pivot, const double* unit, double* out);
     void (*activation_backward)(Activated below, size_t n, const T* saved, const T* da, T* dz);
 
     // One of labels (B,) and values (B, O) is null.

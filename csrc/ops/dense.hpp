@@ -1,8 +1,8 @@
 // dense: a = f(x w + b). The three products of a layer, each fused with what surrounds it; blocking and tiles are gemm.hpp's.
 #pragma once
 
-#include "../kernels/gemm.hpp"
 #include "../kernels/column_sums.hpp"
+#include "../kernels/gemm.hpp"
 #include "operation.hpp"
 
 namespace ops {
@@ -32,7 +32,8 @@ struct dense : Operation {
             case kTransposed:
                 return panels(learns && use.wants_dx, c.I, c.O);
             case kGradient:
-                return panels(learns && large(use.rows * c.P * c.O) && c.I >= 3 * kPanel, c.O, use.rows * c.P);
+                return panels(learns && large(use.rows * c.P * c.O) && c.I >= 3 * kPanel, c.O,
+                              use.rows * c.P);
         }
         return 0;
     }
@@ -45,7 +46,8 @@ struct dense : Operation {
         const Real* w = c.params[0] + rows.begin * c.O;
         const size_t n = rows.size();
         if (c.packed[kWeight])
-            pack_rows(w, c.O, n, c.O, kPanel, c.packed[kWeight] + rows.begin * kPanel, c.I * kPanel, c.streaming);
+            pack_rows(w, c.O, n, c.O, kPanel, c.packed[kWeight] + rows.begin * kPanel, c.I * kPanel,
+                      c.streaming);
         if (c.packed[kTransposed])
             (c.streaming ? stream_columns : pack_columns)(w, c.O, c.O, n, kPanel,
                                                           c.packed[kTransposed] + rows.begin * c.O);

@@ -17,14 +17,16 @@ struct layer_norm : Operation {
     static void forward(const Call& c, Range rows) {
         const size_t O = c.O, first = rows.begin * c.P;
         const Real *x = c.x + first * O, *gamma = c.params[0], *beta = c.params[1];
-        Real *mean = scratch<Real>(c, 0) + first, *inv_std = scratch<Real>(c, 1) + first, *a = c.a + first * O;
+        Real *mean = scratch<Real>(c, 0) + first, *inv_std = scratch<Real>(c, 1) + first,
+             *a = c.a + first * O;
         const double epsilon = c.settings[0];
         const Real outputs = static_cast<Real>(O);
         share(rows.size() * c.P, 0.5 * static_cast<double>(O), 1, [&](size_t begin, size_t end) {
             for (size_t i = begin; i < end; ++i) {
                 const Real* xi = x + i * O;
                 Real* ai = a + i * O;
-                const Real mu = row_sum(O, [&](size_t j, auto lanes) { return load(xi + j, lanes); }) / outputs;
+                const Real mu =
+                    row_sum(O, [&](size_t j, auto lanes) { return load(xi + j, lanes); }) / outputs;
                 const Real var = row_sum(O,
                                          [&](size_t j, auto lanes) {
                                              const V d = load(xi + j, lanes) - mu;
@@ -34,9 +36,10 @@ struct layer_norm : Operation {
                 const V scale = 1 / sqrt(broadcast(var + static_cast<Real>(epsilon)));
                 mean[i] = mu, inv_std[i] = scale[0];
                 for_vectors(O, [&](size_t j, auto lanes) {
-                    store(ai + j,
-                          load(gamma + j, lanes) * ((load(xi + j, lanes) - mu) * scale) + load(beta + j, lanes),
-                          lanes);
+                    store(
+                        ai + j,
+                        load(gamma + j, lanes) * ((load(xi + j, lanes) - mu) * scale) + load(beta + j, lanes),
+                        lanes);
                 });
             }
         });

@@ -1,8 +1,8 @@
 // The base of the operations, compiled once for each instruction set and float type: what one has that says nothing else.
 #pragma once
 
-#include "../kernels/parallel.hpp"
 #include "../kernels/call.hpp"
+#include "../kernels/parallel.hpp"
 
 namespace {
 
@@ -17,9 +17,11 @@ struct Operation {
     static constexpr void (*prepare)(const Call&, Range) = nullptr;
     static constexpr void (*pack)(const Call&, int, Range) = nullptr;
     static constexpr size_t (*packed)(const Call&, const fastnn::Use&, int) = nullptr;
-    static constexpr size_t (*gather)(const Call&, const fastnn::Rows&, const int64_t*, size_t, size_t, size_t,
-                                    Real*) = nullptr;
-    static double ns(size_t N, size_t, size_t O) { return 0.3 * static_cast<double>(N) * static_cast<double>(O); }
+    static constexpr size_t (*gather)(const Call&, const fastnn::Rows&, const int64_t*, size_t, size_t,
+                                      size_t, Real*) = nullptr;
+    static double ns(size_t N, size_t, size_t O) {
+        return 0.3 * static_cast<double>(N) * static_cast<double>(O);
+    }
     static bool fits(size_t, size_t) { return true; }
 };
 

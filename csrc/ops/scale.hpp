@@ -32,7 +32,9 @@ struct scale : Operation {
         const size_t O = c.O, N = c.B * c.P;
         for_columns(N, O, 0.3, [&](size_t j, auto lanes) {
             store(c.dparams[0] + j,
-                  rows_sum(N, [&](size_t i) { return load(c.da + i * O + j, lanes) * load(c.x + i * O + j, lanes); }),
+                  rows_sum(
+                      N,
+                      [&](size_t i) { return load(c.da + i * O + j, lanes) * load(c.x + i * O + j, lanes); }),
                   lanes);
         });
     }

@@ -8,8 +8,9 @@ namespace {
 
 void copy_values(size_t n, const Real* from, Real* to) {
     share(n, 0.1, kGrain, [&](size_t begin, size_t end) {
-        for_vectors(end - begin,
-                    [&](size_t j, auto lanes) { store(to + begin + j, load(from + begin + j, lanes), lanes); });
+        for_vectors(end - begin, [&](size_t j, auto lanes) {
+            store(to + begin + j, load(from + begin + j, lanes), lanes);
+        });
     });
 }
 
@@ -33,15 +34,14 @@ struct fork : Operation {
 
 struct turn : Operation {
     static constexpr Spec spec{
-        .name = "turn", .forward = "other -> a", .backward = "dother -> dx", .x = "NI"};
+        .name = "turn", .forward = "other -> a", .backward = "dother -> dx", .x = "BF", .a = "BG"};
 
     static void forward(const Call& c, Range rows) {
         const size_t width = c.P * c.O, first = rows.begin * width;
         copy_values(rows.size() * width, c.other + first, c.a + first);
     }
     static void backward(const Call& c, Range rows) {
-        const size_t width = c.P * c.I, first = rows.begin * width;
-        copy_values(rows.size() * width, c.dother + first, c.dx + first);
+        copy_values(rows.size() * c.F, c.dother + rows.begin * c.F, c.dx + rows.begin * c.F);
     }
 };
 

@@ -13,11 +13,10 @@ struct Source : Operation {
 };
 
 struct cast : Source {
-    static constexpr Spec spec{
-        .name = "cast", .phase = "source", .forward = "data rows -> a", .a = "BF"};
+    static constexpr Spec spec{.name = "cast", .phase = "source", .forward = "data rows -> a", .a = "BF"};
 
-    static size_t gather(const Call&, const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following,
-                         size_t F, Real* out) {
+    static size_t gather(const Call&, const fastnn::Rows& data, const int64_t* rows, size_t B,
+                         size_t following, size_t F, Real* out) {
         return ::gather(data, rows, B, following, F, out);
     }
 };
@@ -33,8 +32,8 @@ struct normalize : Source {
                                .forward = "data rows shift scale -> a",
                                .a = "BF"};
 
-    static size_t gather(const Call& c, const fastnn::Rows& data, const int64_t* rows, size_t B, size_t following,
-                         size_t F, Real* out) {
+    static size_t gather(const Call& c, const fastnn::Rows& data, const int64_t* rows, size_t B,
+                         size_t following, size_t F, Real* out) {
         return with_stored(data.stored, [&](auto stored) {
             return gather_as<decltype(stored)>(c, data, rows, B, following, F, out);
         });
@@ -49,25 +48,22 @@ struct normalize : Source {
             return for_sparse_rows<Stored>(data, rows, B, F, out, [=](Stored x, size_t j) {
                 return static_cast<Real>((static_cast<double>(x) - shift[j]) * scale[j]);
             });
-        for_rows<Stored>(data, rows, B, following, F, out, 0.2,
-                         [=](const Stored* __restrict from, Real* __restrict to) {
-                             for (size_t j = 0; j < F; ++j)
-                                 to[j] = static_cast<Real>((static_cast<double>(from[j]) - shift[j]) * scale[j]);
-                         });
+        for_rows<Stored>(
+            data, rows, B, following, F, out, 0.2, [=](const Stored* __restrict from, Real* __restrict to) {
+                for (size_t j = 0; j < F; ++j)
+                    to[j] = static_cast<Real>((static_cast<double>(from[j]) - shift[j]) * scale[j]);
+            });
         return fastnn::kFine;
     }
 };
 
 // A value that is no whole number from 0 to count - 1 is refused: what follows takes it for an address.
 struct ids : Source {
-    static constexpr Spec spec{.name = "ids",
-                               .settings = "count",
-                               .phase = "source",
-                               .forward = "data rows count -> a",
-                               .a = "BF"};
+    static constexpr Spec spec{
+        .name = "ids", .settings = "count", .phase = "source", .forward = "data rows count -> a", .a = "BF"};
 
-    static size_t gather(const Call& c, const fastnn::Rows& data, const int64_t* rows, size_t B, size_t, size_t F,
-                         Real* out) {
+    static size_t gather(const Call& c, const fastnn::Rows& data, const int64_t* rows, size_t B, size_t,
+                         size_t F, Real* out) {
         return with_stored(data.stored, [&](auto stored) {
             return gather_as<decltype(stored)>(c.settings[0], data, rows, B, F, out);
         });
@@ -86,7 +82,8 @@ struct ids : Source {
                 data, rows, B, F, out, [](Stored x, size_t) { return static_cast<Real>(x); });
             if (broken != fastnn::kFine) return broken;
             for (size_t i = 0; i < B * F; ++i)
-                if (!(out[i] >= 0 && out[i] < count && out[i] == __builtin_trunc(static_cast<double>(out[i]))))
+                if (!(out[i] >= 0 && out[i] < count &&
+                      out[i] == __builtin_trunc(static_cast<double>(out[i]))))
                     return i;
             return wrong;
         }

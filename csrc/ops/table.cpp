@@ -2,10 +2,10 @@
 // C++), FASTNN_ISA_NAME (for people), FASTNN_FLOAT, FASTNN_VECTOR_BYTES. Exports that table and nothing else.
 #include "../kernels/table.hpp"
 
-#include "all.hpp"
 #include "../kernels/moments.hpp"
 #include "../kernels/optimizers.hpp"
 #include "../kernels/peak.hpp"
+#include "all.hpp"
 
 namespace {
 

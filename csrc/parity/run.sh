@@ -10,7 +10,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 target=${1:-native}
 
-common="-std=c++17 -Wall -Wextra -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized ${CXXFLAGS:-}"
+common="-std=c++20 -Wall -Wextra -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized ${CXXFLAGS:-}"
 kernels="-O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math"
 avx2="-mno-mmx -mavx2 -mfma -mf16c -mbmi -mbmi2"
 avx512="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mprefer-vector-width=512"
@@ -22,7 +22,7 @@ table() {  # C++ name, name for people, vector bytes, options: two objects
     pids=
     for float in 0 1; do
         $cxx $common $kernels "$@" -DFASTNN_ISA="$isa" -DFASTNN_ISA_NAME="\"$name\"" -DFASTNN_FLOAT=$float \
-            -DFASTNN_VECTOR_BYTES="$bytes" -c "$here/kernels/table.cpp" -o "$out/${isa}_$float.o" &
+            -DFASTNN_VECTOR_BYTES="$bytes" -c "$here/ops/table.cpp" -o "$out/${isa}_$float.o" &
         pids="$pids $!"
     done
     for pid in $pids; do wait "$pid"; done
@@ -33,7 +33,7 @@ if [ "$target" = aarch64 ]; then
     table neon neon 16
 elif [ "$target" = avx512 ]; then
     cxx=${CXX:-g++} run="bash $here/parity/avx512_emulated.sh" names=avx512 libraries=-lquadmath
-    link="-static -std=gnu++17 -DFASTNN_HAVE_X86 -DFASTNN_QUADMATH"
+    link="-static -std=gnu++20 -DFASTNN_HAVE_X86 -DFASTNN_QUADMATH"
     table x86_64_v2 x86-64-v2 16 -mno-mmx -msse4.2 -mpopcnt
     table avx2 avx2 32 $avx2
     table avx512 avx512 64 $avx2 $avx512
@@ -48,5 +48,7 @@ if [ "$target" != avx512 ]; then # its emulator is for the kernels
     $cxx $common -O2 $link "$here/parity/teams.cpp" "$here/engine/team.cpp" "$here/threads.cpp" -o "$out/teams"
     $run "$out/teams"
 fi
-$cxx $common -O2 $link "$here/parity/parity.cpp" "$here/dispatch.cpp" "$here/threads.cpp" "$out"/*.o -o "$out/parity" $libraries
+sources=$(find "$here/parity" -name '*.cpp' ! -name teams.cpp)
+$cxx $common -O2 $link $sources "$here/dispatch.cpp" "$here/threads.cpp" "$here/engine/spec.cpp" "$out"/*.o -o "$out/parity" \
+    $libraries
 $run "$out/parity" $names

@@ -220,6 +220,13 @@ def _sparse_features(X: Any, dtype: np.dtype, inputs: int | None, exact: bool, n
     if len(X.shape) != 2:
         raise ValueError(f"{name} has shape {X.shape}, expected two dimensions (rows, features)")
     _size(name, X.shape, inputs)
+    if hasattr(X, "check_format"):  # of CSR, CSC and BSR: what points outside would be read and written there
+        try:
+            X.check_format(full_check=True)
+        except ValueError as error:
+            raise ValueError(f"{name} is a sparse matrix that is broken: {error}") from None
+        if len(X.data) < len(X.indices):
+            raise ValueError(f"{name} is a sparse matrix with {len(X.indices)} indices and {len(X.data)} values")
     rows = X.tocsr()
     if not rows.has_canonical_format:  # the entries of one place are added up, in a copy
         rows = rows.copy()

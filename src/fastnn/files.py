@@ -14,6 +14,7 @@ import json
 import math
 import os
 import secrets
+import tokenize
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -117,7 +118,17 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
         return _members(content)
     except ModelFormatError as error:
         raise ModelFormatError(f"{name}: {error}") from None
-    except (ValueError, KeyError, EOFError, OSError, RecursionError, MemoryError, NotImplementedError) as error:
+    except (
+        ValueError,
+        KeyError,
+        EOFError,
+        OSError,
+        RecursionError,
+        MemoryError,
+        NotImplementedError,
+        SyntaxError,
+        tokenize.TokenError,
+    ) as error:
         raise ModelFormatError(f"{name} cannot be read: {type(error).__name__}: {error}") from None
     except zipfile.BadZipFile as error:
         raise ModelFormatError(f"{name} cannot be read: {error}") from None

@@ -45,7 +45,7 @@ OP_CODES = {spec["name"]: code for code, spec in enumerate(_native.OPS)}
 def check_specs(compiled: tuple[dict[str, str], ...]) -> None:
     """ImportError where an operation of the extension is not declared as in fastnn/ops, or one of them is missing."""
     declared = {spec["name"]: spec for spec in compiled}
-    for name in OPS.keys() | declared.keys():
+    for name in [*OPS, *declared]:
         mine = OPS[name].spec.texts() | {"name": name} if name in OPS else {}
         theirs = declared.get(name, {})
         for field in mine.keys() | theirs.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 
 from fastnn import _validate, backends, files
 from fastnn._lock import FitLock
+from fastnn._validate import MOST_DIMENSIONS
 from fastnn.contract import Backend
 from fastnn.data import Data, Features
 from fastnn.errors import NotFittedError
@@ -25,6 +27,7 @@ from fastnn.plan import Op, Plan, Snapshot, State
 
 Array = np.ndarray
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
+_MOST_VALUES = 1 << 40  # of a row: beyond any memory
 _NORMALIZE = (
     "begin the model with nn.Normalize(), which scales {} before it is rounded, or take "
     "Sequential(layers, dtype='float64')"
@@ -92,6 +95,11 @@ class Sequential:
     def _build(self, inputs: int | tuple[int, ...], seed: int | None) -> Sequential:
         sizes = inputs if isinstance(inputs, tuple) else (inputs,)
         shape = tuple(_validate.integer("inputs", size) for size in sizes)
+        most = MOST_DIMENSIONS - 1
+        if not shape or (len(shape) > most and not self._takes_any_shape) or math.prod(shape) > _MOST_VALUES:
+            raise ValueError(
+                f"inputs is {inputs!r}, expected one to {most} sizes of a row (more under Flatten), 2^40 values at most"
+            )
         plan, spans = self._lower(shape)
         state = State(plan)
         state.initialize(_validate.seed(seed))
@@ -221,12 +229,15 @@ class Sequential:
         )
         return Features(x, row_shape, names)
 
-    def checked(self, X: Any, y: Any, sample_weight: Any, loss: Loss, *, dtype: Any = None, prefix: str = "") -> Data:
+    def checked(
+        self, X: Any, y: Any, sample_weight: Any, loss: str | Loss, *, dtype: Any = None, prefix: str = ""
+    ) -> Data:
         """X, y and their weights checked against each other, this model and the loss; nothing is changed. `Data` in the
         place of X has all three, and was checked.
 
         dtype: of targets and weights, the model's where it is None. prefix: of the arguments' names in errors.
         """
+        loss = losses.get(loss)
         if isinstance(X, Data) and (y is not None or sample_weight is not None):
             raise ValueError(f"{prefix}X is Data, which has its own y and weights, expected no others")
         features = self.features(X, name=f"{prefix}X")
@@ -249,7 +260,8 @@ class Sequential:
         kind, dtype, shape = "labels", np.dtype(np.int64), y.shape
         if y.ndim == 2:
             kind, dtype, shape = "values", self.dtype, (len(y), outputs)
-        if kind not in loss.targets or y.dtype != dtype or y.shape != shape:
+        other = kind not in loss.targets or y.dtype != dtype or y.shape != shape
+        if other or (kind == "labels" and (y.min() < 0 or y.max() >= outputs)):
             raise ValueError(
                 f"{name} is Data with y {y.shape} of {y.dtype}, expected what {loss} and {outputs} outputs in "
                 f"{self.dtype} take: Data from this model's `checked`"
@@ -265,7 +277,7 @@ class Sequential:
         """
         plan = self.plan
         out = self._walk(plan, self.features(X), backend)
-        return out.reshape(len(out), *plan.output_shape)
+        return out if len(plan.output_shape) == 1 else out.reshape(len(out), *plan.output_shape)
 
     def predict_proba(self, X: Any, *, backend: str | Backend | None = None) -> Array:
         """Probabilities (B, O) under the loss the model was trained with: each row's softmax or each value's

@@ -27,7 +27,7 @@ from fastnn.nn.layers import Layer
 Array = np.ndarray
 FORMAT = "fastnn model"
 VERSION = 1  # of the header; the layout of the bytes has one of its own, in files.MAGIC
-_DEEPEST = 32  # a Dense, its activation; a Residual, its list, and so on
+_DEEPEST = 100  # a Dense, its activation; a Residual, its list, and so on for 32 of them
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "format": str,
     "version": int,

@@ -51,11 +51,13 @@ class Operation:
 
     @staticmethod
     def fits(inputs: Shape, outputs: Shape) -> bool:
-        """Whether rows of these shapes may go in and out. Asked where the Spec lets them differ (x is not a)."""
+        """Whether rows of these shapes may go in and out. Asked where the Spec lets channels differ (x is NI)."""
         return inputs[:-1] == outputs[:-1]
 
 
 def sizes(inputs: Shape, outputs: Shape, rows: int) -> Mapping[str, int]:
     """What the letters of a Spec stand for."""
     positions = math.prod(outputs[:-1])
-    return {"B": rows, "P": positions, "N": rows * positions, "I": inputs[-1], "O": outputs[-1], "F": math.prod(inputs)}
+    channels = {"I": inputs[-1], "O": outputs[-1]}
+    values = {"F": math.prod(inputs), "G": math.prod(outputs)}
+    return {"B": rows, "P": positions, "N": rows * positions} | channels | values

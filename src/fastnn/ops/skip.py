@@ -29,7 +29,7 @@ class fork(Operation):
 class turn(Operation):
     """a = the fork's x; its own x is what the join adds."""
 
-    spec = Spec(forward="other -> a", backward="dother -> dx", x="NI")
+    spec = Spec(forward="other -> a", backward="dother -> dx", x="BF", a="BG")
     bracket = "turns"
 
     @staticmethod

@@ -7,6 +7,7 @@ dense one batch at a time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ import numpy as np
 from fastnn.ops.operation import Array, Operation
 from fastnn.ops.spec import Spec
 
+_PART = 1 << 20  # values of sparse rows that are dense at once, beside the batch
 
-def picked(data: Any, rows: Array) -> Array:
-    """These rows of the data, as an array (B, F)."""
-    part = data[rows]
-    made: Array = part if isinstance(part, np.ndarray) else part.toarray()
-    return made
+
+def parts(data: Any, rows: Array) -> Iterator[tuple[slice, Array]]:
+    """These rows of the data as arrays, with their places: at once, or of a sparse matrix a part at a time."""
+    step = len(rows) if isinstance(data, np.ndarray) else max(1, _PART // data.shape[1])
+    for start in range(0, len(rows), max(1, step)):
+        place = slice(start, start + step)
+        part = data[rows[place]]
+        yield place, part if isinstance(part, np.ndarray) else part.toarray()
 
 
 class cast(Operation):
@@ -29,7 +34,8 @@ class cast(Operation):
 
     @staticmethod
     def forward(data: Any, rows: Array, a: Array) -> None:
-        a[...] = picked(data, rows)
+        for place, x in parts(data, rows):
+            a[place] = x
 
 
 class normalize(Operation):
@@ -44,7 +50,8 @@ class normalize(Operation):
 
     @staticmethod
     def forward(data: Any, rows: Array, shift: Array, scale: Array, a: Array) -> None:
-        a[...] = (picked(data, rows).astype(np.float64) - shift) * scale
+        for place, x in parts(data, rows):
+            a[place] = (x.astype(np.float64) - shift) * scale
 
 
 class ids(Operation):
@@ -58,12 +65,12 @@ class ids(Operation):
     @staticmethod
     def forward(data: Any, rows: Array, count: float, a: Array) -> None:
         assert count <= 2.0 / np.finfo(a.dtype).eps
-        values = picked(data, rows)
-        wrong = ~((values >= 0) & (values < count) & (values == np.trunc(values)))
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            raise ValueError(
-                f"X has {values[row, column]} at row {rows[row]}, column {column}, expected an id: a whole number from "
-                f"0 to {count - 1:g}"
-            )
-        a[...] = values
+        for place, x in parts(data, rows):
+            wrong = ~((x >= 0) & (x < count) & (x == np.trunc(x)))
+            if wrong.any():
+                row, column = np.argwhere(wrong)[0]
+                raise ValueError(
+                    f"X has {x[row, column]} at row {rows[place][row]}, column {column}, expected an id: a whole number "
+                    f"from 0 to {count - 1:g}"
+                )
+            a[place] = x

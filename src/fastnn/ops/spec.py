@@ -4,7 +4,7 @@ A field is `name:DIMS`, a letter for each dimension, and `name:DIMS:dtype` where
 
     B  rows of the batch            P  positions of a row: 1 for (features,), height * width for an image
     N  B * P                        I, O  channels, the last size of a row, that come in and go out
-    F  all values of a row that comes in
+    F  all values of a row that comes in             G     of one that goes out
 
 A call is `inputs -> outputs`, by name, in the order of the function's parameters. Beside the fields that the Spec
 declares it may name
@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 PHASES = ("rows", "columns", "source")
-LETTERS = "BPNIOF"
+LETTERS = "BPNIOFG"
 
 
 class Field(NamedTuple):

@@ -39,8 +39,9 @@ class BatchNorm(_Norm):
     their positions.
 
     Of the batch in training; in inference of the running averages, running <- momentum running + (1 - momentum)
-    batch, whose variance is the unbiased one. Ioffe & Szegedy 2015. A batch of one row (what a batch size may leave
-    over) has no variance: it comes out as beta, and leaves the running averages alone.
+    batch, whose variance is the unbiased one. Ioffe & Szegedy 2015. A batch of one value a channel (one row without
+    positions, which a batch size may leave over) has no variance: it comes out as beta, and leaves the running
+    averages alone.
     """
 
     def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5) -> None:

@@ -61,7 +61,8 @@ class Normalize(Layer):
     def adapt(
         self, x: Any, rows: Array | None = None, weight: Array | None = None, *, kernel: moments.Kernel | None = None
     ) -> None:
-        """Learn shift and scale from x (n, I), a scipy.sparse one too, or from these rows (B,) of it, in float64.
+        """Learn shift and scale from x (n, I), of rows of any shape, a scipy.sparse one too, or from these rows (B,) of
+        it, in float64.
 
         Rows whose weight (n,) is 0 do not count. Other weights do not weigh here, though they do in scikit-learn's
         StandardScaler: they say how much a row's error matters, not in which units its features are. `kernel`: of the
@@ -70,6 +71,9 @@ class Normalize(Layer):
         ValueError where there is no row to learn from, TypeError where `rows` are no integers.
         """
         shift, scale = self.shift, self.scale
+        if not _validate.is_sparse(x):
+            x = np.asarray(x)
+            x = x.reshape(len(x), -1)  # rows of any shape
         if rows is not None:
             rows = _validate.indices("rows", rows)
         if weight is not None and not np.all(weight):

@@ -10,6 +10,8 @@ from fastnn.nn.layers.normalize import Normalize
 from fastnn.ops.operation import Shape
 from fastnn.plan import Op
 
+_DEEPEST = 32  # what a model file holds
+
 
 class Residual(Layer):
     """a = layers(x) + x, or layers(x) + shortcut(x) with layers of its own on the way around: He et al. 2016.
@@ -29,6 +31,9 @@ class Residual(Layer):
         super().__init__()
         self.layers = _checked("layers", layers)
         self.shortcut = None if shortcut is None else _checked("shortcut", shortcut)
+        self.depth: int = 1 + max((layer.depth for layer in self._within() if isinstance(layer, Residual)), default=0)
+        if self.depth > _DEEPEST:
+            raise ValueError(f"layers has Residual in Residual {self.depth} deep, expected at most {_DEEPEST}")
 
     def parts(self) -> list[Layer]:
         within = (part for layer in self._within() for part in layer.parts())
@@ -52,6 +57,11 @@ class Residual(Layer):
             hint = "" if self.shortcut else f": shortcut=[Dense({outputs[-1]})] would make it"
             raise ValueError(f"Residual makes rows of shape {outputs} and adds {around}, expected one shape{hint}")
         return [*made, Op("join", outputs, outputs)]
+
+    def outputs(self, inputs: Shape) -> Shape:
+        for layer in self.layers:  # not by way of ops, which would ask those within for theirs at every level
+            inputs = layer.outputs(inputs)
+        return inputs
 
     def settings(self) -> str:
         return self._written(repr(list(self.layers)), shortcut=self.shortcut and list(self.shortcut))
