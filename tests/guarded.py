@@ -140,6 +140,9 @@ def check(kernel: Callable[..., Any], oracle: Callable[..., Any], case: Case, dt
     """The kernel against the oracle in float64 on the very same numbers, for each output that has a bound."""
     got = call(kernel, case, dtype)
     want = call(oracle, case, np.float64)
+    if not any(np.isnan(array).any() for array in case.inputs().values()):
+        for output in case.outputs():
+            assert not np.isnan(np.sum(want[output])), f"{output} is not written, or made of what is not a number"
     terms = case.terms(want)
     for output in terms:
         pairs = [(got[output], want[output], terms[output])]

@@ -57,13 +57,15 @@ TOKENS = [
 ]
 OTHER_CHANNELS = [(r"\bc\.O\b", "c.I"), (r"\bc\.I\b", "c.O")]  # where the two differ
 # `, ns, grain, [&]` and `, ns, [&]` of loops that are shared out
-COSTS = re.compile(r",\s*[\d.]+(?: \* static_cast<double>\(\w+\))?(?: \+ \d+)?,(?:\s*(?:\d+|kGrain),)?(?=\s*\[)")
+COSTS = re.compile(r",\s*(?:[\d.]+|ns)(?: \* static_cast<double>\(\w+\))?(?: \+ \d+)?,(?:\s*(?:\d+|kGrain),)?(?=\s*\[)")
+AHEAD = re.compile(r"^.*\b(?:ahead|bytes|__builtin_prefetch)\b.*$", re.M)  # of memory that is fetched before it is read
 
 
 def _masked(text: str) -> str:
     """The text with comments, preprocessor lines and costs blanked: the same places, nothing to mutate."""
-    for pattern in (re.compile(r"//[^\n]*"), re.compile(r"^#[^\n]*", re.M), COSTS, re.compile(r'"[^"\n]*"')):
-        text = pattern.sub(lambda match: re.sub(r"[^\n]", "\0", match.group()), text)
+    for pattern in (re.compile(r"//[^\n]*"), re.compile(r"^#[^\n]*", re.M), COSTS, AHEAD, re.compile(r'"[^"\n]*"')):
+        kept = r"[^\n(){}]" if pattern is AHEAD else r"[^\n]"
+        text = pattern.sub(lambda match, kept=kept: re.sub(kept, "\0", match.group()), text)
     return text
 
 
@@ -166,7 +168,8 @@ def cpp() -> Iterator[Mutant]:
             if body.name in FASTER_ONLY:
                 continue
             operations = (body.struct,) if body.struct in declared else tuple(declared)
-            channels = re.search(rf"struct {body.struct} .*?\.x = \"NI\"", source, re.S) is not None
+            spec = re.search(rf"^struct {body.struct} : \w+ \{{\n *static constexpr Spec spec([^;]*);", source, re.M)
+            channels = spec is not None and '.x = "NI"' in spec.group(1)
             for first, last, new in sorted(set(_cpp_edits(text, body.begin, body.end, channels))):
                 begin, end = _around(source, first, last) if last - first < 16 else (first, last)
                 old, now = source[begin:end], source[begin:first] + new + source[last:end]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from common import features
 from guarded import call
-from kernel_cases import CALLS, IDS, OPERATIONS, Draw, kernel, operation
+from kernel_cases import CALLS, IDS, OPERATIONS, Draw, call_of, kernel, operation
 
 from fastnn import engine, optim
 from fastnn.backends import make
@@ -25,7 +25,7 @@ from fastnn.plan import Op, Plan, State, Tensor
 native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
 native_engine = pytest.importorskip("fastnn.backends.native_engine", exc_type=ImportError)
 
-POSITIONS, INPUTS, CHANNELS = (2, 3), 4, 7
+POSITIONS, INPUTS, CHANNELS = (2, 3), 4, 37  # channels for several tasks, where training goes by columns
 ROWS, BATCH = 93, 37  # a last batch of 19 rows; nothing is a multiple of a vector
 ISAS = pytest.mark.parametrize("isa", native.instruction_sets())
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -84,11 +84,19 @@ def plan_of(name: str, dtype: type) -> Plan:
     return Plan.assemble(ops, start, (*POSITIONS, 2), np.dtype(dtype))
 
 
-def trained(train_steps, plan: Plan) -> State:
-    """After two epochs. Rows are whole numbers, which every source takes."""
+def rows_of(plan: Plan, dtype: type = np.float32, rows: int = ROWS) -> np.ndarray:
+    """Whole numbers, which every source takes; half of them 0, and all of row 7."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, IDS, (rows, plan.inputs)) * rng.integers(0, 2, (rows, plan.inputs))
+    x[7] = 0
+    return x.astype(dtype)
+
+
+def trained(train_steps, plan: Plan, x=None) -> State:
+    """After two epochs."""
     state = State(plan)
     state.initialize(3)
-    x = np.random.default_rng(0).integers(0, IDS, (ROWS, plan.inputs)).astype(np.float32)
+    x = rows_of(plan) if x is None else x
     y = features(ROWS, plan.outputs).astype(plan.dtype)
     objective, lr = engine.Objective(LOSSES["mse"], optim.Adam(), seed=9), np.array([0.02, 0.01, 0.03])
     for epoch in range(2):
@@ -120,13 +128,30 @@ def test_trains_to_the_bits_of_the_python_engine(name, dtype, isa):
 
 @ISAS
 @DTYPES
+def test_packed_copies_of_dense_weights_change_no_bit(dtype, isa):
+    """Matrices of more than 16 kB, and gradients of more: both have copies, made and read in ranges."""
+    start, wide = (2, 131), (2, 150)
+    ops = [
+        op_of("dense", 1, start, 150, ACTIVATIONS["tanh"]),
+        op_of("dense", 2, wide, 131),
+        op_of("dense", 3, start, 40),
+    ]
+    plan = Plan.assemble(ops, start, (2, 40), np.dtype(dtype))
+    expected = trained(make("kernels", native.kernels(isa)).train_steps, plan)
+    for threads in THREADS:
+        native.set_threads(threads)
+        same(trained(native_engine.for_instruction_set(isa).train_steps, plan), expected)
+
+
+@ISAS
+@DTYPES
 @EVERY
 def test_predicts_the_bits_of_the_python_engine(name, dtype, isa):
     """In any batch, on any threads; in batches of more than 512 rows also with packed weights."""
     plan = plan_of(name, dtype)
     state = State(plan)
     state.initialize(3)
-    x = np.random.default_rng(0).integers(0, IDS, (1100, plan.inputs)).astype(np.float32)
+    x = rows_of(plan, rows=1100)
     expected = np.full((len(x), plan.outputs), np.nan, dtype)
     engine.predict(native.kernels(isa), plan, state, x, expected)
     for threads in THREADS:
@@ -144,12 +169,77 @@ WIDE = (2053, 9, 449)
 @ISAS
 @pytest.mark.parametrize(("name", "which"), CALLS)
 def test_a_kernel_alone_has_the_same_bits_on_any_threads(name, which, isa):
-    case = operation(Draw(np.float32), name, which, *WIDE)
-    results = []
+    """Also where it writes over what it reads, if it may: nothing is read once it is written, or done twice."""
+    case, run = operation(Draw(np.float64), name, which, *WIDE), kernel(native.kernels(isa), name, which)
+    native.set_threads(1)
+    expected = call(run, case, np.float64)
+    alias = call_of(name, which).alias
     for threads in THREADS:
         native.set_threads(threads)
-        results.append(call(kernel(native.kernels(isa), name, which), case, np.float32))
-    for output in case.outputs():
-        assert not np.isnan(results[0][output]).any()
-        for other in results[1:]:
-            np.testing.assert_array_equal(other[output], results[0][output], output)
+        for shared in {None, alias}:
+            got = call(run, case, np.float64, alias=shared)
+            for output in case.outputs():
+                assert not np.isnan(expected[output]).any()
+                if shared is None or output != shared[1]:
+                    np.testing.assert_array_equal(got[output], expected[output], output)
+
+
+# Sources: what an engine cannot read it refuses itself ---------------------------------------------------------
+
+SOURCES = pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.spec.phase == "source"])
+
+
+def csr(dense: np.ndarray):
+    return pytest.importorskip("scipy.sparse").csr_matrix(dense)
+
+
+def refused(plan: Plan, isa: str, x, message: str) -> None:
+    """In predicting and in training."""
+    native_one = native_engine.for_instruction_set(isa)
+    with pytest.raises(ValueError, match=message):
+        native_one.predict(plan, State(plan), x, np.empty((ROWS, plan.outputs), plan.dtype))
+    with pytest.raises(ValueError, match=message):
+        trained(native_one.train_steps, plan, x)
+
+
+@ISAS
+@DTYPES
+@SOURCES
+@pytest.mark.parametrize("stored", [np.float32, np.float64, np.uint8, np.int64], ids=lambda stored: stored.__name__)
+def test_sparse_rows_are_those_of_a_dense_x(stored, name, dtype, isa):
+    plan, native_one = plan_of(name, dtype), native_engine.for_instruction_set(isa)
+    dense = rows_of(plan, stored)
+    expected = trained(native_one.train_steps, plan, dense)
+    same(trained(native_one.train_steps, plan, csr(dense)), expected)
+    outs = [np.full((ROWS, plan.outputs), np.nan, dtype) for _ in range(2)]
+    for x, out in zip((dense, csr(dense)), outs, strict=True):
+        native_one.predict(plan, expected, x, out)
+    np.testing.assert_array_equal(*outs)
+
+
+@ISAS
+@DTYPES
+@pytest.mark.parametrize("wrong", [-1, IDS, 2.5, np.nan])
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_ids_say_where_there_is_none(kind, wrong, dtype, isa):
+    native.set_threads(1)
+    plan = plan_of("ids", dtype)
+    x = rows_of(plan, np.float64)
+    x[40, 5] = x[40, 11] = wrong
+    refused(plan, isa, csr(x) if kind == "sparse" else x, "row 40, column 5")
+
+
+@ISAS
+@SOURCES
+@pytest.mark.parametrize("fault", ["column", "negative column", "end", "start", "order"])
+def test_broken_sparse_rows_are_refused(fault, name, isa):
+    """Whatever an index would reach: beyond a row, beyond the entries, or before them."""
+    native.set_threads(1)
+    plan = plan_of(name, np.float32)
+    x = csr(rows_of(plan))
+    if "column" in fault:
+        x.indices[x.indptr[40]] = plan.inputs if fault == "column" else -1
+    else:
+        place, value = {"end": (41, x.nnz + 1), "start": (40, -1), "order": (41, x.indptr[40] - 1)}[fault]
+        x.indptr[place] = value
+    refused(plan, isa, x, "row (39|40|41), column 0")

@@ -71,11 +71,13 @@ HAND: dict[str, list[By]] = {
     ],
     "activation": [
         By("forward", dict(x=[[-2, 3, 0.5], [1, -1, -4]], activation=half), dict(a=[[-1, 3, 0.5], [1, -0.5, -2]])),
+        By("forward", dict(x=[[-2, 3], [1, -4]], activation=identity), dict(a=[[-2, 3], [1, -4]])),
         By(
             "backward",
             dict(below=half, saved=[[-1, 3, 0.5], [1, -0.5, 2]], dz=[[2, 3, -4], [5, 6, -1]]),
             dict(dx=[[1, 3, -4], [5, 3, -1]]),
         ),
+        By("backward", dict(below=identity, saved=[[-1, 3]], dz=[[2, -3]]), dict(dx=[[2, -3]])),
     ],
     "softmax": [
         # exp(log n) = n: 1 + 3 + 4 = 8, 2 + 2 + 1 = 5; exp(1000) is no number, exp(-2000) none beside 1
@@ -106,28 +108,28 @@ HAND: dict[str, list[By]] = {
     "prelu": [
         By(
             "forward",
-            dict(x=[[2, -4, 0], [-1, 3, -2]], slope=[0.5, 0.25, 3]),
-            dict(a=[[2, -1, 0], [-0.5, 3, -6]]),
+            dict(x=[[2, -4, 0], [-1, 1, -2]], slope=[0.5, 0.25, 3]),
+            dict(a=[[2, -1, 0], [-0.5, 1, -6]]),
         ),
         # dslope = 4 (-1), 2 (-4), 3 (0) + 6 (-2); 0 is not positive
         By(
             "backward",
-            dict(x=[[2, -4, 0], [-1, 3, -2]], slope=[0.5, 0.25, 3], da=[[1, 2, 3], [4, 5, 6]]),
+            dict(x=[[2, -4, 0], [-1, 1, -2]], slope=[0.5, 0.25, 3], da=[[1, 2, 3], [4, 5, 6]]),
             dict(dx=[[1, 0.5, 9], [2, 5, 18]], dslope=[-4, -8, -12]),
         ),
     ],
     "rrelu": [  # slope = 1/4 + BITS / 2
         By(
             "forward",
-            dict(x=[[-1, 2], [-2, -4]], lower=0.25, upper=0.75, key=ZERO),
-            dict(a=[[-(0.25 + BITS[0] / 2), 2], [-2 * (0.25 + BITS[2] / 2), -4 * (0.25 + BITS[3] / 2)]]),
+            dict(x=[[-1, 1], [-2, -4]], lower=0.25, upper=0.75, key=ZERO),
+            dict(a=[[-(0.25 + BITS[0] / 2), 1], [-2 * (0.25 + BITS[2] / 2), -4 * (0.25 + BITS[3] / 2)]]),
         ),
         By(
             "backward",
-            dict(x=[[-1, 2], [0, -4]], lower=0.25, upper=0.75, key=ZERO, da=[[3, 5], [1, 2]]),
+            dict(x=[[-1, 1], [0, -4]], lower=0.25, upper=0.75, key=ZERO, da=[[3, 5], [1, 2]]),
             dict(dx=[[3 * (0.25 + BITS[0] / 2), 5], [0.25 + BITS[2] / 2, 2 * (0.25 + BITS[3] / 2)]]),
         ),
-        By("predict", dict(x=[[-1, 2], [-2, 0]], lower=0.25, upper=0.5), dict(a=[[-0.375, 2], [-0.75, 0]])),
+        By("predict", dict(x=[[-1, 1], [-2, 0]], lower=0.25, upper=0.5), dict(a=[[-0.375, 1], [-0.75, 0]])),
     ],
     "dropout": [  # of BITS only the second is below 1/4; the others go through times 1 / (1 - 1/4) = 4/3
         By("forward", dict(x=[[3, 5], [6, -9]], rate=0.25, key=ZERO), dict(a=[[4, 0], [8, -12]])),

@@ -10,6 +10,7 @@ from fastnn import _random
 from fastnn._random import Key
 
 BACKENDS = pytest.mark.parametrize(("backend", "kernels"), backend_parameters())
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 # Random123 1.14, tests/kat_vectors, the lines `philox4x32 7`
 KNOWN = {
@@ -78,23 +79,25 @@ def test_neighbours_are_uncorrelated():
 
 
 @BACKENDS
+@DTYPES
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_dropout_keeps_its_share_and_the_mean(rate, backend, kernels):
+def test_dropout_keeps_its_share_and_the_mean(rate, dtype, backend, kernels):
     rows = 16 if backend == "python" else 256
-    x = np.ones((rows, 257), np.float32)
+    x = np.ones((rows, 257), dtype)
     out = np.full_like(x, np.nan)
     kernels.ops["dropout"].forward(x, rate, Key(11, 12, 13), out)
     kept = (out != 0).mean()
     assert abs(kept - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / x.size)
-    np.testing.assert_allclose(out[out != 0], 1 / (1 - rate), rtol=4 * np.finfo(np.float32).eps)
+    np.testing.assert_allclose(out[out != 0], 1 / (1 - rate), rtol=4 * np.finfo(dtype).eps)
 
 
 @BACKENDS
+@DTYPES
 @pytest.mark.parametrize("rate", [0.0, 0.25, 1 - 2.0**-20])
 @pytest.mark.parametrize("key", [Key(0, 0, 0), Key(2**64 - 1, 2**64 - 1, 2**32 - 1), Key(2**63, 2**32, 1)], ids=str)
-def test_every_backend_drops_the_same_elements(key, rate, backend, kernels):
+def test_every_backend_s_dropout_drops_the_same_elements(key, rate, dtype, backend, kernels):
     for shape in ((1, 1), (3, 5), (7, 16), (5, 67)):
-        x = np.ones(shape, np.float32)
+        x = np.ones(shape, dtype)
         out = np.full_like(x, np.nan)
         kernels.ops["dropout"].forward(x, rate, key, out)
         keep = np.array([int(bits) >= rate * 2**32 for bits in _random.bits(key, shape).reshape(-1)]).reshape(shape)
@@ -102,9 +105,10 @@ def test_every_backend_drops_the_same_elements(key, rate, backend, kernels):
 
 
 @BACKENDS
-def test_threshold_itself_is_kept(backend, kernels):
+@DTYPES
+def test_dropout_keeps_the_threshold_itself(dtype, backend, kernels):
     """Dropped is bits < threshold: a rate of exactly bits / 2^32 keeps that element, the next rate drops it."""
-    key, x, out = Key(1, 2, 3), np.ones((4, 9), np.float32), np.full((4, 9), np.nan, np.float32)
+    key, x, out = Key(1, 2, 3), np.ones((4, 9), dtype), np.full((4, 9), np.nan, dtype)
     for e in (0, 7, 35):
         bits = int(_random.bits(key, x.shape).flat[e])
         kernels.ops["dropout"].forward(x, bits / 2**32, key, out)
@@ -114,8 +118,18 @@ def test_threshold_itself_is_kept(backend, kernels):
 
 
 @BACKENDS
-def test_rrelu_slopes_stay_in_range_and_repeat_in_backward(backend, kernels):
-    z = np.full((9, 33), -1.0, np.float32)
+@DTYPES
+def test_dropout_at_a_rate_that_rounds_to_one(dtype, backend, kernels):
+    """The largest below 1, whose threshold is 2^32: nothing is left, and no scale makes a NaN of it."""
+    x = np.ones((9, 67), dtype)
+    kernels.ops["dropout"].forward(x, 1 - 2.0**-53, Key(1, 2, 3), x)
+    assert not x.any()
+
+
+@BACKENDS
+@DTYPES
+def test_rrelu_slopes_stay_in_range_and_repeat_in_backward(dtype, backend, kernels):
+    z = np.full((9, 33), -1.0, dtype)
     a, dz, again = (np.full_like(z, np.nan) for _ in range(3))
     key = Key(1, 2, 3)
     kernels.ops["rrelu"].forward(z, 0.125, 0.375, key, a)

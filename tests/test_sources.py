@@ -138,6 +138,13 @@ def test_ids_are_exact_up_to_the_last(dtype, backend, kernels):
     np.testing.assert_array_equal(a.astype(np.int64), data)
 
 
+@DTYPES
+def test_the_numpy_ids_assert_that_the_dtype_holds_them(dtype):
+    """That a count is in range was checked at the border."""
+    with pytest.raises(AssertionError):
+        OPS["ids"].forward(np.zeros((1, 1)), np.arange(1), 2.5 / np.finfo(dtype).eps, np.zeros((1, 1), dtype))
+
+
 SPARSE = ["float32", "float64", "uint8", "int8", "int16", "int32", "int64"]
 
 
