@@ -35,14 +35,21 @@ def fitted() -> Trainer:
 def looks(monkeypatch) -> list[tuple[int, ...]]:
     """The shapes of the arrays of rows in which somebody, scikit-learn too, looks for NaN."""
     seen: list[tuple[int, ...]] = []
-    ours = _validate.finite
+    ours, quick = _validate.finite, _validate.taken_as_it_is
 
     def finite(name, array, *more):
         if "X" in name or (array.ndim > 1 and "y" not in name):
             seen.append(array.shape)
         return ours(name, array, *more)
 
+    def taken_as_it_is(X, *more):
+        taken = quick(X, *more)
+        if taken:
+            seen.append(X.shape)
+        return taken
+
     monkeypatch.setattr(_validate, "finite", finite)
+    monkeypatch.setattr(_validate, "taken_as_it_is", taken_as_it_is)
     try:
         from sklearn.utils import validation
     except ImportError:
@@ -76,6 +83,14 @@ def test_rows_are_looked_at_once(call, looks):
     looks.clear()
     CALLS[call](made)
     assert looks == [X.shape]
+
+
+@pytest.mark.parametrize("value", [1e30, -3e38, 1e-45, 0.0])
+def test_a_row_is_taken_whatever_the_size_of_its_values(value):
+    """Their squares overflow, or are 0."""
+    model = Sequential([nn.Dense(2)]).build(6, seed=0)
+    row = np.full((1, 6), value, np.float32)
+    np.testing.assert_array_equal(model.predict(row), model.predict(np.repeat(row, 1000, axis=0))[:1])
 
 
 def test_rows_of_a_first_fit_and_of_its_validation_are_looked_at_once(looks):

@@ -113,7 +113,7 @@ def test_native_knows_what_is_declared(kind, declared):
 
 def test_native_declares_the_same_operations():
     native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
-    compiled = native._native.OPS
+    compiled = native.extension.OPS
     native.check_specs(compiled)
     assert [spec["name"] for spec in compiled] == list(OPS)
 
@@ -121,7 +121,7 @@ def test_native_declares_the_same_operations():
 @pytest.mark.parametrize("field", ["params", "forward", "phase", "a", "name"])
 def test_an_operation_that_native_declares_otherwise_is_an_error(field):
     native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
-    first, *others = native._native.OPS
+    first, *others = native.extension.OPS
     with pytest.raises(ImportError, match=r"operation '\w+' is declared with .* compiled from another version"):
         native.check_specs((first | {field: "other:B"}, *others))
 

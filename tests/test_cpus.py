@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +59,31 @@ def test_usable_is_what_the_affinity_allows(monkeypatch):
     monkeypatch.delattr(_cpus.os, "sched_getaffinity")
     monkeypatch.setattr(_cpus.os, "cpu_count", lambda: None)
     assert _cpus.usable() == 1
+
+
+def spins_of_libgomp(**environment):
+    """What libgomp, asked to tell, says of itself while a new process loads the extension; and what stays set there."""
+    script = "import os, fastnn.backends.native; print(os.environ.get('GOMP_SPINCOUNT'))"
+    inherited = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env=inherited | environment | {"OMP_DISPLAY_ENV": "verbose"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", told.stderr)
+    if not found:
+        pytest.skip("the threads are not libgomp's")
+    return found[-1], told.stdout.strip()
+
+
+def test_threads_that_wait_give_their_core_back_soon():
+    pytest.importorskip("fastnn._native", exc_type=ImportError)
+    assert spins_of_libgomp() == (_cpus._SPINS, "None")
+
+
+def test_whoever_says_how_threads_wait_is_heard():
+    pytest.importorskip("fastnn._native", exc_type=ImportError)
+    assert spins_of_libgomp(GOMP_SPINCOUNT="777") == ("777", "777")
+    assert spins_of_libgomp(OMP_WAIT_POLICY="passive") == ("0", "None")

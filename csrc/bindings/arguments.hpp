@@ -60,12 +60,15 @@ class Args {
             type_error("expected " + std::to_string(n) + " arguments, got " + std::to_string(count_));
     }
 
+    bool is_array(int i) const { return PyObject_TypeCheck(items_[i], g_array_type); }
     const py::detail::PyArray_Proxy& array(int i, const char* name) const {
-        if (!PyObject_TypeCheck(items_[i], g_array_type))
+        if (!is_array(i))
             type_error(std::string(name) + " is a " + Py_TYPE(items_[i])->tp_name +
                        ", expected a numpy.ndarray");
         return *py::detail::array_proxy(items_[i]);
     }
+    // One that `array` has seen.
+    const py::detail::PyArray_Proxy& known_array(int i) const { return *py::detail::array_proxy(items_[i]); }
     static int type_number(const py::detail::PyArray_Proxy& a) {
         return py::detail::array_descriptor1_proxy(a.descr)->type_num;  // the same offset in NumPy 1 and 2
     }
@@ -101,13 +104,13 @@ class Args {
                      bool output = false) const {
         const size_t sizes[] = {rows, cols};
         T* p = data<T>(i, name, kTypeNumber<T>, kTypeName<T>, 2, sizes, output);
-        const auto& a = *py::detail::array_proxy(items_[i]);
+        const auto& a = known_array(i);
         return {p, static_cast<size_t>(a.dimensions[0]), static_cast<size_t>(a.dimensions[1])};
     }
     template <class T>
     Vector<T> vector(int i, const char* name, size_t n = kAny, bool output = false) const {
         T* p = data<T>(i, name, kTypeNumber<T>, kTypeName<T>, 1, &n, output);
-        return {p, static_cast<size_t>(py::detail::array_proxy(items_[i])->dimensions[0])};
+        return {p, static_cast<size_t>(known_array(i).dimensions[0])};
     }
     Vector<int64_t> indices(int i, const char* name, size_t n = kAny, bool output = false) const {
         // int64 is NPY_LONG where long has 64 bits, else NPY_LONGLONG; both may occur under either name

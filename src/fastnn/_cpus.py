@@ -1,10 +1,33 @@
-"""How many CPUs this process may use: its affinity and what its control groups pay for. No threads are started here."""
+"""The CPUs that this process may use, by its affinity and what its control groups pay for, and how long a thread that
+waits keeps one. No threads are started here."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_SPINS = "20000"  # 0.3 to 1.4 ms: longer than Python takes between two calls, shorter than a turn of the scheduler
+
+
+@contextmanager
+def brief_waits() -> Iterator[None]:
+    """A libgomp that is loaded in this block keeps a core for a millisecond after its threads have worked, no longer.
+
+    Its own 300,000 spins are 15 ms on CPUs whose pause takes 140 cycles. Beside a busy process that made a fit in which
+    threads were tried now and then 13 % slower than on one thread; with 20,000 it is as fast. Where OMP_WAIT_POLICY or
+    GOMP_SPINCOUNT is set it stays as set; the environment is left as it was.
+    """
+    if os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = _SPINS
+    try:
+        yield
+    finally:
+        os.environ.pop("GOMP_SPINCOUNT", None)
 
 
 def usable() -> int:

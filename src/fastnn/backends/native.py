@@ -1,6 +1,6 @@
 """The `native` backend: the contract's kernels from the C++ extension `_native`. An adapter, no arithmetic.
 
-With native_engine.py the only importer of `_native`; ImportError where the extension was not built, or declares an
+The only importer of `_native`; ImportError where the extension was not built, or declares an
 operation otherwise than fastnn/ops does. Losses and rules travel as their position in the extension's lists. Only what
 would touch memory outside an array is checked.
 
@@ -16,8 +16,7 @@ import time
 from functools import partial
 from typing import Any
 
-from fastnn import _native
-from fastnn._native import default_instruction_set, instruction_sets, set_least_work, set_threads, threads
+from fastnn import _cpus
 from fastnn._random import Key
 from fastnn.backends import reference
 from fastnn.contract import Adjustment, Array, Kernels, OpKernels
@@ -26,8 +25,13 @@ from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule
 from fastnn.ops import OPS
 
+with _cpus.brief_waits():
+    from fastnn import _native as extension
+    from fastnn._native import default_instruction_set, instruction_sets, set_least_work, set_threads, threads
+
 __all__ = [
     "default_instruction_set",
+    "extension",
     "fma_peak",
     "instruction_sets",
     "kernels",
@@ -36,10 +40,10 @@ __all__ = [
     "threads",
 ]
 
-ACTIVATION_CODES = {name: code for code, name in enumerate(_native.ACTIVATIONS)}
-LOSS_CODES = {name: code for code, name in enumerate(_native.LOSSES)}
-RULE_CODES = {name: code for code, name in enumerate(_native.RULES)}
-OP_CODES = {spec["name"]: code for code, spec in enumerate(_native.OPS)}
+ACTIVATION_CODES = {name: code for code, name in enumerate(extension.ACTIVATIONS)}
+LOSS_CODES = {name: code for code, name in enumerate(extension.LOSSES)}
+RULE_CODES = {name: code for code, name in enumerate(extension.RULES)}
+OP_CODES = {spec["name"]: code for code, spec in enumerate(extension.OPS)}
 
 
 def check_specs(compiled: tuple[dict[str, str], ...]) -> None:
@@ -56,7 +60,7 @@ def check_specs(compiled: tuple[dict[str, str], ...]) -> None:
                 )
 
 
-check_specs(_native.OPS)
+check_specs(extension.OPS)
 
 
 def kernels(isa: str | None = None) -> Kernels:
@@ -80,7 +84,7 @@ def fma_peak(isa: str | None = None) -> float:
     best = 0.0
     for _ in range(20):
         start = time.perf_counter()
-        operations = _native.multiply_adds(t, 100_000)
+        operations = extension.multiply_adds(t, 100_000)
         best = max(best, operations / (time.perf_counter() - start))
     return best / 1e9
 
@@ -91,12 +95,12 @@ def _operation(t: int, name: str) -> OpKernels:
 
         def gather(data: Any, *arguments: Any) -> None:
             parts = data if isinstance(data, Array) else (data.data, data.indices, data.indptr, data.shape[1])
-            if not _native.op_gather(t, code, parts, *arguments):  # a dtype or a layout the extension does not read
+            if not extension.op_gather(t, code, parts, *arguments):  # a dtype or a layout the extension does not read
                 others.forward(data, *arguments)
 
         return OpKernels(gather, others.backward, gather)
-    forward, backward = partial(_native.op_forward, t, code), partial(_native.op_backward, t, code)
-    return OpKernels(forward, backward, partial(_native.op_predict, t, code))
+    forward, backward = partial(extension.op_forward, t, code), partial(extension.op_backward, t, code)
+    return OpKernels(forward, backward, partial(extension.op_predict, t, code))
 
 
 @functools.cache
@@ -104,20 +108,20 @@ def _kernels(t: int) -> Kernels:
     ops = {name: _operation(t, name) for name in OPS}
 
     def shuffle(key: Key, order: Array) -> None:
-        _native.shuffle(t, key, order)
+        extension.shuffle(t, key, order)
 
     def moments(x: Array, rows: Array | None, step: int, pivot: Array, unit: Array, out: Array) -> None:
-        if not _native.moments(t, x, rows, step, pivot, unit, out):
+        if not extension.moments(t, x, rows, step, pivot, unit, out):
             reference.moments(x, rows, step, pivot, unit, out)
 
     def activation_backward(below: Activation, saved: Array, da: Array, dz: Array) -> None:
-        _native.activation_backward(t, below, saved, da, dz)
+        extension.activation_backward(t, below, saved, da, dz)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
-        _native.loss(t, LOSS_CODES[loss.name], loss.parameter, z, y, weight, value, dz)
+        extension.loss(t, LOSS_CODES[loss.name], loss.parameter, z, y, weight, value, dz)
 
     def squared_norm(g: Array) -> float:
-        return _native.squared_norm(t, g)
+        return extension.squared_norm(t, g)
 
     def update(
         rule: Rule,
@@ -127,7 +131,7 @@ def _kernels(t: int) -> Kernels:
         g: Array,
         slots: tuple[Array, ...],
     ) -> None:
-        _native.update(t, RULE_CODES[rule.name], coefficients, adjustment, w, g, slots)
+        extension.update(t, RULE_CODES[rule.name], coefficients, adjustment, w, g, slots)
 
     return Kernels(**{name: function for name, function in locals().items() if name in Kernels.__dataclass_fields__})
 

@@ -2,7 +2,7 @@
 
 `train_steps` and `predict` mean what engine.py's mean. What the extension does not read (rows that are not contiguous,
 another dtype of x) and a plan without operations go through the Python engine with the same native kernels, to the same
-bits. With `native.py` the only importer of `_native`.
+bits.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import _cpus, _native, engine
+from fastnn import _cpus, engine
 from fastnn.backends import native
+from fastnn.backends.native import extension
 from fastnn.contract import Array
 from fastnn.engine import Batches, Objective
 from fastnn.plan import Op, Plan, State, Tensor
 
 _TRAINERS: dict[np.dtype, Any] = {
-    np.dtype(np.float32): _native.TrainerFloat32,
-    np.dtype(np.float64): _native.TrainerFloat64,
+    np.dtype(np.float32): extension.TrainerFloat32,
+    np.dtype(np.float64): extension.TrainerFloat64,
 }
 _PREDICTORS: dict[np.dtype, Any] = {
-    np.dtype(np.float32): _native.PredictorFloat32,
-    np.dtype(np.float64): _native.PredictorFloat64,
+    np.dtype(np.float32): extension.PredictorFloat32,
+    np.dtype(np.float64): extension.PredictorFloat64,
 }
 
 # Plans as plain tuples ------------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ class Engine:
 
     def __init__(self, isa: str | None = None) -> None:
         self.kernels = native.kernels(isa)
-        self.isa = _native.instruction_sets().index(isa or _native.default_instruction_set())
+        self.isa = extension.instruction_sets().index(isa or extension.default_instruction_set())
         self.trained: weakref.WeakKeyDictionary[State, _Trained] = weakref.WeakKeyDictionary()
         self.predictors: weakref.WeakKeyDictionary[State, list[_Predicting]] = weakref.WeakKeyDictionary()
 
@@ -149,14 +150,14 @@ def for_instruction_set(isa: str | None = None) -> Engine:
 @contextmanager
 def limit_threads(n: int) -> Iterator[None]:
     """Within the block, calls from this thread use at most n threads."""
-    before = _native.limit_threads(n)
+    before = extension.limit_threads(n)
     try:
         yield
     finally:
-        _native.limit_threads(before)
+        extension.limit_threads(before)
 
 
-_native.set_thread_quota(_cpus.quota() or 0)
+extension.set_thread_quota(_cpus.quota() or 0)
 KERNELS = native.KERNELS
 PREDICT = for_instruction_set().predict
 TRAIN_STEPS = for_instruction_set().train_steps

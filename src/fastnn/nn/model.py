@@ -215,6 +215,8 @@ class Sequential:
             _validate.same_row_shape(X.row_shape, self._expected_shape, name=name)
             _validate.same_width(X.x.shape, inputs, name=name)
             return X
+        if self._plan is not None and _validate.taken_as_it_is(X, self.dtype, self._plan.input_shape):
+            return Features(X.reshape(len(X), -1), self._plan.input_shape)
         names = _validate.feature_names(X)
         _validate.same_names(names, self.feature_names)
         x, row_shape = _validate.features(
