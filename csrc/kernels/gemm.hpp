@@ -129,8 +129,10 @@ void multiply_packed(const Product& p, const Epilogue& e) {
     const bool across = p.form == Form::TN;
     const bool packed = p.panels != nullptr && p.M >= MR;  // already
     const bool pack_b = packed || p.form == Form::NT || (p.M > 3 * MR && p.K * p.N * sizeof(Real) > 16384);
-    // Packing a: only where many panels of b pass over it, and where its own rows are far apart.
-    const bool pack_a = pack_b && p.N >= 4 * NR * W && p.K >= 32 && p.M * p.K * sizeof(Real) > 32768;
+    // Packing a: only where many panels of b pass over it, and where its own rows are far apart; twice as many where rows
+    // lie in one piece already. 2000 x 784 x 128 without it: 0.90 of the peak instead of 0.78.
+    const bool pack_a =
+        pack_b && p.N >= (across ? 4 : 8) * NR * W && p.K >= 32 && p.M * p.K * sizeof(Real) > 32768;
 
     // Blocks of k of equal size.
     const size_t most = pack_b ? KC : p.K * p.N * sizeof(Real) > 24576 ? streamed_rows(p.ldb) : p.K;

@@ -24,7 +24,7 @@ GATHERED = tuple(
 )  # as stored
 MOST_DIMENSIONS = 4  # (rows, height, width, channels)
 _CHUNK = 1 << 17  # values looked at once: 1 MB of float64 stays in a core's cache from the minimum to the maximum
-_SMALL = 4096  # values: a dot product of so many takes 0.5 us, and no thread of a BLAS
+_SMALL = 4096  # values: a dot product of so many takes 1 us, and no thread of a BLAS
 _SAMPLE = 1024  # rows that tell how far a feature spreads: within 5 %
 
 
@@ -147,9 +147,35 @@ def _real(name: str, value: Any) -> Array:
         raise type(error)(f"{name} has dtype {array.dtype}, expected numbers: {error}") from None
 
 
+def _dot_product(array: Array) -> float:
+    """NaN, which says nothing, of an array that is not small."""
+    return float(np.vdot(array, array)) if array.size <= _SMALL else math.nan
+
+
+_squared_norm: Callable[[Array], float] = _dot_product
+
+
+def use_squared_norm(squared_norm: Callable[[Array], float]) -> None:
+    """Look for NaN with this sum of the squares of a 1-D array: one pass at the speed of memory instead of NumPy's two,
+    a third of the time. The native backend has one."""
+    global _squared_norm
+    _squared_norm = squared_norm
+
+
+def _surely_finite(array: Array, dtype: np.dtype) -> bool:
+    """Whether one look is enough: a float array of dtype in one piece, the sum of whose squares is finite. False also
+    where values are finite but their squares overflow."""
+    return (
+        array.dtype == dtype
+        and array.flags.c_contiguous
+        and array.flags.aligned
+        and math.isfinite(_squared_norm(array.ravel()))
+    )
+
+
 def finite(name: str, array: Array, dtype: np.dtype, place: Callable[[int], str] | None = None) -> None:
     """ValueError where a value is NaN, infinite, or overflows dtype. place: what to call where the k-th value is."""
-    if array.dtype.kind != "f":
+    if array.dtype.kind != "f" or _surely_finite(array, dtype):
         return
     columns = array.shape[1] if array.ndim == 2 else 1
     largest = float(np.finfo(dtype).max)
@@ -244,16 +270,8 @@ def _sparse_features(X: Any, dtype: np.dtype, inputs: int | None, exact: bool, n
 
 
 def taken_as_it_is(X: Any, dtype: np.dtype, row_shape: tuple[int, ...]) -> bool:
-    """Whether `features` would give a small X back as it is: 1 us instead of 9, which a prediction of one row feels."""
-    return (
-        type(X) is np.ndarray
-        and X.dtype == dtype
-        and X.shape[1:] == row_shape
-        and 0 < X.size <= _SMALL
-        and X.flags.c_contiguous
-        and X.flags.aligned
-        and math.isfinite(np.vdot(X, X))  # NaN and infinite values make it so, and very large ones
-    )
+    """Whether `features` gives X back as it is: found in 1 us instead of 9, which a prediction of one row feels."""
+    return type(X) is np.ndarray and X.shape[1:] == row_shape and len(X) > 0 and _surely_finite(X, dtype)
 
 
 def features(

@@ -16,7 +16,7 @@ import time
 from functools import partial
 from typing import Any
 
-from fastnn import _cpus
+from fastnn import _cpus, _validate
 from fastnn._random import Key
 from fastnn.backends import reference
 from fastnn.contract import Adjustment, Array, Kernels, OpKernels
@@ -137,3 +137,4 @@ def _kernels(t: int) -> Kernels:
 
 
 KERNELS = kernels()
+_validate.use_squared_norm(KERNELS.squared_norm)
