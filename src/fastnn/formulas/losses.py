@@ -38,7 +38,6 @@ class Loss:
     pointwise: tuple[Pointwise, Pointwise] | None = None  # value, gradient; averaged over the outputs
     rowwise: Callable[[Array, Array, float], tuple[Array, Array]] | None = None
     y_range: tuple[float, float] = (-np.inf, np.inf)  # what a target value may be
-    kinks: bool = False  # True: the gradient jumps somewhere, keep central differences away from there
 
     def evaluate(self, z: Array, y: Array) -> tuple[Array, Array]:
         """Value of each row (B,) and gradient of each row's value (B, O), both in z's dtype."""
@@ -135,7 +134,6 @@ _ALL: tuple[Loss, ...] = (
         "|z - y|",
         ("values",),
         pointwise=(lambda z, y, p: np.abs(z - y), lambda z, y, p: np.sign(z - y)),
-        kinks=True,
     ),
     Loss(
         "huber",
@@ -173,7 +171,6 @@ _ALL: tuple[Loss, ...] = (
         "max(0, 1 + max over j != y of z_j - z_y): Crammer & Singer 2001",
         ("labels",),
         rowwise=_hinge,
-        kinks=True,
     ),
 )
 
