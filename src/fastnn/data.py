@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -36,9 +36,6 @@ class Features:
     @property
     def sparse(self) -> bool:
         return _validate.is_sparse(self.x)
-
-
-AnyFeatures = TypeVar("AnyFeatures", bound=Features)
 
 
 @dataclass(eq=False, kw_only=True)
