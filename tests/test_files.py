@@ -9,6 +9,7 @@ import os
 import pickle
 import stat
 import sys
+import threading
 import zipfile
 
 import numpy as np
@@ -160,6 +161,34 @@ def test_what_fails_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch):
 def test_a_full_disk_is_an_os_error():
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="space"):
         files._Digested(full).write(b"x")
+
+
+def special(kind, path):
+    """A pipe, or a copy of /dev/null."""
+    if kind == "pipe":
+        os.mkfifo(path)
+        return
+    try:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("needs the right to make a device")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="devices of Linux")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_device_or_a_pipe_is_written_to_and_stays_what_it_is(tmp_path, kind):
+    path, read = tmp_path / kind, []
+    special(kind, path)
+    before = os.stat(path).st_rdev, stat.S_IFMT(os.stat(path).st_mode)
+    reader = threading.Thread(target=lambda: read.append(path.read_bytes()))
+    reader.start()
+    files.write(path, {"epochs": 3}, {"w": np.arange(3.0)})
+    reader.join()
+    assert (os.stat(path).st_rdev, stat.S_IFMT(os.stat(path).st_mode)) == before
+    assert os.listdir(tmp_path) == [kind]
+    if kind == "pipe":
+        (tmp_path / "copy").write_bytes(read[0])
+        assert files.read(tmp_path / "copy")[0] == {"epochs": 3}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")

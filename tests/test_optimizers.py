@@ -9,7 +9,7 @@ import pytest
 from common import BACKENDS, VECTORISED, hyper_parameters
 
 from fastnn import Sequential, Trainer, nn, optim
-from fastnn.optim import OPTIMIZERS
+from fastnn.optim import OPTIMIZERS, optimizers
 
 STEPS = 6
 
@@ -317,3 +317,16 @@ def test_an_unknown_optimizer_lists_the_known(value):
 def test_an_optimizer_cannot_be_changed_under_a_trainer(name):
     with pytest.raises(AttributeError):
         OPTIMIZERS[name]().lr = 1.0
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.9, 0.99999])
+@pytest.mark.parametrize("t", [1, 1024, 5000, 700_000, 10**12])
+def test_nadams_product_of_any_step_of_a_training_that_is_resumed(beta1, t):
+    """Nothing of the steps before is in a cache then."""
+    optimizers._nadam_ends.cache_clear()
+    optimizers._nadam_block.cache_clear()
+    if beta1 == 0.99999 and t > 10**6:
+        pytest.skip("a billion factors")
+    momentum = [beta1 * (1 - 0.5 * 0.96 ** (0.004 * k)) for k in range(1, min(t, 10**6) + 1)]
+    expected = math.prod(momentum) if beta1 else 0.0
+    assert 1 - optimizers._nadam_product(beta1, 0.004, t) == pytest.approx(1 - expected, rel=1e-12)

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 
 #include "arguments.hpp"
@@ -200,6 +201,31 @@ Objective objective_of(const Table<T>& table, const py::tuple& tuple) {
     return objective;
 }
 
+#ifdef _WIN32
+int64_t this_process() { return 1; }
+#else
+int64_t this_process() { return getpid(); }
+#endif
+
+// One run at a time: a second, by another thread or by the handler of a signal, would change the buffers of the first. What
+// a forked child's parent was at does not hold it up.
+class Turn {
+  public:
+    explicit Turn(std::atomic<int64_t>& process) : process_(process) {
+        int64_t found = process;
+        if (found == this_process() || !process.compare_exchange_strong(found, this_process()))
+            throw std::runtime_error("model is being fitted already, expected one fit at a time");
+    }
+    ~Turn() {
+        if (process_ == this_process()) process_ = 0;
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+  private:
+    std::atomic<int64_t>& process_;  // of the run, or 0
+};
+
 template <class T>
 class TrainerBinding {
   public:
@@ -219,6 +245,7 @@ class TrainerBinding {
     // lr), a row and a number a step. -> False: x has a dtype or a layout that gather does not read
     bool run(const py::tuple& state, const py::tuple& batches, const py::tuple& rates,
              const py::object& losses, const py::object& taken) {
+        const Turn turn(running_);
         T* slots[8];
         const State<T> from = state_of(args_of(state, "state"), slots);
         Batches<T> visited{};
@@ -311,6 +338,7 @@ class TrainerBinding {
     const Plan plan_;
     const Objective objective_;
     Trainer<T> trainer_;
+    std::atomic<int64_t> running_{0};
 };
 
 template <class T>

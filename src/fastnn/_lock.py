@@ -6,6 +6,9 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class FitLock:
@@ -22,7 +25,8 @@ class FitLock:
     >>> lock.release()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "model") -> None:
+        self._what = what
         self._lock = threading.Lock()
         self._owner: int | None = None  # the thread's identifier
         _LOCKS.add(self)
@@ -34,7 +38,7 @@ class FitLock:
                 which, why = "this thread already", ": a metric, say, cannot fit it"
             else:
                 which, why = "another thread", ""
-            raise RuntimeError(f"model is being fitted by {which}, expected one fit at a time{why}")
+            raise RuntimeError(f"{self._what} is being fitted by {which}, expected one fit at a time{why}")
         self._owner = threading.get_ident()
 
     def locked(self) -> bool:
@@ -45,8 +49,25 @@ class FitLock:
         self._owner = None
         self._lock.release()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the block by this thread."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
 
 _LOCKS: weakref.WeakSet[FitLock] = weakref.WeakSet()
+_ESTIMATORS: weakref.WeakKeyDictionary[Any, FitLock] = weakref.WeakKeyDictionary()
+_NEW = threading.Lock()
+
+
+def lock_of(estimator: Any) -> FitLock:
+    """The lock of an estimator: kept beside it, as a lock can be neither pickled nor copied."""
+    with _NEW:
+        return _ESTIMATORS.setdefault(estimator, FitLock(type(estimator).__name__))
 
 
 def _after_fork() -> None:

@@ -55,7 +55,8 @@ def _picture(options: argparse.Namespace) -> str | None:
     if options.plot is not None:
         _writable_png("--plot", options.plot)
         return str(options.plot)
-    if options.no_plot or importlib.util.find_spec("matplotlib") is None:
+    beside_a_device = Path(options.out).exists() and not Path(options.out).is_file()
+    if options.no_plot or beside_a_device or importlib.util.find_spec("matplotlib") is None:
         return None
     return f"{options.out}.png"
 

@@ -72,8 +72,13 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when the block ends, and vanishes when it fails."""
+    """A file that takes the place of `path` when the block ends, and vanishes when it fails. A device or a pipe stays
+    what it is, and is written to: /dev/null, say, where only the time of a training matters."""
     target = Path(os.path.realpath(path))  # through a link: the file is replaced, not the link
+    if target.exists() and not target.is_file():
+        with open(target, "wb") as file:
+            yield file
+        return
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:

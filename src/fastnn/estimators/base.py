@@ -18,6 +18,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, check_is_fitted, validate_data
 
 from fastnn import _validate, backends
+from fastnn._lock import lock_of
 from fastnn.data import Data, Features
 from fastnn.errors import DivergenceError, callers
 from fastnn.estimators import lbfgs
@@ -156,7 +157,13 @@ class BaseMLP(BaseEstimator):
     # Fitting ----------------------------------------------------------------------------------------------
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool) -> None:
-        """One fit. Where its arguments are refused the estimator is what it was before."""
+        """One fit. Where its arguments are refused the estimator is what it was before; RuntimeError within another."""
+        with lock_of(self).held():
+            self._fit_or_restore(X, y, sample_weight, validation, incremental)
+
+    def _fit_or_restore(
+        self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool
+    ) -> None:
         before = dict(self.__dict__)
         state = self._model.state if self.__sklearn_is_fitted__() else None
         optimizer = None if state is None else (state.slots, state.rule, state.step)
@@ -298,7 +305,7 @@ class BaseMLP(BaseEstimator):
         outputs = self._summed(trainer.loss)
         objective = lbfgs.LossAndGradient(trainer, samples.data, self.alpha, outputs)
         self._begun = True
-        with self._limited():
+        with self._model.fitting.held(), self._limited():
             result = lbfgs.fit(
                 objective, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol, verbose=self._speaks
             )

@@ -238,6 +238,7 @@ class AdamW(Adam):
 
 
 _BLOCK = 1024
+_NOTHING = 1e-20  # beside 1 in float64
 
 
 def _nadam_momentum(beta1: float, momentum_decay: float, t: Any) -> Any:
@@ -245,13 +246,28 @@ def _nadam_momentum(beta1: float, momentum_decay: float, t: Any) -> Any:
     return beta1 * (1.0 - 0.5 * 0.96 ** (t * momentum_decay))
 
 
+def _nadam_factors(beta1: float, momentum_decay: float, block: int) -> Array:
+    """mu_t for each t of a block of 1024 steps; 1 for t = 0."""
+    t = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+    return np.where(t > 0, _nadam_momentum(beta1, momentum_decay, t), 1.0)
+
+
+@functools.lru_cache(maxsize=64)
+def _nadam_ends(beta1: float, momentum_decay: float) -> dict[int, float]:
+    """The product before each block, as far as it was asked for."""
+    return {0: 1.0}
+
+
 @functools.lru_cache(maxsize=64)
 def _nadam_block(beta1: float, momentum_decay: float, block: int) -> Array:
-    """mu_1 .. mu_t multiplied, for each t of a block of 1024 steps: a step looks one up."""
-    before = _nadam_block(beta1, momentum_decay, block - 1)[-1] if block else 1.0
-    t = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
-    mu = _nadam_momentum(beta1, momentum_decay, t)
-    return before * np.cumprod(np.where(t > 0, mu, 1.0))
+    """mu_1 .. mu_t multiplied, for each t of a block of 1024 steps: a step looks one up. 0 where it is so small that 1
+    less it is 1: a training of 10^10 steps that is resumed does not multiply all of them again."""
+    ends = _nadam_ends(beta1, momentum_decay)
+    for k in range(len(ends) - 1, block):  # threads that do so at once write the same
+        if ends[k] < _NOTHING:
+            break
+        ends[k + 1] = ends[k] * float(np.cumprod(_nadam_factors(beta1, momentum_decay, k))[-1])
+    return ends.get(block, 0.0) * np.cumprod(_nadam_factors(beta1, momentum_decay, block))
 
 
 def _nadam_product(beta1: float, momentum_decay: float, t: Any) -> Any:

@@ -239,12 +239,9 @@ class Trainer:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """The one who may change the model, on `threads` threads. RuntimeError where a thread is that already."""
-        self.model.fitting.acquire()
-        try:
-            with nullcontext() if self.threads is None else self.backend.limit_threads(self.threads):
-                yield
-        finally:
-            self.model.fitting.release()
+        limit = nullcontext() if self.threads is None else self.backend.limit_threads(self.threads)
+        with self.model.fitting.held(), limit:
+            yield
 
     # Preparing --------------------------------------------------------------------------------------------
 
