@@ -387,7 +387,7 @@ def test_what_would_touch_other_memory_is_an_error(change, message):
 def test_scaling_that_is_not_there_is_an_error():
     plan = built("learned").plan
     table, none = native_engine._table(plan.ops, None), built("dense")
-    predictor, sizes = native_engine._native.PredictorFloat32, (plan.size("parameters"), plan.size("statistics"))
+    predictor, sizes = native_engine.extension.PredictorFloat32, (plan.size("parameters"), plan.size("statistics"))
     with pytest.raises(ValueError, match="outside its buffer"):
         predictor(0, table, INPUTS, *sizes, INPUTS)
     with pytest.raises(ValueError, match="normalize is not the first operation"):
@@ -677,7 +677,7 @@ def test_threadpoolctl_sees_and_limits_the_threads():
 
 
 def test_a_quota_and_a_limit_bound_the_threads(monkeypatch):
-    _native = native_engine._native
+    _native = native_engine.extension
     default = native.threads()
     try:
         _native.set_thread_quota(1)
@@ -750,7 +750,7 @@ print("whole steps", "late" if waited > 5 else "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("case", ["640 16 32 0", "640 16 32 1", "8192 300 4096 0"])
+@pytest.mark.parametrize("case", ["640 16 32 0", "640 16 32 1", "8192 300 4096 0", "8192 600 8192 1"])
 def test_ctrl_c_leaves_the_last_completed_step(case):
     """In the middle of an epoch, of small steps and of large ones: the same bits as that many steps without it."""
     done = subprocess.run(
@@ -792,3 +792,26 @@ print("trained")
 def test_a_failed_allocation_is_a_memory_error_and_the_next_call_works():
     done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, check=False)
     assert done.stdout == "MemoryError\ntrained\n", done.stderr
+
+
+PREDICTING = """
+import os, signal, threading, time
+import numpy as np
+from fastnn import Sequential, backends, nn
+signal.signal(signal.SIGINT, signal.default_int_handler)
+model = Sequential([nn.Dense(600, "tanh"), nn.Dense(600, "tanh"), nn.Dense(1)]).build(64, seed=0)
+x = np.broadcast_to(np.ones((1, 64), np.float32), (3_000_000, 64))  # 2.4 * 10^12 operations
+out = np.full((len(x), 1), np.nan, np.float32)
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    backends.resolve("native").predict(model.plan, model.state, x, out)
+except KeyboardInterrupt:
+    print("interrupted", "with rows left" if np.isnan(out[-1]) else "at its end")
+assert np.isfinite(model.predict(x[:5])).all()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_ends_a_prediction():
+    done = subprocess.run([sys.executable, "-c", PREDICTING], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "interrupted with rows left", done.stderr

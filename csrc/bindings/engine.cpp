@@ -226,6 +226,30 @@ class Turn {
     std::atomic<int64_t>& process_;  // of the run, or 0
 };
 
+// run(stop, context) without the interpreter lock, which is taken back now and then to look for a Ctrl-C; the exceptions of
+// both as Python's.
+template <class F>
+void without_gil(F&& run) {
+    struct Watch {
+        Unlocked* unlocked = nullptr;
+        bool interrupted = false;
+    } watch;
+    const auto signalled = [](void* context) {
+        Watch& mine = *static_cast<Watch*>(context);
+        return mine.interrupted = mine.interrupted || mine.unlocked->signalled();
+    };
+    try {
+        Unlocked unlocked;
+        watch.unlocked = &unlocked;
+        run(+signalled, &watch);
+    } catch (const Refused& refused) {
+        raise(refused);
+    } catch (const std::runtime_error&) {  // a handler forked: what it raised in the child comes first
+        if (!watch.interrupted) throw;
+    }
+    if (watch.interrupted) throw py::error_already_set();
+}
+
 template <class T>
 class TrainerBinding {
   public:
@@ -308,31 +332,15 @@ class TrainerBinding {
     }
 
     void train(const State<T>& state, const Batches<T>& batches, double* losses, int64_t* taken) {
-        bool interrupted = false;
         try {
-            Unlocked unlocked;
-            Watch watch{unlocked, interrupted};
-            trainer_.run(state, batches, losses, taken, signalled, &watch);
-        } catch (const Refused& refused) {
-            raise(refused);
+            without_gil([&](auto stop, void* context) {
+                trainer_.run(state, batches, losses, taken, stop, context);
+            });
         } catch (const std::out_of_range& error) {
             throw py::index_error(error.what());
-        } catch (const std::runtime_error&) {  // a handler forked: what it raised in the child comes first
-            if (!interrupted) throw;
         }
-        if (interrupted) throw py::error_already_set();
     }
 
-    struct Watch {
-        Unlocked& unlocked;
-        bool& interrupted;
-    };
-    // Asked now and then by the calling thread.
-    static bool signalled(void* context) {
-        const Watch& watch = *static_cast<Watch*>(context);
-        if (!watch.unlocked.signalled()) return false;
-        return watch.interrupted = true;
-    }
     const Table<T>& table_;
     const Extents extents_;
     const Plan plan_;
@@ -361,12 +369,9 @@ class PredictorBinding {
         const Stores x = rows_for(plan_, args, 3);
         if (x.rows.data == nullptr) return false;
         const auto out = args.matrix<T>(4, "out", x.count, plan_.outputs, true);
-        try {
-            Unlocked unlocked;
-            predictor_.run(tensors, x.rows, out.rows, out.data);
-        } catch (const Refused& refused) {
-            raise(refused);
-        }
+        without_gil([&](auto stop, void* context) {
+            predictor_.run(tensors, x.rows, out.rows, out.data, stop, context);
+        });
         return true;
     }
 

@@ -64,8 +64,9 @@ class Predictor {
   public:
     Predictor(const Table<T>& kernels, Plan plan);
     ~Predictor();
-    // out (n, outputs): the last operation's output for rows 0 .. n-1 of x. Throws std::bad_alloc, Refused.
-    void run(const Tensors<T>& tensors, const Rows& x, size_t n, T* out);
+    // out (n, outputs): the last operation's output for rows 0 .. n-1 of x. stop: as a Trainer's; where it is true, out is
+    // not all written. Throws std::bad_alloc, Refused.
+    void run(const Tensors<T>& tensors, const Rows& x, size_t n, T* out, bool (*stop)(void*), void* context);
 
   private:
     class Impl;

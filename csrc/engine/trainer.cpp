@@ -36,10 +36,12 @@ class Trainer<T>::Impl final : public Program {
         most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
         const size_t copies = 3 + static_cast<size_t>(kernels_.rule_slots[objective_.rule]);
         streaming_ = plan_.parameters * copies * sizeof(T) > kKept;
-        running_averages_ = std::any_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) {
-            return op.declared->forward.has(Role::statistic, true);
-        });
-        for (const Op& op : plan_.ops) operations_.push_back(&kernels_.operations[op.code]);
+        for (const Op& op : plan_.ops) {
+            operations_.push_back(&kernels_.operations[op.code]);
+            if (!op.declared->forward.has(Role::statistic, true)) continue;
+            for (size_t t = op.declared->params.size(); t < op.tensors.size(); ++t)
+                running_.push_back({op.tensors[t].offset, op.tensors[t].offset + op.tensors[t].size});
+        }
     }
 
     void run(const State<T>& state, const Batches<T>& batches, double* losses, int64_t* taken,
@@ -99,9 +101,11 @@ class Trainer<T>::Impl final : public Program {
             case Phase::kRows:
                 return run_rows(schedule, phase, step, piece(schedule.batch, phase.piece, task), member);
             case Phase::kForwardColumns:
-                return operations_[phase.op]->forward(calls_[phase.op], columns(phase, task));
+                if (!stopped_) operations_[phase.op]->forward(calls_[phase.op], columns(phase, task));
+                return;
             case Phase::kBackwardColumns:
-                return operations_[phase.op]->backward(calls_[phase.op], columns(phase, task));
+                if (!stopped_) operations_[phase.op]->backward(calls_[phase.op], columns(phase, task));
+                return;
             case Phase::kGradient:
                 return run_gradient(step, schedule.parts[task]);
             case Phase::kNorm:
@@ -113,13 +117,12 @@ class Trainer<T>::Impl final : public Program {
     bool finish(int64_t step, int index) override {
         const Schedule& schedule = schedule_of(step);
         if (schedule.phases[index].with_loss) {
-            if (refused_ || (stopped_ && !running_averages_))
-                return false;  // before the loss: it may not have been computed
+            if (refused_ || stopped_) return abandon();  // before the loss: it may not have been computed
             losses_[step] = loss_of_batch(schedule.batch);
             if (!isfinite(losses_[step])) return false;
         }
         // Only the last phase updates: before it, nothing has changed but running averages.
-        if (index + 1 < phases()) return !stopped_ || running_averages_;
+        if (index + 1 < phases()) return !stopped_ || abandon();
         if (diverged_) losses_[step] = std::numeric_limits<double>::quiet_NaN();
         const bool over = static_cast<size_t>(++*taken_) == steps_ || diverged_ || stopped_;
         again_ = pacer_.step(schedule.batch) && !over;
@@ -152,9 +155,22 @@ class Trainer<T>::Impl final : public Program {
     // Before the first task of a step, by one thread: its rows and its random bits.
     void set_batch(int64_t step) {
         moment_.step = state_.step + static_cast<uint64_t>(step);
+        kept_.clear();
+        for (const Range& range : running_)
+            kept_.insert(kept_.end(), state_.statistics + range.begin, state_.statistics + range.end);
         const size_t batch = schedule_of(step).batch;
         if (calls_[0].B != batch)
             for (Call<T>& call : calls_) call.B = batch;
+    }
+
+    // Ends a step that has not updated anything: its running averages are those before it again.
+    bool abandon() {
+        const T* kept = kept_.data();
+        for (const Range& range : running_) {
+            std::copy_n(kept, range.size(), state_.statistics + range.begin);
+            kept += range.size();
+        }
+        return false;
     }
 
     double forward_ns(const Op& op, size_t rows) const {
@@ -184,7 +200,7 @@ class Trainer<T>::Impl final : public Program {
     // Whether nothing will come of this step: asked between operations, for steps that take seconds.
     bool abandoned(int member) {
         if (member == 0) ask();
-        return stopped_ && !running_averages_;
+        return stopped_;
     }
 
     void gather(const Schedule& s, int64_t step, Range rows) {
@@ -348,8 +364,8 @@ class Trainer<T>::Impl final : public Program {
     const Plan plan_;
     const Objective objective_;
     std::vector<const Operation<T>*> operations_;
-    size_t first_ = 0;  // the first operation that learns
-    bool running_averages_ = false;
+    size_t first_ = 0;            // the first operation that learns
+    std::vector<Range> running_;  // averages among the statistics, which a step changes before it is over
     // of a task: an operation on them, if they are more than 96, takes 50 ms at most, so Ctrl-C is answered in time
     size_t most_rows_ = 1024;
     bool streaming_ = false;  // the weights' panels leave the caches before they are read
@@ -360,6 +376,7 @@ class Trainer<T>::Impl final : public Program {
     Batches<T> batches_{};
     std::vector<Call<T>> calls_;  // of the step
     Moment moment_{0, 0};
+    std::vector<T> kept_;  // running averages before the step
     double* losses_ = nullptr;
     size_t steps_ = 0;
     int64_t* taken_ = nullptr;
