@@ -11,7 +11,7 @@ from conftest import backend_parameters
 from guarded import Guarded
 from kernel_cases import OPERATIONS, Draw, operation
 
-from fastnn.ops import OPS
+from fastnn.ops import OPS, sources
 
 BACKENDS = pytest.mark.parametrize(("backend", "kernels"), backend_parameters())
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -173,6 +173,17 @@ def test_sparse_rows_are_the_dense_ones(name, index, stored, dtype, backend, ker
     OPS[name].forward(dense, ROWS, *constants, expected)
     guarded.check()
     np.testing.assert_array_equal(a, expected)
+
+
+@pytest.mark.parametrize("values_at_once", [1, 12, 17, 40, 10**6])
+def test_sparse_rows_are_dense_a_part_at_a_time(values_at_once, monkeypatch):
+    """Also where one row has more values than a part."""
+    scipy = pytest.importorskip("scipy.sparse")
+    monkeypatch.setattr(sources, "_PART", values_at_once)
+    values = np.arange(12 * 17.0).reshape(12, 17) % 3
+    a = np.full((len(ROWS), 17), np.nan)
+    OPS["cast"].forward(scipy.csr_matrix(values), ROWS, a)
+    np.testing.assert_array_equal(a, values[ROWS])
 
 
 def test_every_source_is_tested_here():

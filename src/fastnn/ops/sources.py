@@ -20,8 +20,8 @@ _PART = 1 << 20  # values of sparse rows that are dense at once, beside the batc
 
 def parts(data: Any, rows: Array) -> Iterator[tuple[slice, Array]]:
     """These rows of the data as arrays, with their places: at once, or of a sparse matrix a part at a time."""
-    step = len(rows) if isinstance(data, np.ndarray) else max(1, _PART // data.shape[1])
-    for start in range(0, len(rows), max(1, step)):
+    step = max(1, len(rows) if isinstance(data, np.ndarray) else _PART // data.shape[1])
+    for start in range(0, len(rows), step):
         place = slice(start, start + step)
         part = data[rows[place]]
         yield place, part if isinstance(part, np.ndarray) else part.toarray()
