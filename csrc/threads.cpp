@@ -7,7 +7,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <exception>
+#include <mutex>
 #include <new>
+#include <thread>
+#include <vector>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -120,6 +124,35 @@ const int g_handlers = pthread_atfork(before_fork, after_fork_in_parent, after_f
 bool forked() { return false; }
 #endif
 
+// Whether a team of so many can be started: where it cannot, libgomp ends the process. So a thread that has had no such team
+// first starts the others itself, all of them alive at once: 50 us, once. Memory, a user's processes or a container's pids
+// may be too few; then it is one thread, and another try a second later.
+bool startable(int threads) {
+    thread_local int known = 1, of_forks = 0;
+    thread_local int64_t refused = 0;
+    if (of_forks != forks()) known = 1, of_forks = forks();
+    if (threads <= known) return true;
+    if (now_ns() < refused) return false;
+    std::mutex gate;
+    std::vector<std::thread> others;
+    bool all = true;
+    {
+        const std::lock_guard<std::mutex> closed(gate);
+        try {
+            while (static_cast<int>(others.size()) + 1 < threads)
+                others.emplace_back([&gate] { const std::lock_guard<std::mutex> passed(gate); });
+        } catch (const std::exception&) {  // std::system_error, std::bad_alloc
+            all = false;
+        }
+    }
+    for (std::thread& other : others) other.join();
+    if (all)
+        known = threads;
+    else
+        refused = now_ns() + 1000000000;
+    return all;
+}
+
 struct Buffer {
     void* memory = nullptr;
     size_t bytes = 0;
@@ -139,7 +172,11 @@ thread_local Buffer t_buffers[kSlots];
 }  // namespace
 
 #if defined(_OPENMP) && !defined(_WIN32)
-TeamAtWork::TeamAtWork() {
+TeamAtWork::TeamAtWork(int threads) {
+    if (!startable(threads)) {
+        alone_ = true;
+        return;
+    }
     g_running.fetch_add(1);
     alone_ = g_forking.load() != 0;
     if (alone_)
@@ -155,7 +192,7 @@ TeamAtWork::~TeamAtWork() {
 }
 int forks() { return g_forks.load(std::memory_order_relaxed); }
 #else
-TeamAtWork::TeamAtWork() = default;
+TeamAtWork::TeamAtWork(int threads) : alone_(!startable(threads)) {}
 TeamAtWork::~TeamAtWork() = default;
 int forks() { return 0; }
 #endif
@@ -227,7 +264,7 @@ namespace {
 
 // False: none may start.
 bool run_on_a_team(int tasks, double nanoseconds, void (*task)(void*, int), void* context) {
-    const TeamAtWork work;
+    const TeamAtWork work(tasks);
     if (work.alone()) return false;
     const int64_t start = now_ns();
     bool out_of_memory = false;

@@ -41,10 +41,11 @@ class Region {
     int64_t start_ = 0;  // ns
 };
 
-// What a fork must know of: exists while a team works. alone(): a fork is under way, do without a team.
+// What a fork must know of: exists while a team works. alone(): do without one, as a fork is under way or the system starts
+// no more threads.
 class TeamAtWork {
   public:
-    TeamAtWork();
+    explicit TeamAtWork(int threads);
     ~TeamAtWork();
     TeamAtWork(const TeamAtWork&) = delete;
     bool alone() const { return alone_; }

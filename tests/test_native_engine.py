@@ -815,3 +815,38 @@ assert np.isfinite(model.predict(x[:5])).all()
 def test_ctrl_c_ends_a_prediction():
     done = subprocess.run([sys.executable, "-c", PREDICTING], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "interrupted with rows left", done.stderr
+
+
+NO_MORE_THREADS = """
+import resource
+import numpy as np
+from fastnn import Sequential, Trainer, backends, nn
+from fastnn.backends import native
+native.set_least_work(0)
+
+def trained():
+    x = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
+    model = Sequential([nn.Dense(300, "tanh"), nn.Dense(1)])
+    Trainer(model, "mse", seed=1, threads=THREADS).fit(x, x[:, :1], epochs=2, batch_size=500, verbose=False)
+    return model.predict(x).tobytes()
+
+THREADS = 1
+alone = trained()
+THREADS = 8
+with open("/proc/self/statm") as statm:
+    now = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + (7 << 20), resource.RLIM_INFINITY))  # a thread's stack has 8 MB
+refused = trained()
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print("went on alone" if refused == alone else "other bits")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_where_no_thread_can_be_started_one_goes_on():
+    """libgomp, asked for a team then, ends the process."""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_MORE_THREADS], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.stdout.strip() == "went on alone", done.stderr

@@ -166,7 +166,7 @@ class Team {
 
 // False: none may start.
 bool run_on_a_team(Program& program, int threads, int64_t first) {
-    const TeamAtWork work;
+    const TeamAtWork work(threads);
     if (work.alone()) return false;
     Team team(program, first);
 #ifndef _WIN32
