@@ -34,9 +34,10 @@ def sealed(content: bytes) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
-def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+def zipped(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED, comment: bytes = b"") -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", compression) as archive:
+        archive.comment = comment
         for name, data in members.items():
             archive.writestr(name, data)
     return stream.getvalue()
@@ -48,9 +49,20 @@ def npy(array: np.ndarray, **allowed) -> bytes:
     return stream.getvalue()
 
 
-def npy_claiming(shape: str, descr: str = "'<f8'") -> bytes:
-    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+def npy_with(text: str) -> bytes:
+    """An array whose header is that."""
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(16)
+
+
+def encrypted(content: bytes) -> bytes:
+    """The same, whose central directory says that the last member is encrypted."""
+    changed = bytearray(content)
+    changed[content.rindex(b"PK\1\2") + 8] |= 1
+    return bytes(changed)
+
+
+def npy_claiming(shape: str, descr: str = "'<f8'") -> bytes:
+    return npy_with(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n")
 
 
 def test_round_trip(tmp_path):
@@ -106,6 +118,17 @@ HOSTILE = {
     "trailing bytes": zipped({"header.json": b"{}", "w.npy": npy(np.arange(3.0)) + b"x"}),
     "not npy": zipped({"header.json": b"{}", "w.npy": b"1 2 3"}),
     "code in npy's header": zipped({"header.json": b"{}", "w.npy": npy_claiming("(__import__('os'),)")}),
+    "an unclosed header of npy": zipped({"header.json": b"{}", "w.npy": npy_with("{'descr': (")}),
+    "an unclosed text in it": zipped({"header.json": b"{}", "w.npy": npy_with("'''")}),
+    "indentation in it": zipped({"header.json": b"{}", "w.npy": npy_with("if 1:\n  2\n 3")}),
+    "an empty dtype": zipped({"header.json": b"{}", "w.npy": npy_claiming("(2,)", "()")}),
+    "an encrypted member": encrypted(zipped({"header.json": b"{}", "w.npy": npy(np.arange(3.0))})),
+    "a key twice": zipped({"header.json": b'{"kind": "relu", "kind": "tanh"}'}),
+    "a key twice, deeper": zipped({"header.json": b'{"a": [{"kind": "relu", "kind": "tanh"}]}'}),
+    "bytes before the zip": bytes(100) + zipped({"header.json": b"{}"}),
+    "bytes behind it": zipped({"header.json": b"{}"}) + bytes(100),
+    "a comment": zipped({"header.json": b"{}"}, comment=b"another model"),
+    "a large header": zipped({"header.json": json.dumps({"a": " " * (1 << 20)}).encode()}),
     "a bomb": zipped({"header.json": json.dumps({"a": " " * 10_000_000}).encode()}, zipfile.ZIP_DEFLATED),
 }
 
@@ -126,6 +149,15 @@ def test_a_member_twice(tmp_path):
     (tmp_path / "a").write_bytes(sealed(stream.getvalue()))
     with pytest.raises(ModelFormatError, match="twice"):
         files.read(tmp_path / "a")
+
+
+def test_a_header_that_is_too_large_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"^the header has \d+ bytes, expected at most 1048576"):
+        files.write(tmp_path / "a", {"metadata": "x" * (1 << 20)}, {})
+    assert os.listdir(tmp_path) == []
+    wide = {"names": [f"column {k}" for k in range(100_000)]}
+    files.write(tmp_path / "a", wide, {"w": np.zeros((100_000, 64), np.float32)})
+    assert files.read(tmp_path / "a")[0] == wide
 
 
 def test_other_layouts_and_empty_files(tmp_path):

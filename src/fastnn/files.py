@@ -2,7 +2,8 @@
 
     MAGIC (8 bytes) | a zip of .npy members, stored, and the header as JSON | SHA-256 (32 bytes) of all before it
 
-The middle is what `numpy.savez` writes, so that other programs can read it (a zip may have bytes before and after it).
+The middle is what `numpy.savez` writes, so that other programs can read it: for them a zip may have bytes before and
+after it. Here it has none, and no comment: two programs read the same in one file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import json
 import math
 import os
 import secrets
-import tokenize
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +29,8 @@ MAGIC = b"fastnn\x00\x01"  # the last byte is the version of this layout
 _DIGEST = 32
 _PIECE = 1 << 20  # bytes read at once
 _HEADER = "header.json"
+MODEL_HEADER = 1 << 20  # bytes of JSON, and a 16th of the arrays': in memory JSON takes up to 55 times as many
+_END = b"PK\5\6", 22  # how a zip's last record begins, and its bytes where the zip has no comment
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same content makes the same bytes
 
 
@@ -47,11 +49,17 @@ class _Digested(io.RawIOBase):
         return memoryview(data).nbytes
 
 
-def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+def write(
+    path: str | os.PathLike[str],
+    header: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    most_header: int = MODEL_HEADER,
+) -> None:
     """Put header (what JSON holds) and arrays into `path`: after a crash at any moment it is the old file or the new.
 
     A temporary file beside it is written, synced and renamed, then the folder is synced. The mode follows the umask.
-    OSError where that fails: `path` is then what it was, and no temporary is left.
+    OSError where that fails, ValueError where the header has more than most_header bytes and a 16th of the arrays':
+    `path` is then what it was, and no temporary is left.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -59,11 +67,15 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
     ...     read(f"{folder}/a")
     ({'epochs': 3}, {'w': array([0., 1., 2.])})
     """
+    text = json.dumps(header).encode()
+    limit = _limit(most_header, sum(np.asanyarray(array).nbytes for array in arrays.values()))
+    if len(text) > limit:
+        raise ValueError(f"the header has {len(text)} bytes, expected at most {limit}: less metadata, or shorter names")
     with _replacing(Path(path)) as file:
         stream = _Digested(file)
         stream.write(MAGIC)
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as members:
-            members.writestr(zipfile.ZipInfo(_HEADER, _DATE), json.dumps(header))
+            members.writestr(zipfile.ZipInfo(_HEADER, _DATE), text)
             for name, array in arrays.items():
                 with members.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
@@ -104,10 +116,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Header and arrays of a file that `write` made, in memory of twice its size.
+def _limit(most_header: int, arrays: int) -> int:
+    return most_header + arrays // 16
 
-    OSError where it cannot be read; ModelFormatError where it is not such a file, or is damaged.
+
+def read(path: str | os.PathLike[str], most_header: int = MODEL_HEADER) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Header and arrays of a file that `write` made, in memory of twice its size and 55 times the header's.
+
+    OSError where it cannot be read; ModelFormatError where it is not such a file, is damaged, has a larger header than
+    `write` takes, or could be read in two ways: two members or two keys of one name, bytes outside of the zip.
     """
     data = Path(path).read_bytes()  # all of it at once: what changes in the file from here on changes nothing
     name = os.fspath(path)
@@ -120,26 +137,16 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
     content = io.BytesIO(memoryview(data)[len(MAGIC) : -_DIGEST])
     del data
     try:
-        return _members(content)
+        return _members(content, most_header)
     except ModelFormatError as error:
         raise ModelFormatError(f"{name}: {error}") from None
-    except (
-        ValueError,
-        KeyError,
-        EOFError,
-        OSError,
-        RecursionError,
-        MemoryError,
-        NotImplementedError,
-        SyntaxError,
-        tokenize.TokenError,
-    ) as error:
-        raise ModelFormatError(f"{name} cannot be read: {type(error).__name__}: {error}") from None
     except zipfile.BadZipFile as error:
         raise ModelFormatError(f"{name} cannot be read: {error}") from None
+    except Exception as error:  # of zipfile, json and numpy, which do not say what they may raise
+        raise ModelFormatError(f"{name} cannot be read: {type(error).__name__}: {error}") from None
 
 
-def _members(content: io.BytesIO) -> tuple[dict[str, Any], dict[str, Array]]:
+def _members(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dict[str, Array]]:
     with zipfile.ZipFile(content) as members:
         infos = members.infolist()
         names = [info.filename for info in infos]
@@ -149,7 +156,14 @@ def _members(content: io.BytesIO) -> tuple[dict[str, Any], dict[str, Array]]:
             raise ModelFormatError("a member is compressed, expected stored ones")
         if sum(info.file_size for info in infos) > len(content.getbuffer()):
             raise ModelFormatError("its members are larger than the file")
-        header = json.loads(members.read(_HEADER))
+        ends = bytes(content.getbuffer()[-_END[1] :]).startswith(_END[0])
+        if not ends or members.comment or infos[0].header_offset != 0:
+            raise ModelFormatError("it has bytes before its zip or behind it")
+        text = members.read(_HEADER)
+        limit = _limit(most_header, sum(info.file_size for info in infos) - len(text))
+        if len(text) > limit:
+            raise ModelFormatError(f"its header has {len(text)} bytes, expected at most {limit}")
+        header = json.loads(text, object_pairs_hook=_without_repetition)
         if not isinstance(header, dict):
             raise ModelFormatError(f"the header is a {type(header).__name__}, expected an object")
         arrays = {}
@@ -160,6 +174,13 @@ def _members(content: io.BytesIO) -> tuple[dict[str, Any], dict[str, Array]]:
                 array = _array(member, info)
             arrays[info.filename.removesuffix(".npy")] = array
     return header, arrays
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ModelFormatError("its header has a key twice")
+    return made
 
 
 def _array(member: Any, info: zipfile.ZipInfo) -> Array:

@@ -51,6 +51,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "callbacks": list,
 }
 _COUNTS = ("seed", "step", "epoch", "first_epoch", "done")
+_MOST_HEADER = 1 << 28  # bytes: it has the losses of every epoch
 _MOST_SLOTS = 16  # of an optimizer's rule: no rule has more than 3
 _WHOLE = 1 << 28  # bytes of an array that are digested; of a larger one as many, in rows at equal distances
 
@@ -137,7 +138,7 @@ class Checkpoint(Callback):
     def save(self, run: Run) -> Path:
         """Write a file now. OSError where that fails, the others being left as they are."""
         path = self.directory / f"epoch-{run.epoch:08}-step-{run.done:012}.fastnn"
-        files.write(path, *content(run))
+        files.write(path, *content(run), most_header=_MOST_HEADER)
         self.saved = [*(known for known in self.saved if known != path), path]
         if self.keep is not None:
             for old in self.saved[: -self.keep]:
@@ -324,7 +325,7 @@ class Saved:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.passed_over: list[Path] = []  # newer ones that are damaged
-        self.header, self.arrays = files.read(path)
+        self.header, self.arrays = files.read(path, _MOST_HEADER)
         if self.header.get("kind") != "checkpoint":
             raise ModelFormatError(f"{path} is a {self.header.get('kind')}, expected a checkpoint")
         missing = [name for name in _FIELDS if not isinstance(self.header.get(name), _FIELDS[name])]
