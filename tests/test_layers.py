@@ -155,10 +155,10 @@ def test_repr_of_a_model_makes_the_same_layers():
 def test_a_layer_belongs_to_one_place(kind):
     layer = make_layer(kind)
     Sequential([layer])
-    with pytest.raises(ValueError, match=r"layers\[0\] has .* in use already"):
+    with pytest.raises(ValueError, match=r"^layers\[0\] is .* in use already"):
         Sequential([layer])
     other = make_layer(kind)
-    with pytest.raises(ValueError, match=r"layers\[1\] has .* in use already"):
+    with pytest.raises(ValueError, match=r"^layers\[1\] is .* in use already"):
         Sequential([other, other])
     Sequential([other])  # the failed attempt left it free
 
@@ -169,10 +169,10 @@ def test_so_does_a_layer_inside_a_layer(inside):
         return nn.Dense(4, layer) if inside is nn.Dense else nn.Activation(layer)
 
     slope = nn.PReLU()
-    with pytest.raises(ValueError, match=r"layers\[1\] .* in use already"):
+    with pytest.raises(ValueError, match=r"^layers\[1\]\.activation is .* in use already"):
         Sequential([wrap(slope), wrap(slope)])
     Sequential([wrap(slope)]).build(4, seed=0)
-    with pytest.raises(ValueError, match=r"layers\[0\] .* in use already"):
+    with pytest.raises(ValueError, match=r"^layers\[0\]\.activation is .* in use already"):
         Sequential([wrap(slope)])
     with pytest.raises(ValueError, match=r"layers\[0\] .* in use already"):
         Sequential([slope])

@@ -22,8 +22,9 @@ from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, decide, link, measure, named_metrics
 from fastnn.nn import serialize
 from fastnn.nn.layers import Flatten, Layer, Normalize
+from fastnn.nn.layers.base import chain
 from fastnn.ops.operation import Shape
-from fastnn.plan import Op, Plan, Snapshot, State
+from fastnn.plan import Plan, Snapshot, State
 
 Array = np.ndarray
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
@@ -60,11 +61,9 @@ class Sequential:
         for position, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
-            for part in layer.parts():
+            for path, part in layer.parts(f"layers[{position}]"):
                 if part.index is not None or id(part) in used:
-                    raise ValueError(
-                        f"layers[{position}] has {part!r}, which is in use already, expected a layer of its own"
-                    )
+                    raise ValueError(f"{path} is {part!r}, which is in use already, expected a layer of its own")
                 used.add(id(part))
             if isinstance(layer, Normalize) and any(
                 not isinstance(before, Flatten) for before in self.layers[:position]
@@ -115,19 +114,13 @@ class Sequential:
     def _lower(self, inputs: int | Shape) -> tuple[Plan, list[tuple[Shape, Shape]]]:
         """The plan for rows of that shape, and the shapes of the rows into and out of each layer."""
         shape = inputs if isinstance(inputs, tuple) else (inputs,)
-        ops: list[Op] = []
-        spans: list[tuple[Shape, Shape]] = []
-        rows = shape
-        for layer in self.layers:
-            ops += layer.ops(rows)
-            spans.append((rows, layer.outputs(rows)))
-            rows = spans[-1][1]
-        return Plan.assemble(ops, shape, rows, self.dtype), spans
+        ops, spans = chain(self.layers, shape)
+        return Plan.assemble(ops, shape, spans[-1][1], self.dtype), spans
 
     def _bind(self) -> None:
         """Show every layer its views, and Normalize who computes."""
         places: dict[str, Layer] = {}
-        for part in (part for layer in self.layers for part in layer.parts()):
+        for _, part in (part for layer in self.layers for part in layer.parts()):
             part._views.clear()
             if isinstance(part, Normalize):
                 part._kernel = _moments

@@ -8,7 +8,8 @@ model.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,15 +43,35 @@ class Layer:
         made = self.ops(inputs)
         return made[-1].outputs if made else inputs
 
-    def parts(self) -> list[Layer]:
-        """The layer, and those within it: the one that is its activation shares its place."""
+    def chains(self) -> dict[str, tuple[Layer, ...]]:
+        """The layers that are arguments of this one, as lists by the arguments' names."""
+        return {}
+
+    def parts(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """The layer, whose path is given, and those within it, with theirs: "layers[1].shortcut[0]"."""
+        yield path, self
         follow = getattr(self, "activation", None)
-        return [self, follow] if isinstance(follow, Layer) else [self]
+        if isinstance(follow, Layer):
+            yield f"{path}.activation", follow
+        for name, layers in self.chains().items():
+            for position, layer in enumerate(layers):
+                yield from layer.parts(f"{path}.{name}[{position}]")
 
     def place(self, index: int | str) -> None:
-        """Take this place in a model."""
-        for part in self.parts():
-            part.index = index
+        """Take this place in a model. The layer that is its activation shares it."""
+        self.index = index
+        follow = getattr(self, "activation", None)
+        if isinstance(follow, Layer):
+            follow.index = index
+        for name, layers in self.chains().items():
+            for position, layer in enumerate(layers):
+                layer.place(f"{index}.{name.removeprefix('layers')}{position}")
+
+    @property
+    def where(self) -> str:
+        """What errors call it: the path to it and its class, "layers[1].layers[2] (Dense)"."""
+        kind = type(self).__name__
+        return kind if self.index is None else f"{_path(self.index)} ({kind})"
 
     def settings(self) -> str:
         """The layer's arguments as they are written, for its repr: those that say most, and what differs from the
@@ -91,3 +112,29 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings()})"
+
+
+def _path(index: int | str) -> str:
+    """What leads to a layer from its model: of "1.2.shortcut0" it is layers[1].layers[2].shortcut[0]."""
+    return re.sub(r"([a-z]*)(\d+)", lambda step: f"{step[1] or 'layers'}[{step[2]}]", str(index))
+
+
+def chain(layers: Sequence[Layer], inputs: Shape) -> tuple[list[Op], list[tuple[Shape, Shape]]]:
+    """The operations of layers one after the other, and the shapes of the rows into and out of each.
+
+    ValueError names the layer that cannot take its rows: of layers within layers the innermost.
+    """
+    made: list[Op] = []
+    spans: list[tuple[Shape, Shape]] = []
+    rows = inputs
+    for layer in layers:
+        try:
+            made += layer.ops(rows)
+            spans.append((rows, layer.outputs(rows)))
+        except ValueError as error:
+            assert layer.index is not None
+            if str(error).startswith(_path(layer.index)):  # one within it said so
+                raise
+            raise ValueError(f"{layer.where}: {error}") from error
+        rows = spans[-1][1]
+    return made, spans
