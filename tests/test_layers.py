@@ -178,6 +178,77 @@ def test_so_does_a_layer_inside_a_layer(inside):
         Sequential([slope])
 
 
+# What cannot be changed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built", "unbuilt"])
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, other in OTHER.items() for name in other])
+def test_a_layer_of_a_model_keeps_its_settings(kind, name, built):
+    """Setting them would change nothing, or what a file says of the model."""
+    layer = make_layer(kind)
+    model = Sequential([layer])
+    if built:
+        model.build(4, seed=0)
+    before = contents(layer)
+    fixed = (
+        rf"^{name} of layers\[0\] \({kind.__name__}\) is .*: expected a new layer|^bias of .* expected values written"
+    )
+    if name == "bias" and not built:
+        fixed = "bias"  # Python's own words for a property
+    with pytest.raises(AttributeError, match=fixed):
+        setattr(layer, name, OTHER[kind][name])
+    assert contents(layer) == before
+
+
+def test_an_initialiser_may_be_forgotten():
+    """A file cannot hold one of the user's own, and a built model needs it no more; but no other one either."""
+    layer = nn.Dense(2, init="he_normal")
+    Sequential([layer]).build(3, seed=0)
+    with pytest.raises(AttributeError, match=r"^init of layers\[0\] \(Dense\) is .* and stays so"):
+        layer.init = nn.Normal(0.1)
+    layer.init = None
+    assert repr(layer) == "Dense(2)"
+    scale = nn.Scale(2.0)
+    Sequential([scale])
+    with pytest.raises(AttributeError, match=r"^init of layers\[0\] \(Scale\) is 2.0 and stays so"):
+        scale.init = None
+
+
+def test_settings_may_change_before_there_is_a_model():
+    layer = nn.Dense(2)
+    layer.units, layer.activation, layer.l2 = 3, nn.ACTIVATIONS["relu"], 0.5
+    model = Sequential([layer]).build(4, seed=0)
+    (op,) = model.plan.ops
+    assert op.outputs == (3,) and op.activation.name == "relu" and op.tensors["w"].penalty.l2 == 0.5
+    assert repr(layer) == "Dense(3, 'relu', l2=0.5)"
+
+
+def test_a_view_is_written_into():
+    model = build(nn.Dense(2, nn.PReLU()))
+    layer, before = model.layers[0], parameters(model)
+    for owner, role in ((layer, "weight"), (layer, "bias"), (layer.activation, "slope")):
+        with pytest.raises(
+            AttributeError, match=rf"^{role} of layers\[0\] .* expected values written into it: {role}\["
+        ):
+            setattr(owner, role, np.zeros_like(getattr(owner, role)))
+    layer.weight *= 2.0  # sets it to itself, once it is written into
+    np.testing.assert_array_equal(model.state.views["0.weight"], 2.0 * before["0.weight"])
+    np.testing.assert_array_equal(model.state.views["0.bias"], before["0.bias"])
+
+
+def test_a_model_keeps_its_layers_and_once_built_its_dtype():
+    model = Sequential([nn.Dense(2)])
+    with pytest.raises(AttributeError):
+        model.layers = (nn.Dense(3),)
+    model.dtype = "float64"
+    assert model.build(3, seed=0).predict(features()).dtype == model.dtype == np.float64
+    with pytest.raises(ValueError, match=r"^dtype is float32, but the model was built in float64$"):
+        model.dtype = np.float32
+    with pytest.raises(ValueError, match=r"^dtype is 'int8', expected float32 or float64$"):
+        model.dtype = "int8"
+    assert model.dtype == np.float64
+
+
 # Dense ---------------------------------------------------------------------------------------------------------
 
 

@@ -53,8 +53,8 @@ class Sequential:
     def __init__(self, layers: Sequence[Layer], *, dtype: Any = np.float32) -> None:
         if isinstance(layers, Layer) or not isinstance(layers, Iterable):
             raise TypeError(f"layers is {layers!r}, expected a list of layers")
-        self.layers: tuple[Any, ...] = tuple(layers)  # Any: which attributes a layer has, its class says
-        self.dtype = _validate.float_dtype(dtype)
+        self._layers = tuple(layers)
+        self._dtype = _validate.float_dtype(dtype)
         if not self.layers:
             raise ValueError("layers is empty, expected at least one layer")
         used: set[int] = set()  # a file may have many layers: looked up, not gone through
@@ -149,12 +149,26 @@ class Sequential:
     def _takes_any_shape(self) -> bool:
         return isinstance(self.layers[0], Flatten)
 
+    @property
+    def layers(self) -> tuple[Any, ...]:  # Any: which attributes a layer has, its class says
+        """The layers, for good."""
+        return self._layers
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What the model computes in. To be set before it is built: ValueError afterwards, if it is another one."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, dtype: Any) -> None:
+        self.set_dtype(dtype)
+
     def set_dtype(self, dtype: Any) -> None:
         """Compute in another float dtype: before the model is built. ValueError afterwards, if it is another one."""
         wanted = _validate.float_dtype(dtype)
         if self.built and wanted != self.dtype:
             raise ValueError(f"dtype is {wanted}, but the model was built in {self.dtype}")
-        self.dtype = wanted
+        self._dtype = wanted
 
     @property
     def built(self) -> bool:

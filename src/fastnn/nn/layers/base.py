@@ -22,9 +22,10 @@ Array = np.ndarray
 
 class Layer:
     """Base of all layers. `index` is the layer's place in its model, "2.0" that of the first layer within the third;
-    its views appear when that is built."""
+    its views appear when that is built. From when it has a place on, its settings stay what they are."""
 
     KEPT: ClassVar[tuple[str, ...]] = ()  # attributes that a fit sets, beside the tensors: a model file has them too
+    DISPENSABLE: ClassVar[tuple[str, ...]] = ()  # settings that a built model can do without: they may become None
     index: int | str | None = None
 
     def __init__(self) -> None:
@@ -32,6 +33,28 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_views": {}}  # a copy gets views of its own model's buffers, or none
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """AttributeError where it would be without effect: for a setting once the layer has a place in a model, whose
+        plan is made of it, and for a view."""
+        views = self.__dict__.get("_views", {})
+        if name in views:
+            if value is not views[name]:  # as in layer.weight *= 2, which has written into it
+                raise AttributeError(
+                    f"{name} of {self.where} is a live view of the model, expected values written into it: "
+                    f"{name}[...] = values"
+                )
+        elif self.index is not None and self._fixed(name, value):
+            raise AttributeError(
+                f"{name} of {self.where} is {getattr(self, name, None)!r} and stays so, because the layer is part of a "
+                f"model: expected a new layer in a new model"
+            )
+        else:
+            super().__setattr__(name, value)
+
+    def _fixed(self, name: str, value: Any) -> bool:
+        dispensed = value is None and name in self.DISPENSABLE
+        return not name.startswith("_") and name in inspect.signature(type(self)).parameters and not dispensed
 
     def ops(self, inputs: Shape) -> list[Op]:
         """The operations of this layer for rows of shape `inputs`: (features,), (length, channels) or (height, width,
