@@ -1,10 +1,19 @@
-"""Layers within layers: where errors say that something is wrong."""
+"""Layers within layers: where errors say that something is wrong, and what becomes of a copy."""
 
 from __future__ import annotations
 
-import pytest
+import copy
+import pickle
+import warnings
 
+import numpy as np
+import pytest
+from common import LAYERS, features, make_layer, parameters, stir
+
+import fastnn
 from fastnn import Sequential, Trainer, nn
+
+X = features(9, 4)
 
 # Errors say where --------------------------------------------------------------------------------------------------
 
@@ -100,3 +109,92 @@ REFUSED = {
 def test_what_a_residual_does_not_take(make, error, message):
     with pytest.raises(error, match=f"^{message}"):
         make()
+
+
+# Copies ----------------------------------------------------------------------------------------------------------
+
+COPIED = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
+}
+MAKE = {
+    **{kind.__name__: lambda kind=kind: make_layer(kind) for kind in LAYERS},
+    "Dense with a layer": lambda: nn.Dense(4, nn.PReLU(0.1), l2=0.5),
+    "nest": lambda: nest(nn.Dense(4, nn.PReLU(0.1))),
+}
+
+
+@pytest.mark.parametrize("copied", COPIED.values(), ids=COPIED)
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_a_copy_of_a_layer_is_a_new_one(make, copied):
+    """With the same settings, unbuilt, in no model, sharing nothing with the first."""
+    layer = make()
+    model = stir(Sequential([layer], dtype=np.float64).build(4, seed=0))
+    if isinstance(layer, nn.Normalize):
+        layer.adapt(X)
+    before, predicted = parameters(model), model.predict(X)
+    new = copied(layer)
+    assert type(new) is type(layer) and repr(new) == repr(layer)
+    assert all(part.index is None and not part._views for _, part in new.parts())
+    assert not any(getattr(new, name) for name in new.KEPT)
+    other = Sequential([new], dtype=np.float64).build(4, seed=0)
+    for name, view in other.state.views.items():
+        view[...] = before[name]
+    assert other.state.views.keys() == before.keys()
+    np.testing.assert_array_equal(other.predict(X), predicted)
+    other.state.parameters[...] = 0.0
+    np.testing.assert_array_equal(model.predict(X), predicted)
+
+
+@pytest.mark.parametrize("copied", COPIED.values(), ids=COPIED)
+def test_a_copy_of_a_model_is_built(copied):
+    """Its nested layers have their places and views in it, Normalize what it learned."""
+    layers = [nn.Normalize(), nest(nn.Dense(4, nn.PReLU())), nn.Dense(1)]
+    trainer = Trainer(Sequential(layers, dtype=np.float64), "mse", seed=0)
+    trainer.fit(X, X[:, :1], epochs=1, verbose=False)
+    model = trainer.model
+    new = copied(model)
+    assert new.plan == model.plan and [p.where for _, p in walk(new)] == [p.where for _, p in walk(model)]
+    assert new.layers[0].adapted
+    np.testing.assert_array_equal(new.predict(X), model.predict(X))
+    slope = new.layers[1].layers[1].layers[1].activation.slope
+    assert np.shares_memory(slope, new.state.parameters) and not np.shares_memory(slope, model.state.parameters)
+    for one in (model, new):
+        Trainer(one, "mse", seed=0).fit(X, X[:, :1], epochs=1, verbose=False)
+    for name, values in parameters(model).items():
+        np.testing.assert_array_equal(new.state.views[name], values)
+
+
+def walk(model):
+    return [part for layer in model.layers for part in layer.parts()]
+
+
+def test_a_copied_normalize_learns_anew():
+    """The data of its new model: also where these come as batches, which it cannot learn from by itself."""
+    model = Sequential([nn.Normalize(), nn.Dense(1)])
+    Trainer(model, "mse", seed=0).fit(X, X[:, 0], epochs=1, verbose=False)
+    new = Sequential([copy.deepcopy(model.layers[0]), nn.Dense(1)])
+    with pytest.raises(ValueError, match="from which Normalize cannot learn"):
+        Trainer(new, "mse", seed=0).fit([(X, X[:, :1])], epochs=1, verbose=False)
+    Trainer(new, "mse", seed=0).fit(X + 5.0, X[:, 0], epochs=1, verbose=False)
+    np.testing.assert_allclose(new.layers[0].shift, X.mean(axis=0) + 5.0)
+
+
+def test_a_copy_of_a_model_and_its_layer_keeps_them_together():
+    model = Sequential([nn.Dense(2)]).build(4, seed=0)
+    new, layer = copy.deepcopy([model, model.layers[0]])
+    assert layer is new.layers[0] and layer.weight is new.state.views["0.weight"]
+
+
+def test_estimators_take_a_layer_of_another_model():
+    """Also where scikit-learn clones them, as a search does."""
+    base = pytest.importorskip("sklearn.base")
+    slope = Sequential([nn.Dense(3, nn.PReLU(0.1))]).build(4, seed=0).layers[0].activation
+    made = fastnn.MLPRegressor(hidden_layer_sizes=(3,), activation=slope, max_iter=1, random_state=0, batch_size=3)
+    fits = [base.clone(made), made]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one epoch is none too many
+        first, second = (one.fit(X, X[:, 0]).predict(X) for one in fits)
+    np.testing.assert_array_equal(first, second)
+    assert fits[1].activation is slope

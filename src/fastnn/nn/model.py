@@ -63,14 +63,15 @@ class Sequential:
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
             for path, part in layer.parts(f"layers[{position}]"):
                 if part.index is not None or id(part) in used:
-                    raise ValueError(f"{path} is {part!r}, which is in use already, expected a layer of its own")
+                    raise ValueError(
+                        f"{path} is {part!r}, which is in use already, expected one of its own, such as a copy"
+                    )
                 used.add(id(part))
             if isinstance(layer, Normalize) and any(
                 not isinstance(before, Flatten) for before in self.layers[:position]
             ):
                 raise ValueError(f"layers[{position}] is {layer!r}, expected it directly on the data")
-        for position, layer in enumerate(self.layers):
-            layer.place(position)
+        self._place_layers()
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
         self.row_shape: tuple[int, ...] | None = None  # once rows of several dimensions were built for, or seen
@@ -79,6 +80,10 @@ class Sequential:
         self._plan: Plan | None = None
         self._state: State | None = None
         self._spans: list[tuple[Shape, Shape]] = []  # of the rows into and out of each layer
+
+    def _place_layers(self) -> None:
+        for position, layer in enumerate(self.layers):
+            layer.place(position)
 
     # Building ---------------------------------------------------------------------------------------------
 
@@ -200,11 +205,15 @@ class Sequential:
         state = kept.pop("_state")
         kept["_plan"], kept["_spans"] = None, []
         kept["buffers"] = None if state is None else (self.plan.input_shape, Snapshot().take(state))
+        kept["of_layers"] = [{name: getattr(layer, name) for name in layer.KEPT} for layer in self.layers]
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
-        built = kept.pop("buffers")
+        built, of_layers = kept.pop("buffers"), kept.pop("of_layers")
         self.__dict__.update(kept, fitting=FitLock())
+        self._place_layers()
+        for layer, values in zip(self.layers, of_layers, strict=True):
+            vars(layer).update(values)
         self._state = None
         if built is not None:
             self._plan, self._spans = self._lower(built[0])

@@ -7,6 +7,7 @@ model.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -22,17 +23,29 @@ Array = np.ndarray
 
 class Layer:
     """Base of all layers. `index` is the layer's place in its model, "2.0" that of the first layer within the third;
-    its views appear when that is built. From when it has a place on, its settings stay what they are."""
+    its views appear when that is built. From when it has a place on, its settings stay what they are. A copy of a layer
+    (copy.copy, copy.deepcopy, pickle) is a new one with these settings, which no model has.
 
-    KEPT: ClassVar[tuple[str, ...]] = ()  # attributes that a fit sets, beside the tensors: a model file has them too
+    >>> layer = fastnn.Sequential([nn.Dense(4, "relu")]).build(3, seed=0).layers[0]
+    >>> fastnn.Sequential([copy.deepcopy(layer), nn.Dense(1)])
+    Sequential([Dense(4, 'relu'), Dense(1)], dtype='float32')
+    """
+
+    KEPT: ClassVar[dict[str, Any]] = {}  # what a fit sets, first values: a model's files and copies have it
     DISPENSABLE: ClassVar[tuple[str, ...]] = ()  # settings that a built model can do without: they may become None
     index: int | str | None = None
 
     def __init__(self) -> None:
         self._views: dict[str, Array] = {}
 
+    def __copy__(self) -> Layer:
+        """A deep copy: the layers within this one have their place here."""
+        return copy.deepcopy(self)
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_views": {}}  # a copy gets views of its own model's buffers, or none
+        """The settings. Place, views and what a fit set are the model's, which puts them back into its own copies."""
+        own = {name: value for name, value in self.__dict__.items() if name != "index"}
+        return own | {"_views": {}} | self.KEPT
 
     def __setattr__(self, name: str, value: Any) -> None:
         """AttributeError where it would be without effect: for a setting once the layer has a place in a model, whose
