@@ -21,7 +21,7 @@ from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, decide, link, measure, named_metrics
 from fastnn.nn import serialize
-from fastnn.nn.layers import Flatten, Layer, Normalize
+from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
@@ -100,9 +100,10 @@ class Sequential:
         sizes = inputs if isinstance(inputs, tuple) else (inputs,)
         shape = tuple(_validate.integer("inputs", size) for size in sizes)
         most = MOST_DIMENSIONS - 1
-        if not shape or (len(shape) > most and not self._takes_any_shape) or math.prod(shape) > _MOST_VALUES:
+        if not shape or (len(shape) > most and not self.takes_any_shape) or math.prod(shape) > _MOST_VALUES:
             raise ValueError(
-                f"inputs is {inputs!r}, expected one to {most} sizes of a row (more under Flatten), 2^40 values at most"
+                f"inputs is {inputs!r}, expected one to {most} sizes of a row (more under Flatten or Reshape), 2^40 "
+                f"values at most"
             )
         plan, spans = self._lower(shape)
         state = State(plan)
@@ -139,20 +140,22 @@ class Sequential:
         return self._lower(inputs)[0] if self._plan is None else self._plan
 
     def _note_shape(self, shape: tuple[int, ...]) -> None:
-        """The rows that the model was built for or fitted on have this shape; flat ones may have been flattened."""
+        """The rows that the model was built for or fitted on have this shape. Flat ones say nothing: they may have been
+        flattened where others are taken too."""
         if self.row_shape is None and len(shape) > 1:
             self.row_shape = shape
 
     @property
     def _expected_shape(self) -> tuple[int, ...] | None:
         """What rows of several dimensions must have; None where nothing is known of them."""
-        if self.row_shape is not None or self._plan is None or self._takes_any_shape:
+        if self.row_shape is not None or self._plan is None or self.takes_any_shape:
             return self.row_shape
         return self._plan.input_shape
 
     @property
-    def _takes_any_shape(self) -> bool:
-        return isinstance(self.layers[0], Flatten)
+    def takes_any_shape(self) -> bool:
+        """Whether the model begins by reading rows of any shape in C order: it takes flattened ones, too."""
+        return isinstance(self.layers[0], (Flatten, Reshape))
 
     @property
     def layers(self) -> tuple[Any, ...]:  # Any: which attributes a layer has, its class says
@@ -228,7 +231,7 @@ class Sequential:
         inputs = None if self._plan is None else self._plan.inputs
         if isinstance(X, Features):
             _validate.same_names(X.names, self.feature_names, name=name)
-            _validate.same_row_shape(X.row_shape, self._expected_shape, name=name)
+            _validate.same_row_shape(X.row_shape, self._expected_shape, any_shape=self.takes_any_shape, name=name)
             _validate.same_width(X.x.shape, inputs, name=name)
             return X
         if self._plan is not None and _validate.taken_as_it_is(X, self.dtype, self._plan.input_shape):
@@ -240,7 +243,7 @@ class Sequential:
             self.dtype,
             inputs,
             shape=self._expected_shape,
-            any_shape=self._takes_any_shape,
+            any_shape=self.takes_any_shape,
             exact=any(isinstance(layer, Normalize) for layer in self.layers),
             advice=_NORMALIZE.format(name) if self.loss is None else None,  # no fit before this one
             name=name,

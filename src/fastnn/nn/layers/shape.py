@@ -35,7 +35,8 @@ class Flatten(Layer):
 class Reshape(Layer):
     """Rows read in C order as rows of another shape: (features,), (length, channels) or (height, width, channels).
 
-    One size may be -1: what is left over. ValueError where the sizes are not those of the rows that come in.
+    One size may be -1: what is left over. ValueError where the sizes are not those of the rows that come in. As the
+    first layer it takes rows of any shape with as many values, as Flatten does.
 
     >>> fastnn.Sequential([nn.Reshape((4, -1)), nn.Dense(3)]).build(8, seed=0).predict(np.zeros((5, 8))).shape
     (5, 4, 3)
