@@ -1,4 +1,4 @@
-"""Layers within layers: where errors say that something is wrong, and what becomes of a copy."""
+"""Layers within layers: where errors say that something is wrong, and what becomes of a copy, how they are shown."""
 
 from __future__ import annotations
 
@@ -198,3 +198,39 @@ def test_estimators_take_a_layer_of_another_model():
         first, second = (one.fit(X, X[:, 0]).predict(X) for one in fits)
     np.testing.assert_array_equal(first, second)
     assert fits[1].activation is slope
+
+
+# Shown -----------------------------------------------------------------------------------------------------------
+
+SUMMARY = """\
+layer                         output  parameters
+0  Dense(4, PReLU())               4          24
+1  Residual                        6         118
+   0  Scale()                      4           4
+   1  Residual                     6          80
+      0  Dense(6)                  6          30
+      1  LayerNorm()               6          12
+      shortcut 0  BatchNorm()      4           8
+      shortcut 1  Dense(6)         6          30
+   2  Dropout(0.5)                 6           0
+   shortcut 0  Scale()             4           4
+   shortcut 1  Dense(6)            6          30
+2  Reshape((3, 2))               3x2           0
+3  Dense(128)                  3x128         384
+total                                        526"""
+
+
+def test_a_summary_has_a_line_for_each_layer():
+    """Of a Residual the parameters of all within it; the total counts nothing twice."""
+    inner = nn.Residual([nn.Dense(6), nn.LayerNorm()], shortcut=[nn.BatchNorm(), nn.Dense(6)])
+    outer = nn.Residual([nn.Scale(), inner, nn.Dropout(0.5)], shortcut=[nn.Scale(), nn.Dense(6)])
+    model = Sequential([nn.Dense(4, nn.PReLU()), outer, nn.Reshape((3, 2)), nn.Dense(128)]).build(4, seed=0)
+    assert model.summary() == SUMMARY
+    assert model.plan.parameter_count == 526
+
+
+def test_a_summary_is_as_wide_as_its_shapes():
+    model = Sequential([nn.Dense(16)]).build((100, 200, 3), seed=0)
+    head, line, total = model.summary().splitlines()
+    assert line.split() == ["0", "Dense(16)", "100x200x16", "64"]
+    assert len(head) == len(line) == len(total)

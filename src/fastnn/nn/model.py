@@ -20,7 +20,7 @@ from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, decide, link, measure, named_metrics
-from fastnn.nn import serialize
+from fastnn.nn import serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.ops.operation import Shape
@@ -401,22 +401,19 @@ class Sequential:
     def summary(self) -> str:
         """A table of the layers with the shapes of their rows and their parameters, as text.
 
-        >>> print(Sequential([nn.Dense(4, activation="relu"), nn.Dense(2)]).build(3, seed=0).summary())
+        >>> block = nn.Residual([nn.LayerNorm(), nn.Dense(4, "relu")])
+        >>> print(Sequential([nn.Dense(4), block, nn.Dense(2)]).build(3, seed=0).summary())
         layer                     output  parameters
-        0  Dense(4, 'relu')            4          16
-        1  Dense(2)                    2          10
-        total                                     26
+        0  Dense(4)                    4          16
+        1  Residual                    4          28
+           0  LayerNorm()              4           8
+           1  Dense(4, 'relu')         4          20
+        2  Dense(2)                    2          10
+        total                                     54
+
+        The layers of a Residual have lines below its own, which counts their parameters together.
         """
-        counts = [0] * len(self.layers)
-        for tensor in self.plan.tensors:
-            counts[int(tensor.name.split(".")[0])] += tensor.size if tensor.trainable else 0
-        names = [f"{index}  {layer!r}" for index, layer in enumerate(self.layers)]
-        width = max(25, *(len(name) for name in names))
-        lines = [f"{'layer':<{width}} {'output':>6}  {'parameters':>10}"]
-        for name, (_, outputs), count in zip(names, self._spans, counts, strict=True):
-            lines.append(f"{name:<{width}} {'x'.join(map(str, outputs)):>6}  {count:>10,}")
-        lines.append(f"{'total':<{width}} {'':>6}  {sum(counts):>10,}")
-        return "\n".join(lines)
+        return summary.table(self.layers, self.plan)
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
