@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 from functools import partial
 
 import numpy as np
@@ -497,6 +498,51 @@ def test_a_flag_is_true_or_false(value):
             make()
 
 
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ((2, 3), (2, 3)),
+        ([-1, 3], (-1, 3)),
+        (np.array([2, 3]), (2, 3)),
+        (np.array([1, 2, 3], np.uint8), (1, 2, 3)),
+        (6, (6,)),
+        (np.int64(-1), (-1,)),
+        (np.array(6), (6,)),
+    ],
+    ids=repr,
+)
+def test_sizes_of_a_reshape(given, shape):
+    layer = nn.Reshape(given)
+    assert layer.shape == shape and all(type(size) is int for size in layer.shape)
+    assert contents(remade(layer)) == contents(layer)
+    assert Sequential([layer]).build(6, seed=0).plan.output_shape == np.zeros(6).reshape(shape).shape
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ((), ValueError),
+        ((2, 0), ValueError),
+        ((-2, 3), ValueError),
+        ((-1, -1), ValueError),
+        ((1, 2, 3, 1), ValueError),
+        (np.array([]), ValueError),
+        ("23", TypeError),
+        ((2, None), TypeError),
+        ((-1.0, 3), TypeError),
+        (np.array([2.0, 3.0]), TypeError),
+        (np.array([[2, 3]]), TypeError),
+        ((True, 3), TypeError),
+        (None, TypeError),
+    ],
+    ids=repr,
+)
+def test_what_is_no_shape(given, error):
+    wrong = re.escape(f"shape is {given!r}, expected an integer >= 1 or several, three at most, of which one may be -1")
+    with pytest.raises(error, match=f"^{wrong}$"):
+        nn.Reshape(given)
+
+
 def test_units_are_whole():
     with pytest.raises(TypeError, match=r"units is 3\.0, expected an integer >= 1"):
         nn.Dense(3.0)
@@ -554,6 +600,11 @@ def test_inputs_of_a_model(inputs, error):
     with pytest.raises(error, match=r"inputs is .*, expected an integer >= 1"):
         model.build(inputs)
     assert not model.built
+
+
+@pytest.mark.parametrize("inputs", [(2, 3), [2, 3], np.array([2, 3])], ids=repr)
+def test_inputs_of_several_sizes(inputs):
+    assert Sequential([nn.Dense(2)]).build(inputs, seed=0).plan.input_shape == (2, 3)
 
 
 # The model -----------------------------------------------------------------------------------------------------

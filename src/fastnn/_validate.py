@@ -69,6 +69,21 @@ def integer(name: str, value: Any, low: int = 1) -> int:
     return whole
 
 
+def sizes(name: str, value: Any, low: int = 1, also: str = "") -> tuple[int, ...]:
+    """The shape of a row: integers >= low, of a tuple, a list or an array, or one by itself. TypeError or ValueError.
+
+    also: what else the message has to say of them.
+
+    >>> sizes("shape", np.array([28, 28])), sizes("shape", 784)
+    ((28, 28), (784,))
+    """
+    several = isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1)
+    try:
+        return tuple(integer(name, size, low) for size in (value if several else (value,)))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} is {value!r}, expected an integer >= 1 or several{also}") from None
+
+
 def indices(name: str, value: Any) -> Array:
     """Numbers of rows (B,) as int64, or TypeError: a mask is none."""
     array = np.asarray(value)

@@ -87,7 +87,7 @@ class Sequential:
 
     # Building ---------------------------------------------------------------------------------------------
 
-    def build(self, inputs: int | tuple[int, ...], *, seed: int | None = None) -> Sequential:
+    def build(self, inputs: int | Sequence[int], *, seed: int | None = None) -> Sequential:
         """Lay out the parameters for rows of `inputs` values (or of that shape) and draw them.
 
         RuntimeError while the model is being fitted.
@@ -96,9 +96,8 @@ class Sequential:
             raise RuntimeError("model is being fitted, expected to be built before or after that")
         return self._build(inputs, seed)
 
-    def _build(self, inputs: int | tuple[int, ...], seed: int | None) -> Sequential:
-        sizes = inputs if isinstance(inputs, tuple) else (inputs,)
-        shape = tuple(_validate.integer("inputs", size) for size in sizes)
+    def _build(self, inputs: int | Sequence[int], seed: int | None) -> Sequential:
+        shape = _validate.sizes("inputs", inputs, also=", the shape of a row")
         most = MOST_DIMENSIONS - 1
         if not shape or (len(shape) > most and not self.takes_any_shape) or math.prod(shape) > _MOST_VALUES:
             raise ValueError(

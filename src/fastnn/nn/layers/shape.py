@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from fastnn import _validate
 from fastnn.nn.layers.base import Layer
@@ -42,12 +43,12 @@ class Reshape(Layer):
     (5, 4, 3)
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: int | Sequence[int]) -> None:
         super().__init__()
-        sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-        self.shape = tuple(size if size == -1 else _validate.integer("shape", size) for size in sizes)
-        if not 1 <= len(sizes) <= 3 or self.shape.count(-1) > 1:
-            raise ValueError(f"shape is {shape!r}, expected one to three sizes, at most one of them -1")
+        also = ", three at most, of which one may be -1"
+        self.shape = _validate.sizes("shape", shape, low=-1, also=also)
+        if not 1 <= len(self.shape) <= 3 or 0 in self.shape or self.shape.count(-1) > 1:
+            raise ValueError(f"shape is {shape!r}, expected an integer >= 1 or several{also}")
 
     def ops(self, inputs: Shape) -> list[Op]:
         self.outputs(inputs)
