@@ -30,6 +30,7 @@ from fastnn.training.class_weight import class_weights
 from fastnn.training.find_lr import LearningRates
 from fastnn.training.history import History
 from fastnn.training.holdout import split
+from fastnn.training.identity import described, identity
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
@@ -292,7 +293,8 @@ class Trainer:
         for callback in run.callbacks:
             callback.before_fit(run)
         if saved is not None or any(isinstance(callback, Checkpoint) for callback in callbacks):
-            run.identity = checkpoint.identity(run, self.model.plan_for(first.row_shape))
+            run.identity = identity(run, self.model.plan_for(first.row_shape))
+            run.described = described(run)
         if saved is not None:
             saved.check(run, self.model.plan_for(first.row_shape))
         self._prepare_model(first, data, rows, adapt=saved is None)
