@@ -209,6 +209,24 @@ def test_data_with_targets_of_another_kind_are_refused(loss, dtype, outputs):
     assert not made.model.built
 
 
+# Whole numbers ---------------------------------------------------------------------------------------------------
+
+WHOLE = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("backend", ENGINES)
+def test_whole_numbers_are_quantities(dtype, backend):
+    """Cast as they are stored: exactly up to 2^24 in float32, and to 2^53 in float64."""
+    largest = np.iinfo(dtype).max
+    for wanted, exact in ((np.float32, 1 << 24), (np.float64, 1 << 53)):
+        rows = np.array([[0], [1], [min(largest, exact)], [min(largest, exact) - 1]], dtype)
+        model = Sequential([nn.Dense(1, init=1.0)], dtype=wanted).build(1, seed=0)
+        model.loss = nn.LOSSES["mse"]  # fitted before: what rounding costs was said then
+        assert np.shares_memory(model.features(rows).x, rows)
+        np.testing.assert_array_equal(model.predict(rows, backend=backend).astype(np.int64), rows)
+
+
 # Shapes of rows -----------------------------------------------------------------------------------------------------
 
 
