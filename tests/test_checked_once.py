@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 from common import AUTOMATIC, ENGINES, parameters
 
 import fastnn
-from fastnn import Sequential, Trainer, _validate, gradient_check, nn
+from fastnn import Sequential, Trainer, _validate, gradient_check, nn, optim
 from fastnn.data import Data
 
 RNG = np.random.default_rng(0)
@@ -204,6 +209,24 @@ def test_data_with_targets_of_another_kind_are_refused(loss, dtype, outputs):
     assert not made.model.built
 
 
+# Whole numbers ---------------------------------------------------------------------------------------------------
+
+WHOLE = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("backend", ENGINES)
+def test_whole_numbers_are_quantities(dtype, backend):
+    """Cast as they are stored: exactly up to 2^24 in float32, and to 2^53 in float64."""
+    largest = np.iinfo(dtype).max
+    for wanted, exact in ((np.float32, 1 << 24), (np.float64, 1 << 53)):
+        rows = np.array([[0], [1], [min(largest, exact)], [min(largest, exact) - 1]], dtype)
+        model = Sequential([nn.Dense(1, init=1.0)], dtype=wanted).build(1, seed=0)
+        model.loss = nn.LOSSES["mse"]  # fitted before: what rounding costs was said then
+        assert np.shares_memory(model.features(rows).x, rows)
+        np.testing.assert_array_equal(model.predict(rows, backend=backend).astype(np.int64), rows)
+
+
 # Shapes of rows -----------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +236,9 @@ def test_rows_of_several_dimensions_are_taken_as_they_are(shape, backend, tmp_pa
     rows = X.reshape(60, *shape)
     flat = trainer(nn.Activation("tanh"), backend=backend)
     shaped = trainer(nn.Activation("tanh"), nn.Flatten(), backend=backend)
+    first = trainer(nn.Flatten(), nn.Activation("tanh"), backend=backend)
     flat.fit(X, Y, epochs=2, verbose=False)
+    first.fit(rows, Y, epochs=2, verbose=False)
     shaped.fit(rows, Y, epochs=2, validation=(HELD.reshape(20, *shape), HELD_Y), verbose=False)
     np.testing.assert_array_equal(flat.model.state.parameters, shaped.model.state.parameters)
     shaped.model.save(tmp_path / "model")
@@ -221,9 +246,11 @@ def test_rows_of_several_dimensions_are_taken_as_they_are(shape, backend, tmp_pa
     for model in (shaped.model, again):
         assert model.row_shape == shape
         np.testing.assert_array_equal(model.predict(rows), flat.model.predict(X))
-        np.testing.assert_array_equal(model.predict(X), flat.model.predict(X))  # flattened before
         with pytest.raises(ValueError, match=r"^X has rows of shape \(3, 2\), but this model was built with"):
             model.predict(X.reshape(60, 3, 2))
+        with pytest.raises(ValueError, match=r"^X has rows of shape \(6,\), but this model was built with"):
+            model.predict(X)
+    np.testing.assert_array_equal(first.model.predict(X), flat.model.predict(X))  # under Flatten: flattened before
 
 
 def test_shaped_rows_are_a_view():
@@ -235,7 +262,7 @@ def test_shaped_rows_are_a_view():
 @pytest.mark.parametrize("layout", [np.asfortranarray, lambda x: np.repeat(x, 2, axis=0)[::2], np.ndarray.tolist])
 def test_shaped_rows_in_any_layout(layout):
     model = Sequential([nn.Activation("tanh"), nn.Flatten(), nn.Dense(2)], dtype=np.float64).build((1, 2, 3), seed=0)
-    np.testing.assert_array_equal(model.predict(layout(IMAGES)), model.predict(X))
+    np.testing.assert_array_equal(model.predict(layout(IMAGES)), model.predict(IMAGES))
 
 
 def test_batches_of_shaped_rows():
@@ -248,9 +275,99 @@ def test_batches_of_shaped_rows():
         shaped.fit([(IMAGES, Y), (X.reshape(60, 2, 1, 3), Y)], epochs=1, verbose=False)
 
 
+SHAPED = {
+    "shaped": ((2, 3), X.reshape(60, 2, 3)),
+    "flat": ((6,), X),
+    "other": ((3, 2), X.reshape(60, 3, 2)),
+    "an image": ((1, 2, 3), IMAGES),
+    "fewer": ((2, 2), X[:, :4].reshape(60, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("first", [nn.Dense, nn.Normalize], ids=lambda first: first.__name__)
+@pytest.mark.parametrize("built", ["shaped", "flat"])
+@pytest.mark.parametrize("given", SHAPED)
+def test_rows_have_the_shape_that_the_model_was_built_with(first, built, given, tmp_path):
+    """Flat ones, too: whatever X is given to, a model from a file as well."""
+    model = Sequential([first(*[3] * (first is nn.Dense)), nn.Flatten(), nn.Dense(2)], dtype=np.float64)
+    (shape, taken), (other, rows) = SHAPED[built], SHAPED[given]
+    model.build(shape, seed=0).loss = nn.LOSSES["mse"]
+    for layer in model.layers:
+        if isinstance(layer, nn.Normalize):
+            layer.adapt(X)
+    model.save(tmp_path / "model")
+    expected = model.predict(taken)
+    for one in (model, fastnn.load(tmp_path / "model")):
+        if built == given:
+            np.testing.assert_array_equal(one.predict(rows), expected)
+            Trainer(one, "mse", seed=0).fit(rows, Y, epochs=1, validation=(rows, Y), verbose=False)
+            continue
+        wrong = re.escape(f"X has rows of shape {other}, but this model was built with rows of shape {shape}")
+        for call in calls(one, taken, rows):
+            with pytest.raises(ValueError, match=wrong):
+                call()
+        np.testing.assert_array_equal(one.predict(taken), expected)
+
+
+def calls(model, taken, rows) -> list[Callable[[], object]]:
+    """What refuses these rows where the model was built with rows like the ones that are taken."""
+    made, elsewhere = Trainer(model, "mse", seed=0), Sequential([nn.Flatten(), nn.Dense(2)], dtype=np.float64)
+    return [
+        lambda: model.predict(rows),
+        lambda: model.predict(rows.tolist()),
+        lambda: model.evaluate(rows, Y),
+        lambda: made.fit(rows, Y, verbose=False),
+        lambda: made.fit(elsewhere.checked(rows, Y, None, "mse"), verbose=False),
+        lambda: made.fit([(rows, Y)], epochs=1, verbose=False),
+        lambda: made.fit(taken, Y, validation=(rows, Y), verbose=False),
+    ]
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((6,), X), ((2, 3), X.reshape(60, 2, 3))], ids=["flat", "shaped"])
+def test_validation_rows_have_the_shape_of_the_others(shape, rows):
+    """Also before the model is built: it would read them as something else."""
+    other = (2, 3) if len(shape) == 1 else (6,)
+    made = Trainer(Sequential([nn.Dense(2), nn.Flatten(), nn.Dense(2)]), "mse")
+    wrong = re.escape(f"X has rows of shape {other}, but X has rows of shape {shape}: reshape it to {(-1, *shape)}")
+    with pytest.raises(ValueError, match=f"^validation {wrong}"):
+        made.fit(rows, Y, validation=(X.reshape(60, *other), Y), verbose=False)
+    assert not made.model.built
+
+
+@pytest.mark.parametrize("first", [nn.Flatten, partial(nn.Reshape, (6,)), partial(nn.Reshape, (3, -1))])
+def test_a_first_layer_that_reads_any_shape(first):
+    """Flattened rows at any time, and rows of another shape until it has seen some."""
+    model = Sequential([first(), nn.Flatten(), nn.Dense(2)], dtype=np.float64).build(6, seed=0)
+    expected = model.predict(X)
+    for shape in ((2, 3), (3, 2), (1, 2, 3), (1, 3, 2, 1)):
+        np.testing.assert_array_equal(model.predict(X.reshape(60, *shape)), expected)
+    made = Trainer(model, "mse", optim.SGD(0.0), seed=0)
+    made.fit(X, Y, epochs=1, validation=(IMAGES, Y), verbose=False)
+    assert model.row_shape is None
+    made.fit(IMAGES, Y, epochs=1, validation=(X, Y), verbose=False)
+    assert model.row_shape == (1, 2, 3)
+    for rows in (X, IMAGES):
+        np.testing.assert_array_equal(model.predict(rows), expected)
+    with pytest.raises(ValueError, match=r"^X has rows of shape \(2, 3\), but this model was built .* \(1, 2, 3\)$"):
+        model.predict(X.reshape(60, 2, 3))
+
+
+def test_sparse_rows_have_one_dimension():
+    sparse = pytest.importorskip("scipy.sparse").csr_array(X)
+    shaped = Sequential([nn.Dense(2), nn.Flatten(), nn.Dense(2)], dtype=np.float64).build((2, 3), seed=0)
+    with pytest.raises(ValueError, match=r"^X has rows of shape \(6,\), but this model was built with .* \(2, 3\)"):
+        shaped.predict(sparse)
+    flattened = Sequential([nn.Reshape((2, 3)), *copy.deepcopy(shaped.layers)], dtype=np.float64).build(6, seed=0)
+    np.testing.assert_array_equal(flattened.predict(sparse), flattened.predict(X))
+
+
 def test_rows_of_a_model_of_flat_ones_stay_flat():
     made = fitted()
-    with pytest.raises(ValueError, match=r"^X has rows of shape \(1, 2, 3\), but this model was built with .* \(6,\)$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^X has rows of shape \(1, 2, 3\), but this model was built with rows of shape \(6,\): reshape it to "
+        r"\(-1, 6\) if its rows are these in C order$",
+    ):
         made.model.predict(IMAGES)
     made = trainer(nn.Activation("tanh"), nn.Flatten())
     with pytest.raises(ValueError, match=r"^validation X has rows of shape \(3, 2\), but X has rows of shape \(2, 3\)"):

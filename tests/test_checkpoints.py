@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +17,8 @@ import pytest
 from common import AUTOMATIC, ENGINES
 
 import fastnn
-from fastnn import CheckpointError, CheckpointWarning, Sequential, Trainer, backends, nn, optim
-from fastnn.training import checkpoint
+from fastnn import CheckpointError, CheckpointWarning, Sequential, Trainer, backends, files, nn, optim
+from fastnn.training import checkpoint, identity
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(230, 6))
@@ -27,7 +29,8 @@ WEIGHT = rng.uniform(0.5, 2.0, 230)
 def trainer(optimizer="adam", seed: int | None = 3, **settings) -> Trainer:
     layers = [nn.Normalize(), nn.Dense(16, "relu"), nn.BatchNorm(), nn.Dropout(0.2), nn.Dense(3)]
     settings = dict(schedule=optim.Cosine(), metrics=["accuracy"], clip_norm=1.0, backend=AUTOMATIC) | settings
-    return Trainer(Sequential(layers), "cross_entropy", optimizer, seed=seed, **settings)
+    loss = settings.pop("loss", "cross_entropy")
+    return Trainer(Sequential(layers), loss, optimizer, seed=seed, **settings)
 
 
 def watchers() -> list[fastnn.Callback]:
@@ -209,7 +212,7 @@ ANOTHER = {
     "loss": lambda: Trainer.fit(
         Trainer(trainer().model, nn.CrossEntropy(0.1), "adam", schedule=optim.Cosine(), seed=3), X, Y, **COMMON
     ),
-    "layer 1": lambda: Trainer.fit(
+    r"layers\[1\]": lambda: Trainer.fit(
         _with([nn.Normalize(), nn.Dense(16, "tanh"), nn.BatchNorm(), nn.Dropout(0.2), nn.Dense(3)]), X, Y, **COMMON
     ),
     "callbacks": lambda: Trainer.fit(trainer(), X, Y, **COMMON | {"callbacks": []}),
@@ -231,6 +234,129 @@ def test_what_was_saved_with_something_else(name, tmp_path, monkeypatch):
     monkeypatch.setitem(COMMON, "callbacks", watchers())
     with pytest.raises(ValueError, match=rf"^{name} (is|has) .* was saved with"):
         ANOTHER[name]()
+
+
+LAYERS = [nn.Normalize(), nn.Dense(16, "relu"), nn.BatchNorm(), nn.Dropout(0.2), nn.Dense(3)]
+VARIANTS = {  # what becomes of LAYERS
+    "units": (lambda l: [l[0], nn.Dense(8, "relu"), *l[2:]], "layers[1] is Dense(8, 'relu'), but Dense(16, 'relu') is"),
+    "bias": (
+        lambda l: [l[0], nn.Dense(16, "relu", bias=False), *l[2:]],
+        "layers[1] is Dense(16, 'relu', bias=False), but Dense(16, 'relu') is",
+    ),
+    "another kind": (lambda l: [*l[:2], nn.LayerNorm(), *l[3:]], "layers[2] is LayerNorm(), but BatchNorm() is"),
+    "a setting": (lambda l: [*l[:3], nn.Dropout(0.3), l[4]], "layers[3] is Dropout(0.3), but Dropout(0.2) is"),
+    "one less": (lambda l: [*l[:3], l[4]], "layers[3] is Dense(3), but Dropout(0.2) is"),
+    "one more": (lambda l: [*l, nn.Scale()], "layers[5] is Scale(), but no layer is"),
+    "a nest": (lambda l: [*l[:2], nn.Residual([l[2]]), *l[3:]], "layers[2] is Residual, but BatchNorm() is"),
+    "another initialiser": (  # which a built model does not need: it is not what differs
+        lambda l: [l[0], nn.Dense(16, "relu", init="zeros"), l[2], nn.Dropout(0.5), l[4]],
+        "layers[3] is Dropout(0.5), but Dropout(0.2) is",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "sentence"), VARIANTS.values(), ids=VARIANTS)
+def test_other_layers_are_named(change, sentence, tmp_path):
+    """The first that differs, by its place and as it is written."""
+    fit(_with(copy.deepcopy(LAYERS)), tmp_path, every="epoch", epochs=1)
+    message = f"^{re.escape(f'{sentence} what {tmp_path}')}.* was saved with$"
+    with pytest.raises(ValueError, match=message):
+        fit(_with(change(copy.deepcopy(LAYERS))), resume=tmp_path, epochs=2)
+
+
+def test_layers_within_layers_are_named(tmp_path):
+    def nest(rate: float) -> list[nn.Layer]:
+        return [nn.Residual([nn.Dense(6, nn.PReLU()), nn.Residual([nn.Dropout(rate)])]), nn.Dense(3)]
+
+    fit(_with(nest(0.1)), tmp_path, every="epoch", epochs=1)
+    with pytest.raises(
+        ValueError,
+        match=r"^layers\[0\]\.layers\[1\]\.layers\[0\] is Dropout\(0\.2\), but Dropout\(0\.1\) is what .* was saved",
+    ):
+        fit(_with(nest(0.2)), resume=tmp_path)
+
+
+@pytest.mark.parametrize(("first", "second"), [((False, True), (True, False)), ((True, False), (True, True))])
+def test_parameters_of_another_layout_are_not_taken(first, second, tmp_path):
+    """A bias that is not learned is kept elsewhere; two such models may have as many parameters."""
+
+    def layers(biases: tuple[bool, bool]) -> list[nn.Layer]:
+        return [*(nn.Dense(6, "tanh", bias=bias) for bias in biases), nn.Dense(3)]
+
+    fit(_with(layers(first)), tmp_path, every="epoch", epochs=1)
+    with pytest.raises(ValueError, match=r"^layers\[[01]\] is Dense\(6, 'tanh'.*\), but Dense\(6, 'tanh'"):
+        fit(_with(layers(second)), resume=tmp_path)
+    fit(_with(layers(first)), resume=tmp_path)
+
+
+BY_CLASS = {0: 1.0, 1: 2.0, 2: 1.0}
+SENTENCES = {
+    "optimizer": (
+        lambda: trainer(optim.Adam(0.002, beta1=0.8)),
+        {},
+        "optimizer is Adam(lr=0.002, beta1=0.8), but Adam(lr=0.001) is",
+    ),
+    "another optimizer": (lambda: trainer("sgd"), {}, "optimizer is SGD(lr=0.01), but Adam(lr=0.001) is"),
+    "schedule": (
+        lambda: trainer(schedule=optim.Warmup(2, then=optim.Cosine(final=0.1))),
+        {},
+        "schedule is Warmup(length=2.0, then=Cosine(final=0.1)), but Cosine() is",
+    ),
+    "clip_norm": (lambda: trainer(clip_norm=None), {}, "clip_norm is None, but 1.0 is"),
+    "metrics": (lambda: trainer(metrics=[]), {}, "metrics is [], but [accuracy] is"),
+    "loss": (lambda: trainer(loss=nn.CrossEntropy(0.1)), {}, "loss is cross_entropy(0.1), but cross_entropy is"),
+    "rows": (trainer, {"X": X[:200], "y": Y[:200]}, "X is float64 (200, 6), but float64 (230, 6) is"),
+    "values": (trainer, {"X": X + 1.0}, "X has other values than"),
+    "dtype": (trainer, {"X": X.astype(np.float32)}, "X is float32 (230, 6), but float64 (230, 6) is"),
+    "labels": (trainer, {"y": 2 - Y}, "y has other values than"),
+    "weights": (trainer, {"sample_weight": WEIGHT}, "sample_weight is float32 (230,), but None is"),
+    "class weights": (trainer, {"class_weight": BY_CLASS}, "sample_weight is None with class_weight, but None is"),
+    "fraction": (trainer, {"validation": 0.3}, "validation is a fraction of 69 rows, but a fraction of 46 rows is"),
+    "validation": (
+        trainer,
+        {"validation": (X[:9], Y[:9])},
+        "validation is float64 (9, 6) with y int64 (9,), but a fraction of 46 rows is",
+    ),
+    "batch_size": (trainer, {"batch_size": 8}, "batch_size is 8, but 16 is"),
+    "seed": (lambda: trainer(seed=4), {}, "seed is 4, but"),
+}
+
+
+@pytest.mark.parametrize(("make", "given", "sentence"), SENTENCES.values(), ids=SENTENCES)
+def test_what_differs_is_said_in_words(make, given, sentence, tmp_path):
+    fit(trainer(), tmp_path, every="epoch", epochs=1)
+    rows = {"X": X, "y": Y, "epochs": 2, "batch_size": 16, "validation": 0.2, "verbose": False}
+    with pytest.raises(
+        ValueError, match=rf"^{re.escape(sentence)} (what )?{re.escape(str(tmp_path))}.* was saved with"
+    ):
+        make().fit(**rows | given, callbacks=watchers(), resume=tmp_path)
+
+
+def test_batches_do_not_go_on_from_rows_in_memory(tmp_path):
+    def made() -> Trainer:
+        return Trainer(Sequential([nn.Dense(3)]), "cross_entropy", seed=0)
+
+    made().fit(X, Y, epochs=1, callbacks=[fastnn.Checkpoint(tmp_path)], verbose=False)
+    with pytest.raises(ValueError, match=r"^X is an iterable of batches, but float64 \(230, 6\) is what"):
+        made().fit([(X, Y)], epochs=2, resume=tmp_path, verbose=False)
+
+
+def test_a_file_without_words_is_compared_all_the_same(tmp_path):
+    """As those were that were written before there were words."""
+    fit(trainer(), tmp_path, every="epoch", epochs=1)
+    (path,) = tmp_path.glob("*.fastnn")
+    header, arrays = files.read(path)
+    for described in ({}, {"described": ["X"]}):
+        files.write(path, {key: value for key, value in header.items() if key != "described"} | described, arrays)
+        with pytest.raises(
+            ValueError, match=r"^optimizer is Adam\(l1=0\.0, .* lr=0\.002, .*\), but Adam\(l1=.* is what"
+        ):
+            fit(trainer(optim.Adam(0.002)), resume=tmp_path)
+        with pytest.raises(ValueError, match=r"^X has other values than what"):
+            trainer().fit(X[:200], Y[:200], resume=tmp_path, callbacks=watchers(), **COMMON)
+        with pytest.raises(ValueError, match=r"^layer 1 is dense 8 relu .*, but dense 16 relu .* is what"):
+            fit(_with(VARIANTS["units"][0](copy.deepcopy(LAYERS))), resume=tmp_path)
+        fit(trainer(), resume=tmp_path, epochs=2)
 
 
 def test_other_rows_leave_the_model_unbuilt(tmp_path):
@@ -365,14 +491,14 @@ def test_an_error_of_the_disk_is_what_the_user_sees(tmp_path, monkeypatch):
 
 
 def test_large_arrays_are_digested_in_parts(monkeypatch):
-    whole = checkpoint.digest(X)
-    assert whole != checkpoint.digest(X.astype(np.float32)) != checkpoint.digest(X.T)
-    monkeypatch.setattr(checkpoint, "_WHOLE", X.nbytes // 4)
-    part = checkpoint.digest(X)
+    whole = identity.digest(X)
+    assert whole != identity.digest(X.astype(np.float32)) != identity.digest(X.T)
+    monkeypatch.setattr(identity, "_WHOLE", X.nbytes // 4)
+    part = identity.digest(X)
     changed = X.copy()
     changed[4, 0] += 1  # one of the rows at equal distances
-    assert part != whole and checkpoint.digest(changed) != part
-    assert checkpoint.digest(np.asfortranarray(X)) == part
+    assert part != whole and identity.digest(changed) != part
+    assert identity.digest(np.asfortranarray(X)) == part
 
 
 # What users found ----------------------------------------------------------------------------------------------

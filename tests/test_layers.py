@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 from functools import partial
 
 import numpy as np
@@ -66,7 +67,8 @@ def test_shapes_and_dtype(kind, dtype):
 @pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
 def test_repr_names_the_layer(kind):
     assert repr(make_layer(kind)).startswith(f"{kind.__name__}(")
-    assert repr(make_layer(kind)) in Sequential([make_layer(kind)]).build(4, seed=0).summary()
+    named = make_layer(kind).layers[0] if kind is nn.Residual else make_layer(kind)  # which has lines of its own
+    assert repr(named) in Sequential([make_layer(kind)]).build(4, seed=0).summary()
 
 
 OTHER = {  # every argument of every layer, away from its default
@@ -155,10 +157,10 @@ def test_repr_of_a_model_makes_the_same_layers():
 def test_a_layer_belongs_to_one_place(kind):
     layer = make_layer(kind)
     Sequential([layer])
-    with pytest.raises(ValueError, match=r"layers\[0\] has .* in use already"):
+    with pytest.raises(ValueError, match=r"^layers\[0\] is .* in use already"):
         Sequential([layer])
     other = make_layer(kind)
-    with pytest.raises(ValueError, match=r"layers\[1\] has .* in use already"):
+    with pytest.raises(ValueError, match=r"^layers\[1\] is .* in use already"):
         Sequential([other, other])
     Sequential([other])  # the failed attempt left it free
 
@@ -169,13 +171,84 @@ def test_so_does_a_layer_inside_a_layer(inside):
         return nn.Dense(4, layer) if inside is nn.Dense else nn.Activation(layer)
 
     slope = nn.PReLU()
-    with pytest.raises(ValueError, match=r"layers\[1\] .* in use already"):
+    with pytest.raises(ValueError, match=r"^layers\[1\]\.activation is .* in use already"):
         Sequential([wrap(slope), wrap(slope)])
     Sequential([wrap(slope)]).build(4, seed=0)
-    with pytest.raises(ValueError, match=r"layers\[0\] .* in use already"):
+    with pytest.raises(ValueError, match=r"^layers\[0\]\.activation is .* in use already"):
         Sequential([wrap(slope)])
     with pytest.raises(ValueError, match=r"layers\[0\] .* in use already"):
         Sequential([slope])
+
+
+# What cannot be changed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built", "unbuilt"])
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, other in OTHER.items() for name in other])
+def test_a_layer_of_a_model_keeps_its_settings(kind, name, built):
+    """Setting them would change nothing, or what a file says of the model."""
+    layer = make_layer(kind)
+    model = Sequential([layer])
+    if built:
+        model.build(4, seed=0)
+    before = contents(layer)
+    fixed = (
+        rf"^{name} of layers\[0\] \({kind.__name__}\) is .*: expected a new layer|^bias of .* expected values written"
+    )
+    if name == "bias" and not built:
+        fixed = "bias"  # Python's own words for a property
+    with pytest.raises(AttributeError, match=fixed):
+        setattr(layer, name, OTHER[kind][name])
+    assert contents(layer) == before
+
+
+def test_an_initialiser_may_be_forgotten():
+    """A file cannot hold one of the user's own, and a built model needs it no more; but no other one either."""
+    layer = nn.Dense(2, init="he_normal")
+    Sequential([layer]).build(3, seed=0)
+    with pytest.raises(AttributeError, match=r"^init of layers\[0\] \(Dense\) is .* and stays so"):
+        layer.init = nn.Normal(0.1)
+    layer.init = None
+    assert repr(layer) == "Dense(2)"
+    scale = nn.Scale(2.0)
+    Sequential([scale])
+    with pytest.raises(AttributeError, match=r"^init of layers\[0\] \(Scale\) is 2.0 and stays so"):
+        scale.init = None
+
+
+def test_settings_may_change_before_there_is_a_model():
+    layer = nn.Dense(2)
+    layer.units, layer.activation, layer.l2 = 3, nn.ACTIVATIONS["relu"], 0.5
+    model = Sequential([layer]).build(4, seed=0)
+    (op,) = model.plan.ops
+    assert op.outputs == (3,) and op.activation.name == "relu" and op.tensors["w"].penalty.l2 == 0.5
+    assert repr(layer) == "Dense(3, 'relu', l2=0.5)"
+
+
+def test_a_view_is_written_into():
+    model = build(nn.Dense(2, nn.PReLU()))
+    layer, before = model.layers[0], parameters(model)
+    for owner, role in ((layer, "weight"), (layer, "bias"), (layer.activation, "slope")):
+        with pytest.raises(
+            AttributeError, match=rf"^{role} of layers\[0\] .* expected values written into it: {role}\["
+        ):
+            setattr(owner, role, np.zeros_like(getattr(owner, role)))
+    layer.weight *= 2.0  # sets it to itself, once it is written into
+    np.testing.assert_array_equal(model.state.views["0.weight"], 2.0 * before["0.weight"])
+    np.testing.assert_array_equal(model.state.views["0.bias"], before["0.bias"])
+
+
+def test_a_model_keeps_its_layers_and_once_built_its_dtype():
+    model = Sequential([nn.Dense(2)])
+    with pytest.raises(AttributeError):
+        model.layers = (nn.Dense(3),)
+    model.dtype = "float64"
+    assert model.build(3, seed=0).predict(features()).dtype == model.dtype == np.float64
+    with pytest.raises(ValueError, match=r"^dtype is float32, but the model was built in float64$"):
+        model.dtype = np.float32
+    with pytest.raises(ValueError, match=r"^dtype is 'int8', expected float32 or float64$"):
+        model.dtype = "int8"
+    assert model.dtype == np.float64
 
 
 # Dense ---------------------------------------------------------------------------------------------------------
@@ -425,6 +498,51 @@ def test_a_flag_is_true_or_false(value):
             make()
 
 
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ((2, 3), (2, 3)),
+        ([-1, 3], (-1, 3)),
+        (np.array([2, 3]), (2, 3)),
+        (np.array([1, 2, 3], np.uint8), (1, 2, 3)),
+        (6, (6,)),
+        (np.int64(-1), (-1,)),
+        (np.array(6), (6,)),
+    ],
+    ids=repr,
+)
+def test_sizes_of_a_reshape(given, shape):
+    layer = nn.Reshape(given)
+    assert layer.shape == shape and all(type(size) is int for size in layer.shape)
+    assert contents(remade(layer)) == contents(layer)
+    assert Sequential([layer]).build(6, seed=0).plan.output_shape == np.zeros(6).reshape(shape).shape
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ((), ValueError),
+        ((2, 0), ValueError),
+        ((-2, 3), ValueError),
+        ((-1, -1), ValueError),
+        ((1, 2, 3, 1), ValueError),
+        (np.array([]), ValueError),
+        ("23", TypeError),
+        ((2, None), TypeError),
+        ((-1.0, 3), TypeError),
+        (np.array([2.0, 3.0]), TypeError),
+        (np.array([[2, 3]]), TypeError),
+        ((True, 3), TypeError),
+        (None, TypeError),
+    ],
+    ids=repr,
+)
+def test_what_is_no_shape(given, error):
+    wrong = re.escape(f"shape is {given!r}, expected an integer >= 1 or several, three at most, of which one may be -1")
+    with pytest.raises(error, match=f"^{wrong}$"):
+        nn.Reshape(given)
+
+
 def test_units_are_whole():
     with pytest.raises(TypeError, match=r"units is 3\.0, expected an integer >= 1"):
         nn.Dense(3.0)
@@ -482,6 +600,11 @@ def test_inputs_of_a_model(inputs, error):
     with pytest.raises(error, match=r"inputs is .*, expected an integer >= 1"):
         model.build(inputs)
     assert not model.built
+
+
+@pytest.mark.parametrize("inputs", [(2, 3), [2, 3], np.array([2, 3])], ids=repr)
+def test_inputs_of_several_sizes(inputs):
+    assert Sequential([nn.Dense(2)]).build(inputs, seed=0).plan.input_shape == (2, 3)
 
 
 # The model -----------------------------------------------------------------------------------------------------

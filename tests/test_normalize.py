@@ -318,3 +318,15 @@ def test_few_rows_of_sorted_data_tell_how_far_it_spreads():
     day = np.arange(0.0, 86400.0).reshape(-1, 1)
     assert said(1e8 + day, [nn.Dense(2)]) == []  # 12 of a deviation of 25000
     assert len(said(1e9 + day, [nn.Dense(2)])) == 1
+
+
+# Rows of several dimensions --------------------------------------------------------------------------------
+
+
+def test_each_value_of_a_row_is_a_feature():
+    """Not each channel: a position has a shift and a scale of its own."""
+    x = np.random.default_rng(0).normal(size=(50, 4, 3)) + np.arange(12.0).reshape(4, 3)
+    model = Sequential([nn.Normalize(), nn.Flatten(), nn.Dense(1)], dtype=np.float64)
+    Trainer(model, "mse", seed=0).fit(x, x[:, 0, :1], epochs=1, verbose=False)
+    np.testing.assert_allclose(model.layers[0].shift, x.mean(axis=0).ravel(), rtol=1e-12)
+    np.testing.assert_allclose(model.layers[0].scale, 1.0 / x.std(axis=0).ravel(), rtol=1e-12)

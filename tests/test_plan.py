@@ -125,7 +125,7 @@ def test_attributes_of_a_layer_are_its_tensors(kind):
     model = Sequential([layer]).build(4, seed=0)
     for tensor in model.plan.tensors:
         place, _, role = tensor.name.rpartition(".")
-        view = getattr(next(part for part in layer.parts() if str(part.index) == place), role)
+        view = getattr(next(part for _, part in layer.parts() if str(part.index) == place), role)
         assert view.shape == tensor.shape
         assert np.shares_memory(view, model.state.views[tensor.name])
         assert not view.flags.owndata

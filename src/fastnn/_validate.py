@@ -69,6 +69,21 @@ def integer(name: str, value: Any, low: int = 1) -> int:
     return whole
 
 
+def sizes(name: str, value: Any, low: int = 1, also: str = "") -> tuple[int, ...]:
+    """The shape of a row: integers >= low, of a tuple, a list or an array, or one by itself. TypeError or ValueError.
+
+    also: what else the message has to say of them.
+
+    >>> sizes("shape", np.array([28, 28])), sizes("shape", 784)
+    ((28, 28), (784,))
+    """
+    several = isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1)
+    try:
+        return tuple(integer(name, size, low) for size in (value if several else (value,)))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} is {value!r}, expected an integer >= 1 or several{also}") from None
+
+
 def indices(name: str, value: Any) -> Array:
     """Numbers of rows (B,) as int64, or TypeError: a mask is none."""
     array = np.asarray(value)
@@ -244,8 +259,6 @@ def same_width(shape: tuple[int, ...], inputs: int | None, *, name: str = "X") -
 
 def _sparse_features(X: Any, dtype: np.dtype, inputs: int | None, exact: bool, name: str) -> Array:
     """See `features`."""
-    if len(X.shape) != 2:
-        raise ValueError(f"{name} has shape {X.shape}, expected two dimensions (rows, features)")
     _size(name, X.shape, inputs)
     if hasattr(X, "check_format"):  # of CSR, CSC and BSR: what points outside would be read and written there
         try:
@@ -289,12 +302,15 @@ def features(
     dtype.
 
     A row of X is (features,), (length, channels) or (height, width, channels), with `any_shape` one of any shape; it
-    comes back read in C order. inputs: the number of features the model was built with, shape: that of its rows; None
-    before that. exact: the model reads all digits of X before it rounds anything to dtype; otherwise PrecisionWarning
-    with this `advice`, if there is some, where rounding loses too many. A scipy.sparse X comes back as one by rows
-    (CSR), its values in such a dtype.
+    comes back read in C order. inputs: the number of features the model was built with, shape: that of its rows (see
+    `same_row_shape`); None before that. exact: the model reads all digits of X before it rounds anything to dtype;
+    otherwise PrecisionWarning with this `advice`, if there is some, where rounding loses too many. A scipy.sparse X
+    comes back as one by rows (CSR), its values in such a dtype.
     """
     if is_sparse(X):
+        if len(X.shape) != 2:
+            raise ValueError(f"{name} has shape {X.shape}, expected two dimensions (rows, features)")
+        same_row_shape(X.shape[1:], shape, any_shape=any_shape, name=name)
         return _sparse_features(X, dtype, inputs, exact, name), (int(X.shape[1]),)
     array = _real(name, X)
     if array.ndim < 2 or (array.ndim > MOST_DIMENSIONS and not any_shape):
@@ -303,7 +319,7 @@ def features(
         raise ValueError(f"{name} has shape {array.shape}, expected {expected}{hint if array.ndim == 1 else ''}")
     row_shape: tuple[int, ...] = array.shape[1:]
     if len(array) > 0:
-        same_row_shape(row_shape, shape, name=name)
+        same_row_shape(row_shape, shape, any_shape=any_shape, name=name)
         array = array.reshape(len(array), -1)
     _size(name, array.shape, inputs)
     if array.dtype in GATHERED:  # in its own dtype: Normalize sees the same values in any memory layout
@@ -342,13 +358,24 @@ def same_row_shape(
     shape: tuple[int, ...],
     expected: tuple[int, ...] | None,
     *,
+    any_shape: bool = False,
     name: str = "X",
     other: str = "this model was built with rows of shape",
 ) -> None:
-    """ValueError where rows of several dimensions have another shape than expected: as many values in another order.
-    Those of one dimension may have been flattened before."""
-    if expected is not None and len(shape) > 1 and shape != expected:
-        raise ValueError(f"{name} has rows of shape {shape}, but {other} {expected}")
+    """ValueError where rows have another shape than expected: other values, or as many in another order. Two numbers of
+    features are left to `same_width`.
+
+    any_shape: the model reads rows of any shape in C order, so that one side may have been flattened before.
+    """
+    if expected is None or shape == expected or len(shape) == len(expected) == 1:
+        return
+    flat = 1 in (len(shape), len(expected))
+    if flat and any_shape:
+        return
+    hint = ""
+    if flat and math.prod(shape) == math.prod(expected):
+        hint = f": reshape it to {(-1, *expected)} if its rows are these in C order"
+    raise ValueError(f"{name} has rows of shape {shape}, but {other} {expected}{hint}")
 
 
 def same_length(name: str, array: Array, rows: int, other: str = "X") -> None:

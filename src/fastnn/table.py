@@ -1,4 +1,7 @@
-"""The former name of `fastnn.tabular`, for what was written with it. Has nothing of its own."""
+"""The former name of `fastnn.tabular`, so that `from fastnn import table` in what was written with it goes on working.
+
+It has the same functions and nothing of its own; what is written today takes `fastnn.tabular`.
+"""
 
 from fastnn.tabular import (
     Description,

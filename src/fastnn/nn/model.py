@@ -20,10 +20,11 @@ from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, decide, link, measure, named_metrics
-from fastnn.nn import serialize
-from fastnn.nn.layers import Flatten, Layer, Normalize
+from fastnn.nn import serialize, summary
+from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
+from fastnn.nn.layers.base import chain
 from fastnn.ops.operation import Shape
-from fastnn.plan import Op, Plan, Snapshot, State
+from fastnn.plan import Plan, Snapshot, State
 
 Array = np.ndarray
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
@@ -52,26 +53,25 @@ class Sequential:
     def __init__(self, layers: Sequence[Layer], *, dtype: Any = np.float32) -> None:
         if isinstance(layers, Layer) or not isinstance(layers, Iterable):
             raise TypeError(f"layers is {layers!r}, expected a list of layers")
-        self.layers: tuple[Any, ...] = tuple(layers)  # Any: which attributes a layer has, its class says
-        self.dtype = _validate.float_dtype(dtype)
+        self._layers = tuple(layers)
+        self._dtype = _validate.float_dtype(dtype)
         if not self.layers:
             raise ValueError("layers is empty, expected at least one layer")
         used: set[int] = set()  # a file may have many layers: looked up, not gone through
         for position, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
-            for part in layer.parts():
+            for path, part in layer.parts(f"layers[{position}]"):
                 if part.index is not None or id(part) in used:
                     raise ValueError(
-                        f"layers[{position}] has {part!r}, which is in use already, expected a layer of its own"
+                        f"{path} is {part!r}, which is in use already, expected one of its own, such as a copy"
                     )
                 used.add(id(part))
             if isinstance(layer, Normalize) and any(
                 not isinstance(before, Flatten) for before in self.layers[:position]
             ):
                 raise ValueError(f"layers[{position}] is {layer!r}, expected it directly on the data")
-        for position, layer in enumerate(self.layers):
-            layer.place(position)
+        self._place_layers()
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
         self.row_shape: tuple[int, ...] | None = None  # once rows of several dimensions were built for, or seen
@@ -81,9 +81,13 @@ class Sequential:
         self._state: State | None = None
         self._spans: list[tuple[Shape, Shape]] = []  # of the rows into and out of each layer
 
+    def _place_layers(self) -> None:
+        for position, layer in enumerate(self.layers):
+            layer.place(position)
+
     # Building ---------------------------------------------------------------------------------------------
 
-    def build(self, inputs: int | tuple[int, ...], *, seed: int | None = None) -> Sequential:
+    def build(self, inputs: int | Sequence[int], *, seed: int | None = None) -> Sequential:
         """Lay out the parameters for rows of `inputs` values (or of that shape) and draw them.
 
         RuntimeError while the model is being fitted.
@@ -92,13 +96,13 @@ class Sequential:
             raise RuntimeError("model is being fitted, expected to be built before or after that")
         return self._build(inputs, seed)
 
-    def _build(self, inputs: int | tuple[int, ...], seed: int | None) -> Sequential:
-        sizes = inputs if isinstance(inputs, tuple) else (inputs,)
-        shape = tuple(_validate.integer("inputs", size) for size in sizes)
+    def _build(self, inputs: int | Sequence[int], seed: int | None) -> Sequential:
+        shape = _validate.sizes("inputs", inputs, also=", the shape of a row")
         most = MOST_DIMENSIONS - 1
-        if not shape or (len(shape) > most and not self._takes_any_shape) or math.prod(shape) > _MOST_VALUES:
+        if not shape or (len(shape) > most and not self.takes_any_shape) or math.prod(shape) > _MOST_VALUES:
             raise ValueError(
-                f"inputs is {inputs!r}, expected one to {most} sizes of a row (more under Flatten), 2^40 values at most"
+                f"inputs is {inputs!r}, expected one to {most} sizes of a row (more under Flatten or Reshape), 2^40 "
+                f"values at most"
             )
         plan, spans = self._lower(shape)
         state = State(plan)
@@ -115,19 +119,13 @@ class Sequential:
     def _lower(self, inputs: int | Shape) -> tuple[Plan, list[tuple[Shape, Shape]]]:
         """The plan for rows of that shape, and the shapes of the rows into and out of each layer."""
         shape = inputs if isinstance(inputs, tuple) else (inputs,)
-        ops: list[Op] = []
-        spans: list[tuple[Shape, Shape]] = []
-        rows = shape
-        for layer in self.layers:
-            ops += layer.ops(rows)
-            spans.append((rows, layer.outputs(rows)))
-            rows = spans[-1][1]
-        return Plan.assemble(ops, shape, rows, self.dtype), spans
+        ops, spans = chain(self.layers, shape)
+        return Plan.assemble(ops, shape, spans[-1][1], self.dtype), spans
 
     def _bind(self) -> None:
         """Show every layer its views, and Normalize who computes."""
         places: dict[str, Layer] = {}
-        for part in (part for layer in self.layers for part in layer.parts()):
+        for _, part in (part for layer in self.layers for part in layer.parts()):
             part._views.clear()
             if isinstance(part, Normalize):
                 part._kernel = _moments
@@ -141,27 +139,43 @@ class Sequential:
         return self._lower(inputs)[0] if self._plan is None else self._plan
 
     def _note_shape(self, shape: tuple[int, ...]) -> None:
-        """The rows that the model was built for or fitted on have this shape; flat ones may have been flattened."""
+        """The rows that the model was built for or fitted on have this shape. Flat ones say nothing: they may have been
+        flattened where others are taken too."""
         if self.row_shape is None and len(shape) > 1:
             self.row_shape = shape
 
     @property
     def _expected_shape(self) -> tuple[int, ...] | None:
         """What rows of several dimensions must have; None where nothing is known of them."""
-        if self.row_shape is not None or self._plan is None or self._takes_any_shape:
+        if self.row_shape is not None or self._plan is None or self.takes_any_shape:
             return self.row_shape
         return self._plan.input_shape
 
     @property
-    def _takes_any_shape(self) -> bool:
-        return isinstance(self.layers[0], Flatten)
+    def takes_any_shape(self) -> bool:
+        """Whether the model begins by reading rows of any shape in C order: it takes flattened ones, too."""
+        return isinstance(self.layers[0], (Flatten, Reshape))
+
+    @property
+    def layers(self) -> tuple[Any, ...]:  # Any: which attributes a layer has, its class says
+        """The layers, for good."""
+        return self._layers
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What the model computes in. To be set before it is built: ValueError afterwards, if it is another one."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, dtype: Any) -> None:
+        self.set_dtype(dtype)
 
     def set_dtype(self, dtype: Any) -> None:
         """Compute in another float dtype: before the model is built. ValueError afterwards, if it is another one."""
         wanted = _validate.float_dtype(dtype)
         if self.built and wanted != self.dtype:
             raise ValueError(f"dtype is {wanted}, but the model was built in {self.dtype}")
-        self.dtype = wanted
+        self._dtype = wanted
 
     @property
     def built(self) -> bool:
@@ -193,11 +207,15 @@ class Sequential:
         state = kept.pop("_state")
         kept["_plan"], kept["_spans"] = None, []
         kept["buffers"] = None if state is None else (self.plan.input_shape, Snapshot().take(state))
+        kept["of_layers"] = [{name: getattr(layer, name) for name in layer.KEPT} for layer in self.layers]
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
-        built = kept.pop("buffers")
+        built, of_layers = kept.pop("buffers"), kept.pop("of_layers")
         self.__dict__.update(kept, fitting=FitLock())
+        self._place_layers()
+        for layer, values in zip(self.layers, of_layers, strict=True):
+            vars(layer).update(values)
         self._state = None
         if built is not None:
             self._plan, self._spans = self._lower(built[0])
@@ -212,7 +230,7 @@ class Sequential:
         inputs = None if self._plan is None else self._plan.inputs
         if isinstance(X, Features):
             _validate.same_names(X.names, self.feature_names, name=name)
-            _validate.same_row_shape(X.row_shape, self._expected_shape, name=name)
+            _validate.same_row_shape(X.row_shape, self._expected_shape, any_shape=self.takes_any_shape, name=name)
             _validate.same_width(X.x.shape, inputs, name=name)
             return X
         if self._plan is not None and _validate.taken_as_it_is(X, self.dtype, self._plan.input_shape):
@@ -224,7 +242,7 @@ class Sequential:
             self.dtype,
             inputs,
             shape=self._expected_shape,
-            any_shape=self._takes_any_shape,
+            any_shape=self.takes_any_shape,
             exact=any(isinstance(layer, Normalize) for layer in self.layers),
             advice=_NORMALIZE.format(name) if self.loss is None else None,  # no fit before this one
             name=name,
@@ -382,22 +400,19 @@ class Sequential:
     def summary(self) -> str:
         """A table of the layers with the shapes of their rows and their parameters, as text.
 
-        >>> print(Sequential([nn.Dense(4, activation="relu"), nn.Dense(2)]).build(3, seed=0).summary())
+        >>> block = nn.Residual([nn.LayerNorm(), nn.Dense(4, "relu")])
+        >>> print(Sequential([nn.Dense(4), block, nn.Dense(2)]).build(3, seed=0).summary())
         layer                     output  parameters
-        0  Dense(4, 'relu')            4          16
-        1  Dense(2)                    2          10
-        total                                     26
+        0  Dense(4)                    4          16
+        1  Residual                    4          28
+           0  LayerNorm()              4           8
+           1  Dense(4, 'relu')         4          20
+        2  Dense(2)                    2          10
+        total                                     54
+
+        The layers of a Residual have lines below its own, which counts their parameters together.
         """
-        counts = [0] * len(self.layers)
-        for tensor in self.plan.tensors:
-            counts[int(tensor.name.split(".")[0])] += tensor.size if tensor.trainable else 0
-        names = [f"{index}  {layer!r}" for index, layer in enumerate(self.layers)]
-        width = max(25, *(len(name) for name in names))
-        lines = [f"{'layer':<{width}} {'output':>6}  {'parameters':>10}"]
-        for name, (_, outputs), count in zip(names, self._spans, counts, strict=True):
-            lines.append(f"{name:<{width}} {'x'.join(map(str, outputs)):>6}  {count:>10,}")
-        lines.append(f"{'total':<{width}} {'':>6}  {sum(counts):>10,}")
-        return "\n".join(lines)
+        return summary.table(self.layers, self.plan)
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"

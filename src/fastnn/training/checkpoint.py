@@ -8,7 +8,6 @@ the version, the plan, the settings, the seed, digests of the data.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import warnings
@@ -21,11 +20,10 @@ import numpy as np
 
 from fastnn import _validate, files
 from fastnn._version import __version__
-from fastnn.data import Data
 from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError, callers
 from fastnn.plan import Plan, aligned
-from fastnn.training.batches import Stream
 from fastnn.training.history import History
+from fastnn.training.identity import differs, in_words
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
@@ -53,7 +51,6 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 _COUNTS = ("seed", "step", "epoch", "first_epoch", "done")
 _MOST_HEADER = 1 << 28  # bytes: it has the losses of every epoch
 _MOST_SLOTS = 16  # of an optimizer's rule: no rule has more than 3
-_WHOLE = 1 << 28  # bytes of an array that are digested; of a larger one as many, in rows at equal distances
 
 
 class Checkpoint(Callback):
@@ -212,6 +209,7 @@ def content(run: Run) -> tuple[dict[str, Any], dict[str, Array]]:
         "backend": run.backend.name,
         "instruction_set": instruction_set(run),
         "identity": run.identity,
+        "described": run.described,
         "seed": run.objective.seed,
         "slots": len(state.slots),
         "rule": state.rule,
@@ -268,54 +266,6 @@ def instruction_set(run: Run) -> str | None:
     return native.default_instruction_set()
 
 
-def identity(run: Run, plan: Plan) -> dict[str, str]:
-    """What two fits must share for one to go on where the other stopped: text and digests by name."""
-    objective, source = run.objective, run.source
-    shared = {
-        "loss": repr((objective.loss.name, objective.loss.parameter)),
-        "optimizer": repr(objective.optimizer),
-        "schedule": repr(run.schedule),
-        "clip_norm": repr(objective.clip_norm),
-        "clip_value": repr(objective.clip_value),
-        "metrics": ", ".join(run.trainer.named),
-        **_described(plan),
-    }
-    if isinstance(source, Stream):
-        return shared
-    data = source.data
-    shared |= {"batch_size": str(source.batch), "shuffle": str(source.shuffle)}
-    shared |= {"X": digest(data.x), "y": digest(data.y), "sample_weight": digest(data.weight)}
-    shared["validation"] = digest(source.among)
-    if run.held_out is not None:
-        held_out: Data = run.held_out
-        shared["validation"] += digest(held_out.x) + digest(held_out.y) + digest(held_out.weight)
-    return shared
-
-
-def _described(plan: Plan) -> dict[str, str]:
-    shared = {"dtype": str(plan.dtype), "inputs": str(plan.inputs), "layers": str(len(plan.ops))}
-    for index, op in enumerate(plan.ops):
-        tensors = [(each.name.split(".")[1], each.shape, each.penalty) for each in op.tensors.values()]
-        outputs = op.outputs[0] if len(op.outputs) == 1 else op.outputs
-        shared[f"layer {index}"] = f"{op.kind} {outputs} {op.activation} {dict(op.settings)} {tensors}"
-    return shared
-
-
-def digest(array: Any) -> str:
-    """Of dtype, shape and values, of very large arrays of rows at equal distances; "" for None."""
-    if array is None:
-        return ""
-    if _validate.is_sparse(array):
-        return "".join(digest(part) for part in (array.data, array.indices, array.indptr)) + str(array.shape)
-    taken = hashlib.blake2b(f"{array.dtype.str} {array.shape}".encode(), digest_size=16)
-    rows = 1 if array.ndim == 1 else max(1, array[0].size)
-    piece = max(1, (1 << 24) // (rows * array.itemsize))  # rows made contiguous at once: 16 MB
-    distance = max(1, -(-array.nbytes // _WHOLE))
-    for start in range(0, len(array), piece * distance):
-        taken.update(np.ascontiguousarray(array[start : start + piece * distance : distance]).data)
-    return taken.hexdigest()
-
-
 # Going on -------------------------------------------------------------------------------------------------------
 
 
@@ -350,13 +300,12 @@ class Saved:
         header = self.header
         if header["seed"] != run.objective.seed:
             raise ValueError(f"seed is {run.objective.seed}, but {self.path} was saved with {header['seed']}")
-        known = header["identity"]
-        for name in dict.fromkeys([*run.identity, *known]):
-            here, there = run.identity.get(name), known.get(name)
-            if here != there:
-                digests = name in ("X", "y", "sample_weight", "validation")
-                what = "has other values than" if digests else f"is {here}, but {there} is"
-                raise ValueError(f"{name} {what} what {self.path} was saved with")
+        name = differs(run.identity, header["identity"])
+        if name is not None:
+            words = header.get("described")
+            there = header["identity"], words if isinstance(words, dict) else {}
+            said = in_words(name, (run.identity, run.described), there)
+            raise ValueError(f"{said} what {self.path} was saved with")
         kept = [name for name, values, essential in header["callbacks"] if values["items"] and essential]
         labels = [callback.label for callback in run.callbacks]
         for name in kept:

@@ -154,6 +154,7 @@ class Run:
         self.error: BaseException | None = None
         self.resumed: Resumable | None = None  # what it goes on from
         self.identity: dict[str, str] = {}  # what that must be of; empty where nothing is saved
+        self.described: dict[str, str] = {}  # and the same in words
         self.done = 0  # steps of this epoch
         self.seconds = 0.0  # of training, in this epoch
         self.rate = 0.0  # of its last step

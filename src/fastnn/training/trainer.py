@@ -30,6 +30,7 @@ from fastnn.training.class_weight import class_weights
 from fastnn.training.find_lr import LearningRates
 from fastnn.training.history import History
 from fastnn.training.holdout import split
+from fastnn.training.identity import described, identity
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
@@ -161,12 +162,13 @@ class Trainer:
     ) -> History:
         """Go through the rows `epochs` times, a step for every `batch_size` of them, and return the History.
 
-        X (n, I) real numbers, or rows of shape (length, channels) or (height, width, channels), of any under Flatten:
-        an array, a DataFrame of pandas or polars, anything with `__array__` or DLPack, a memory-mapped array, a
-        scipy.sparse matrix. y (n,) class labels 0 .. O-1 or values (n, O), as the loss takes them. Or, with y left out,
-        X is an iterable of batches (X, y) or (X, y, sample_weight), a step for each, gone through anew in every epoch;
-        batch_size and shuffle are then not looked at, weights and a fraction for validation refused. Or X is `Data`,
-        which has y and weights, as validation may be: what was checked is not read again.
+        X (n, I) real numbers, or rows of shape (length, channels) or (height, width, channels), of any where the model
+        begins with Flatten or Reshape: an array, a DataFrame of pandas or polars, anything with `__array__` or DLPack,
+        a memory-mapped array, a scipy.sparse matrix. y (n,) class labels 0 .. O-1 or values (n, O), as the loss takes
+        them. Or, with y left out, X is an iterable of batches (X, y) or (X, y, sample_weight), a step for each, gone
+        through anew in every epoch; batch_size and shuffle are then not looked at, weights and a fraction for
+        validation refused. Or X is `Data`, which has y and weights, as validation may be: what was checked is not read
+        again.
 
         batch_size "full" is one step an epoch, 1 is stochastic descent; a last short batch is taken as it is.
         validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
@@ -291,7 +293,8 @@ class Trainer:
         for callback in run.callbacks:
             callback.before_fit(run)
         if saved is not None or any(isinstance(callback, Checkpoint) for callback in callbacks):
-            run.identity = checkpoint.identity(run, self.model.plan_for(first.row_shape))
+            run.identity = identity(run, self.model.plan_for(first.row_shape))
+            run.described = described(run)
         if saved is not None:
             saved.check(run, self.model.plan_for(first.row_shape))
         self._prepare_model(first, data, rows, adapt=saved is None)
@@ -324,13 +327,14 @@ class Trainer:
             )
         weight = validation[2] if len(validation) == 3 else None
         _validate.same_names(_validate.feature_names(validation[0]), data.names, name="validation X")
-        held_out = self.model.checked(validation[0], validation[1], weight, self.loss, prefix="validation ")
-        if len(data.row_shape) > 1:
-            other = "X has rows of shape"
-            _validate.same_row_shape(held_out.row_shape, data.row_shape, name="validation X", other=other)
-        if held_out.inputs != data.inputs:
-            raise ValueError(f"validation X has {held_out.inputs} features, but X has {data.inputs}")
-        return held_out
+        features = self.model.features(validation[0], name="validation X")
+        any_shape, other = self.model.takes_any_shape, "X has rows of shape"
+        _validate.same_row_shape(
+            features.row_shape, data.row_shape, any_shape=any_shape, name="validation X", other=other
+        )
+        if features.inputs != data.inputs:
+            raise ValueError(f"validation X has {features.inputs} features, but X has {data.inputs}")
+        return self.model.checked(features, validation[1], weight, self.loss, prefix="validation ")
 
     def _weighted(self, data: Data, rows: Array | None, class_weight: Any) -> Data:
         """The data with weights by class, which depend on the rows to learn from alone."""

@@ -68,7 +68,13 @@ class Maxout(Layer):
 
 
 class PReLU(Layer):
-    """a = z where z > 0, else slope z, with one learned slope a column, 0.25 at first: He et al. 2015."""
+    """a = z where z > 0, else slope z, with one learned slope a channel, 0.25 at first: He et al. 2015.
+
+    Of rows without positions that is one for each value; where there are positions, they share the channels' slopes.
+
+    >>> fastnn.Sequential([PReLU()]).build((28, 28, 3), seed=0).layers[0].slope
+    array([0.25, 0.25, 0.25], dtype=float32)
+    """
 
     def __init__(self, init: float = 0.25) -> None:
         super().__init__()

@@ -7,8 +7,10 @@ model.
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,16 +23,51 @@ Array = np.ndarray
 
 class Layer:
     """Base of all layers. `index` is the layer's place in its model, "2.0" that of the first layer within the third;
-    its views appear when that is built."""
+    its views appear when that is built. From when it has a place on, its settings stay what they are. A copy of a layer
+    (copy.copy, copy.deepcopy, pickle) is a new one with these settings, which no model has.
 
-    KEPT: ClassVar[tuple[str, ...]] = ()  # attributes that a fit sets, beside the tensors: a model file has them too
+    >>> layer = fastnn.Sequential([nn.Dense(4, "relu")]).build(3, seed=0).layers[0]
+    >>> fastnn.Sequential([copy.deepcopy(layer), nn.Dense(1)])
+    Sequential([Dense(4, 'relu'), Dense(1)], dtype='float32')
+    """
+
+    KEPT: ClassVar[dict[str, Any]] = {}  # what a fit sets, first values: a model's files and copies have it
+    DISPENSABLE: ClassVar[tuple[str, ...]] = ()  # settings that a built model can do without: they may become None
     index: int | str | None = None
 
     def __init__(self) -> None:
         self._views: dict[str, Array] = {}
 
+    def __copy__(self) -> Layer:
+        """A deep copy: the layers within this one have their place here."""
+        return copy.deepcopy(self)
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_views": {}}  # a copy gets views of its own model's buffers, or none
+        """The settings. Place, views and what a fit set are the model's, which puts them back into its own copies."""
+        own = {name: value for name, value in self.__dict__.items() if name != "index"}
+        return own | {"_views": {}} | self.KEPT
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """AttributeError where it would be without effect: for a setting once the layer has a place in a model, whose
+        plan is made of it, and for a view."""
+        views = self.__dict__.get("_views", {})
+        if name in views:
+            if value is not views[name]:  # as in layer.weight *= 2, which has written into it
+                raise AttributeError(
+                    f"{name} of {self.where} is a live view of the model, expected values written into it: "
+                    f"{name}[...] = values"
+                )
+        elif self.index is not None and self._fixed(name, value):
+            raise AttributeError(
+                f"{name} of {self.where} is {getattr(self, name, None)!r} and stays so, because the layer is part of a "
+                f"model: expected a new layer in a new model"
+            )
+        else:
+            super().__setattr__(name, value)
+
+    def _fixed(self, name: str, value: Any) -> bool:
+        dispensed = value is None and name in self.DISPENSABLE
+        return not name.startswith("_") and name in inspect.signature(type(self)).parameters and not dispensed
 
     def ops(self, inputs: Shape) -> list[Op]:
         """The operations of this layer for rows of shape `inputs`: (features,), (length, channels) or (height, width,
@@ -42,15 +79,35 @@ class Layer:
         made = self.ops(inputs)
         return made[-1].outputs if made else inputs
 
-    def parts(self) -> list[Layer]:
-        """The layer, and those within it: the one that is its activation shares its place."""
+    def chains(self) -> dict[str, tuple[Layer, ...]]:
+        """The layers that are arguments of this one, as lists by the arguments' names."""
+        return {}
+
+    def parts(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """The layer, whose path is given, and those within it, with theirs: "layers[1].shortcut[0]"."""
+        yield path, self
         follow = getattr(self, "activation", None)
-        return [self, follow] if isinstance(follow, Layer) else [self]
+        if isinstance(follow, Layer):
+            yield f"{path}.activation", follow
+        for name, layers in self.chains().items():
+            for position, layer in enumerate(layers):
+                yield from layer.parts(f"{path}.{name}[{position}]")
 
     def place(self, index: int | str) -> None:
-        """Take this place in a model."""
-        for part in self.parts():
-            part.index = index
+        """Take this place in a model. The layer that is its activation shares it."""
+        self.index = index
+        follow = getattr(self, "activation", None)
+        if isinstance(follow, Layer):
+            follow.index = index
+        for name, layers in self.chains().items():
+            for position, layer in enumerate(layers):
+                layer.place(f"{index}.{name.removeprefix('layers')}{position}")
+
+    @property
+    def where(self) -> str:
+        """What errors call it: the path to it and its class, "layers[1].layers[2] (Dense)"."""
+        kind = type(self).__name__
+        return kind if self.index is None else f"{_path(self.index)} ({kind})"
 
     def settings(self) -> str:
         """The layer's arguments as they are written, for its repr: those that say most, and what differs from the
@@ -91,3 +148,29 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings()})"
+
+
+def _path(index: int | str) -> str:
+    """What leads to a layer from its model: of "1.2.shortcut0" it is layers[1].layers[2].shortcut[0]."""
+    return re.sub(r"([a-z]*)(\d+)", lambda step: f"{step[1] or 'layers'}[{step[2]}]", str(index))
+
+
+def chain(layers: Sequence[Layer], inputs: Shape) -> tuple[list[Op], list[tuple[Shape, Shape]]]:
+    """The operations of layers one after the other, and the shapes of the rows into and out of each.
+
+    ValueError names the layer that cannot take its rows: of layers within layers the innermost.
+    """
+    made: list[Op] = []
+    spans: list[tuple[Shape, Shape]] = []
+    rows = inputs
+    for layer in layers:
+        try:
+            made += layer.ops(rows)
+            spans.append((rows, layer.outputs(rows)))
+        except ValueError as error:
+            assert layer.index is not None
+            if str(error).startswith(_path(layer.index)):  # one within it said so
+                raise
+            raise ValueError(f"{layer.where}: {error}") from error
+        rows = spans[-1][1]
+    return made, spans

@@ -33,6 +33,8 @@ class Dense(Layer):
     Dense(10, 'relu', init='he_normal')
     """
 
+    DISPENSABLE = ("init",)  # the weights that it drew are kept
+
     def __init__(
         self,
         units: int,
@@ -48,10 +50,10 @@ class Dense(Layer):
         self.units = _validate.integer("units", units)
         self.activation: activations.Activation | Layer = resolve(activation)
         self.init = None if init is None else initializers.get(init)
-        self.bias_used = _validate.flag("bias", bias)
-        given = (("l1", l1), ("l2", l2), ("decay", decay))
-        self.penalty = Penalty(
-            *(None if value is None else _validate.number(name, value, low=0.0) for name, value in given)
+        self._bias_used = _validate.flag("bias", bias)
+        self.l1, self.l2, self.decay = (
+            None if value is None else _validate.number(name, value, low=0.0)
+            for name, value in (("l1", l1), ("l2", l2), ("decay", decay))
         )
 
     @property
@@ -63,6 +65,16 @@ class Dense(Layer):
     def bias(self) -> Array:
         """(O,), live; zeros that no optimizer touches where the layer was made with bias=False."""
         return self._view("bias")
+
+    @property
+    def bias_used(self) -> bool:
+        """The argument `bias`, whose name the view has."""
+        return self._bias_used
+
+    @property
+    def penalty(self) -> Penalty:
+        """Of the weights."""
+        return Penalty(self.l1, self.l2, self.decay)
 
     def ops(self, inputs: Shape) -> list[Op]:
         follow = self.activation if isinstance(self.activation, Layer) else None
@@ -102,5 +114,5 @@ class Dense(Layer):
         return self._written(repr(units), *follow, **given | {"init": next(known, self.init)})
 
     def arguments(self) -> dict[str, Any]:
-        own = {"units": self.units, "activation": self.activation, "init": self.init, "bias": self.bias_used}
-        return own | {"l1": self.penalty.l1, "l2": self.penalty.l2, "decay": self.penalty.decay}
+        names = ("units", "activation", "init", "bias", "l1", "l2", "decay")
+        return {name: self.bias_used if name == "bias" else getattr(self, name) for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,15 +19,15 @@ Array = np.ndarray
 class Normalize(Layer):
     """a = (x - shift) scale, learned from the data at the first fit and saved with the model.
 
-    `mode`: "standard" gives mean 0 and standard deviation 1, "minmax" the range 0 to 1. `per_feature=False` takes one
-    shift and scale for all features (pixels of one image). A constant feature has scale 1, and so has one that spreads
-    less than 2.2e-308, float64's smallest normal number, or than float64 rounds its mean. Only directly on the data: it
-    is computed in float64 as each batch is gathered, and rounded once to the model's dtype, so that a time stamp
-    keeps its digits. |error| <= (u + 3e-16) |a|, u = 2^-24 in float32 and 2^-53 in float64, for the shift and scale as
-    they stand.
+    `mode`: "standard" gives mean 0 and standard deviation 1, "minmax" the range 0 to 1. A feature is each value of a
+    row, whatever its shape: not a channel. `per_feature=False` takes one shift and scale for all (pixels of one image).
+    A constant feature has scale 1, and so has one that spreads less than 2.2e-308, float64's smallest normal number, or
+    than float64 rounds its mean. Only directly on the data: it is computed in float64 as each batch is gathered, and
+    rounded once to the model's dtype, so that a time stamp keeps its digits. |error| <= (u + 3e-16) |a|, u = 2^-24 in
+    float32 and 2^-53 in float64, for the shift and scale as they stand.
     """
 
-    KEPT = ("adapted",)
+    KEPT: ClassVar = {"adapted": False}
 
     def __init__(self, mode: Literal["standard", "minmax"] = "standard", *, per_feature: bool = True) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn.nn.layers.base import Layer
+from fastnn.nn.layers.base import Layer, chain
 from fastnn.nn.layers.normalize import Normalize
 from fastnn.ops.operation import Shape
 from fastnn.plan import Op
@@ -24,38 +24,37 @@ class Residual(Layer):
     (5, 4)
     >>> fastnn.Sequential([nn.Residual([nn.Dense(8)])]).build(4, seed=0)
     Traceback (most recent call last):
-    ValueError: Residual makes rows of shape (8,) and adds (4,), expected one shape: shortcut=[Dense(8)] would make it
+    ValueError: layers[0] (Residual): layers make rows of shape (8,), to which rows of shape (4,) are added, expected
+    one shape: shortcut=[Dense(8)] would make it
     """
 
     def __init__(self, layers: Sequence[Layer], *, shortcut: Sequence[Layer] | None = None) -> None:
         super().__init__()
         self.layers = _checked("layers", layers)
         self.shortcut = None if shortcut is None else _checked("shortcut", shortcut)
-        self.depth: int = 1 + max((layer.depth for layer in self._within() if isinstance(layer, Residual)), default=0)
+        within = (layer.depth for layer in (*self.layers, *(self.shortcut or ())) if isinstance(layer, Residual))
+        self.depth: int = 1 + max(within, default=0)
         if self.depth > _DEEPEST:
             raise ValueError(f"layers has Residual in Residual {self.depth} deep, expected at most {_DEEPEST}")
 
-    def parts(self) -> list[Layer]:
-        within = (part for layer in self._within() for part in layer.parts())
-        return [self, *within]
-
-    def place(self, index: int | str) -> None:
-        self.index = index
-        for position, layer in enumerate(self.layers):
-            layer.place(f"{index}.{position}")
-        for position, layer in enumerate(self.shortcut or ()):
-            layer.place(f"{index}.shortcut{position}")
+    def chains(self) -> dict[str, tuple[Layer, ...]]:
+        return {"layers": self.layers, "shortcut": self.shortcut or ()}
 
     def ops(self, inputs: Shape) -> list[Op]:
-        body, outputs = _chain(self.layers, inputs)
+        body, spans = chain(self.layers, inputs)
+        outputs = spans[-1][1]
         made = [Op("fork", inputs, inputs), *body]
         around = inputs
         if self.shortcut is not None:
-            shortcut, around = _chain(self.shortcut, inputs)
+            shortcut, spans = chain(self.shortcut, inputs)
+            around = spans[-1][1]
             made += [Op("turn", outputs, inputs), *shortcut]
         if around != outputs:
             hint = "" if self.shortcut else f": shortcut=[Dense({outputs[-1]})] would make it"
-            raise ValueError(f"Residual makes rows of shape {outputs} and adds {around}, expected one shape{hint}")
+            raise ValueError(
+                f"layers make rows of shape {outputs}, to which rows of shape {around} are added, expected one shape"
+                f"{hint}"
+            )
         return [*made, Op("join", outputs, outputs)]
 
     def outputs(self, inputs: Shape) -> Shape:
@@ -69,27 +68,15 @@ class Residual(Layer):
     def arguments(self) -> dict[str, Any]:
         return {"layers": list(self.layers), "shortcut": self.shortcut and list(self.shortcut)}
 
-    def _within(self) -> tuple[Layer, ...]:
-        return self.layers + (self.shortcut or ())
-
 
 def _checked(name: str, layers: Any) -> tuple[Layer, ...]:
     if isinstance(layers, Layer) or not isinstance(layers, (list, tuple)):
-        raise TypeError(f"{name} is {layers!r}, expected a list of layers")
+        raise TypeError(f"{name} of Residual is {layers!r}, expected a list of layers")
     if not layers:
-        raise ValueError(f"{name} is empty, expected at least one layer")
+        raise ValueError(f"{name} of Residual is empty, expected at least one layer")
     for position, layer in enumerate(layers):
         if not isinstance(layer, Layer):
-            raise TypeError(f"{name}[{position}] is {layer!r}, expected a layer of fastnn.nn")
-        if any(isinstance(part, Normalize) for part in layer.parts()):
-            raise ValueError(f"{name}[{position}] is {layer!r}, expected it directly on the data")
+            raise TypeError(f"{name}[{position}] of Residual is {layer!r}, expected a layer of fastnn.nn")
+        if any(isinstance(part, Normalize) for _, part in layer.parts()):
+            raise ValueError(f"{name}[{position}] of Residual is {layer!r}, expected it directly on the data")
     return tuple(layers)
-
-
-def _chain(layers: Sequence[Layer], inputs: Shape) -> tuple[list[Op], Shape]:
-    """The operations of layers one after the other, and the shape of the rows that come out."""
-    made: list[Op] = []
-    for layer in layers:
-        made += layer.ops(inputs)
-        inputs = layer.outputs(inputs)
-    return made, inputs

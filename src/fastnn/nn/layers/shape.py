@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from fastnn import _validate
 from fastnn.nn.layers.base import Layer
@@ -35,18 +36,19 @@ class Flatten(Layer):
 class Reshape(Layer):
     """Rows read in C order as rows of another shape: (features,), (length, channels) or (height, width, channels).
 
-    One size may be -1: what is left over. ValueError where the sizes are not those of the rows that come in.
+    One size may be -1: what is left over. ValueError where the sizes are not those of the rows that come in. As the
+    first layer it takes rows of any shape with as many values, as Flatten does.
 
     >>> fastnn.Sequential([nn.Reshape((4, -1)), nn.Dense(3)]).build(8, seed=0).predict(np.zeros((5, 8))).shape
     (5, 4, 3)
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: int | Sequence[int]) -> None:
         super().__init__()
-        sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-        self.shape = tuple(size if size == -1 else _validate.integer("shape", size) for size in sizes)
-        if not 1 <= len(sizes) <= 3 or self.shape.count(-1) > 1:
-            raise ValueError(f"shape is {shape!r}, expected one to three sizes, at most one of them -1")
+        also = ", three at most, of which one may be -1"
+        self.shape = _validate.sizes("shape", shape, low=-1, also=also)
+        if not 1 <= len(self.shape) <= 3 or 0 in self.shape or self.shape.count(-1) > 1:
+            raise ValueError(f"shape is {shape!r}, expected an integer >= 1 or several{also}")
 
     def ops(self, inputs: Shape) -> list[Op]:
         self.outputs(inputs)

@@ -1,0 +1,167 @@
+"""What two fits must share for one to go on where the other stopped, and in which words they differ. Reads no files.
+
+An identity is compared: text and digests by name. What it says in words, also by name, is for people alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnn import _validate
+from fastnn.data import Data
+from fastnn.formulas.losses import LOSSES, Loss
+from fastnn.nn.layers import Layer
+from fastnn.plan import Op, Plan
+from fastnn.training.batches import InMemory, Stream
+from fastnn.training.run import Run
+
+Array = np.ndarray
+Texts = Mapping[str, str]
+_WHOLE = 1 << 28  # bytes of an array that are digested; of a larger one as many, in rows at equal distances
+_DIGESTS = ("X", "y", "sample_weight", "validation")
+
+
+# Compared -------------------------------------------------------------------------------------------------------
+
+
+def identity(run: Run, plan: Plan) -> dict[str, str]:
+    """Settings, operations and digests of the data."""
+    objective, source = run.objective, run.source
+    shared = {
+        "loss": repr((objective.loss.name, objective.loss.parameter)),
+        "optimizer": repr(objective.optimizer),
+        "schedule": repr(run.schedule),
+        "clip_norm": repr(objective.clip_norm),
+        "clip_value": repr(objective.clip_value),
+        "metrics": ", ".join(run.trainer.named),
+        "dtype": str(plan.dtype),
+        "inputs": str(plan.inputs),
+        "layers": str(len(plan.ops)),
+        **{f"layer {index}": _operation(op) for index, op in enumerate(plan.ops)},
+    }
+    if isinstance(source, Stream):
+        return shared
+    data = source.data
+    shared |= {"batch_size": str(source.batch), "shuffle": str(source.shuffle)}
+    shared |= {"X": digest(data.x), "y": digest(data.y), "sample_weight": digest(data.weight)}
+    shared["validation"] = digest(source.among)
+    if run.held_out is not None:
+        held_out: Data = run.held_out
+        shared["validation"] += digest(held_out.x) + digest(held_out.y) + digest(held_out.weight)
+    return shared
+
+
+def _operation(op: Op) -> str:
+    tensors = [(each.name.rpartition(".")[2], each.shape, each.penalty) for each in op.tensors.values()]
+    outputs = op.outputs[0] if len(op.outputs) == 1 else op.outputs
+    fixed = [each.name for each in op.operation.spec.param_fields if not op.tensors[each.name].trainable]
+    said = f"{op.kind} {outputs} {op.activation} {dict(op.settings)} {tensors}"
+    return f"{said} without {', '.join(fixed)}" if fixed else said
+
+
+def digest(array: Any) -> str:
+    """Of dtype, shape and values, of very large arrays of rows at equal distances; "" for None."""
+    if array is None:
+        return ""
+    if _validate.is_sparse(array):
+        return "".join(digest(part) for part in (array.data, array.indices, array.indptr)) + str(array.shape)
+    taken = hashlib.blake2b(f"{array.dtype.str} {array.shape}".encode(), digest_size=16)
+    rows = 1 if array.ndim == 1 else max(1, array[0].size)
+    piece = max(1, (1 << 24) // (rows * array.itemsize))  # rows made contiguous at once: 16 MB
+    distance = max(1, -(-array.nbytes // _WHOLE))
+    for start in range(0, len(array), piece * distance):
+        taken.update(np.ascontiguousarray(array[start : start + piece * distance : distance]).data)
+    return taken.hexdigest()
+
+
+def differs(here: Texts, there: Texts) -> str | None:
+    """What two identities differ in first, by name; whether X is in memory comes before what that has settings for."""
+    if ("X" in here) != ("X" in there):
+        return "X"
+    return next((name for name in dict.fromkeys([*here, *there]) if here.get(name) != there.get(name)), None)
+
+
+# In words -------------------------------------------------------------------------------------------------------
+
+
+def described(run: Run) -> dict[str, str]:
+    """What an identity has as digests, or longer than needed; and each layer by the path to it."""
+    objective = run.objective
+    words = {"loss": _loss(objective.loss), "metrics": f"[{', '.join(run.trainer.named)}]"}
+    words |= {"optimizer": _changed(objective.optimizer, "lr"), "schedule": _changed(run.schedule)}
+    for name in ("clip_norm", "clip_value"):
+        bound = getattr(objective, name)
+        words[name] = repr(bound) if np.isfinite(bound) else "None"
+    words |= _data(run.source, run.held_out)
+    for layer in run.model.layers:
+        words |= {path: _layer(part) for path, part in layer.parts(f"layers[{layer.index}]")}
+    return words
+
+
+def _loss(loss: Loss) -> str:
+    known = LOSSES.get(loss.name)
+    usual = known is not None and known.parameter == loss.parameter
+    return loss.name if usual else f"{loss.name}({loss.parameter!r})"
+
+
+def _changed(settings: Any, *always: str) -> str:
+    """A dataclass's repr without what is as the defaults have it."""
+    if not dataclasses.is_dataclass(settings):
+        return repr(settings)
+    values = {item.name: (getattr(settings, item.name), item.default) for item in dataclasses.fields(settings)}
+    shown = {name: value for name, (value, default) in values.items() if name in always or value != default}
+    return f"{type(settings).__name__}({', '.join(f'{name}={_changed(value)}' for name, value in shown.items())})"
+
+
+def _data(source: InMemory | Stream, held_out: Data | None) -> dict[str, str]:
+    if isinstance(source, Stream):
+        return {"X": "an iterable of batches"}
+    data, own = source.data, source.measured.weight
+    by_class = " with class_weight" if data is not source.measured and data.weight is not own else ""
+    validation = "None" if held_out is None else f"{_array(held_out.x)} with y {_array(held_out.y)}"
+    if held_out is not None and source.among is not None:
+        validation = f"a fraction of {len(held_out)} rows"
+    return {
+        "X": _array(data.x),
+        "y": _array(data.y),
+        "sample_weight": f"{_array(own)}{by_class}",
+        "validation": validation,
+    }
+
+
+def _array(array: Any) -> str:
+    if array is None:
+        return "None"
+    return f"{'sparse ' if _validate.is_sparse(array) else ''}{array.dtype} {array.shape}"
+
+
+def _layer(layer: Layer) -> str:
+    """Its repr without what does not matter to a built model. What is within it has a place of its own."""
+    if layer.chains():
+        return type(layer).__name__
+    plain = copy.copy(layer)
+    for name in layer.DISPENSABLE:
+        setattr(plain, name, None)
+    return repr(plain)
+
+
+def in_words(name: str, here: tuple[Texts, Texts], there: tuple[Texts, Texts]) -> str:
+    """That one fit has something else by this name than the other, both being (identity, described): a sentence which
+    ends in "what the other was saved with"."""
+    if not there[1]:  # saved before there were words
+        here = here[0], {}
+    missing = "None"
+    if name.startswith("layer"):
+        missing = "no layer"
+        paths = [path for path in dict.fromkeys([*here[1], *there[1]]) if path.startswith("layers[")]
+        name = next((path for path in paths if here[1].get(path) != there[1].get(path)), name)
+    mine, other = (words.get(name, shared.get(name, missing)) for shared, words in (here, there))
+    if name in _DIGESTS and (mine == other or not there[1]):
+        return f"{name} has other values than"
+    return f"{name} is {mine}, but {other} is"
