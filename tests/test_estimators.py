@@ -163,6 +163,21 @@ def test_fits_that_go_on_are_scikit_learns(target, solver):
     assert_same(ours, theirs)
 
 
+@oracle
+@pytest.mark.parametrize("hidden", [(), (5,), (5, 4)], ids=str)
+@pytest.mark.parametrize("activation", ["logistic", "tanh", "relu", "identity"])
+def test_first_weights_are_scikit_learns(activation, hidden):
+    """Also without a hidden layer, where the parameter alone says which."""
+    settings = dict(hidden_layer_sizes=hidden, activation=activation, max_iter=1, random_state=3)
+    labels = X[:, 0] > 0
+    made = [
+        module.MLPClassifier(**settings, solver="sgd", learning_rate_init=1e-300).fit(X, labels)
+        for module in (fastnn, neural_network)
+    ]
+    for ours, theirs in zip(made[0].coefs_ + made[0].intercepts_, made[1].coefs_ + made[1].intercepts_, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 def test_several_outputs_reach_scikit_learns_minimum():
     """lbfgs and squared error, without a hidden layer, where there is one minimum: our loss is the one the gradient is
     of, so we end no higher."""

@@ -33,6 +33,7 @@ class Layout:
     activations: tuple[Any, ...]  # one a hidden layer
     dropout: tuple[float, ...]
     batch_norm: bool
+    drawn: Any = field(default="identity", compare=False)  # whose factor the output layer's first weights have
 
     @staticmethod
     def of(hidden: Sequence[int], activation: Any, dropout: Any, batch_norm: bool) -> Layout:
@@ -42,7 +43,7 @@ class Layout:
             _validate.number("dropout", rate, 0.0, 1.0, open_high=True)
             for rate in _each("dropout", dropout, len(hidden))
         )
-        return Layout(tuple(hidden), activations, rates, batch_norm)
+        return Layout(tuple(hidden), activations, rates, batch_norm, activations[-1] if hidden else activation)
 
     def build(self, inputs: int, outputs: int, dtype: np.dtype) -> Sequential:
         """The network, its weights 0."""
@@ -62,8 +63,7 @@ class Layout:
     def draw(self, model: Sequential, random: np.random.RandomState) -> None:
         """scikit-learn's first weights and biases, from the same numbers: Glorot's uniform ones (Glorot & Bengio 2010),
         narrower where the activation is the logistic one."""
-        activations = [*self.activations, self.activations[-1] if self.activations else "identity"]
-        for layer, activation in zip(dense_layers(model), activations, strict=True):
+        for layer, activation in zip(dense_layers(model), [*self.activations, self.drawn], strict=True):
             factor = 2.0 if isinstance(activation, str) and activation in LOGISTIC else 6.0
             bound = np.sqrt(factor / (layer.weight.shape[0] + layer.units))
             layer.weight[...] = random.uniform(-bound, bound, layer.weight.shape)
