@@ -22,6 +22,9 @@
 #include <pthread.h>
 #include <unistd.h>
 #endif
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 // OpenMP 5.0's call, which GCC's libgomp has had since GCC 9, whatever _OPENMP says. Weak: at run time there may be an
 // older one. Clang's libomp keeps its threads through it.
@@ -314,6 +317,10 @@ void* scratch(Slot slot, size_t bytes) {
         if (buffer.memory == nullptr) throw std::bad_alloc();
         buffer.bytes = rounded;
     }
+#if defined(__SANITIZE_ADDRESS__)  // what a larger request before has left is nobody's
+    __asan_unpoison_memory_region(buffer.memory, bytes);
+    __asan_poison_memory_region(static_cast<char*>(buffer.memory) + bytes, buffer.bytes - bytes);
+#endif
     return buffer.memory;
 }
 

@@ -60,7 +60,8 @@ int forks();
 // std::bad_alloc.
 void run_tasks(int tasks, double nanoseconds, void (*task)(void*, int), void* context);
 
-// At least `bytes` of this thread's memory, 64-byte aligned, valid until the next call with that slot.
+// `bytes` of this thread's memory, 64-byte aligned, valid until the next call with that slot. The address sanitizer sees
+// where more is touched.
 // Throws std::bad_alloc.
 enum Slot { kPackA, kPackB, kThin, kRow, kGradient, kSlots };
 void* scratch(Slot slot, size_t bytes);

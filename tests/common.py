@@ -37,7 +37,7 @@ ENGINES = list(dict.fromkeys(("numpy", AUTOMATIC)))  # the Python engine, and th
 
 LAYERS = [kind for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
 LAYERS.remove(nn.Layer)
-ARGUMENTS = {  # of layers that need some
+ARGUMENTS = {  # of layers that need some: 4 channels go in and come out
     nn.Dense: lambda: (4,),
     nn.Activation: lambda: ("tanh",),
     nn.Reshape: lambda: ((-1, 2),),
@@ -51,6 +51,16 @@ def arguments(kind: type[nn.Layer]) -> tuple:
 
 def make_layer(kind: type[nn.Layer]) -> nn.Layer:
     return kind(*arguments(kind))
+
+
+def every_layer(width: int, outputs: int) -> list[nn.Layer]:
+    """A network with every layer, each but the first behind a dense one of so many units: one that is added later is in
+    it."""
+    made = [make_layer(nn.Normalize)]
+    for kind in LAYERS:
+        if kind is not nn.Normalize:  # which comes first
+            made += [nn.Dense(width, "tanh"), make_layer(kind), nn.Flatten()]
+    return [*made, nn.Dense(outputs)]
 
 
 def features(rows: int = 7, inputs: int = 3, seed: int = 0) -> np.ndarray:

@@ -95,6 +95,7 @@ def operation(
     draw: Draw, name: str, which: str, B: int, I: int, O: int, activation: Activation = ACTIVATIONS["tanh"]
 ) -> Case:
     """Arguments for that call of an operation: B rows of one position, I channels in and O out."""
+    assert name in OPERATIONS, f"kernel_cases.OPERATIONS has no bounds for {name}"
     known, call = OPERATIONS[name], call_of(name, which)
     I = known.inputs(I, O)
     size = {"B": B, "P": 1, "N": B, "I": I, "O": O, "F": I, "G": O}

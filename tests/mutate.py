@@ -123,7 +123,8 @@ def _list_of_operations(numbered: dict[int, Mutant], isa: str) -> str:
 def build(work: Path, numbered: dict[int, Mutant], isa: str) -> Path:
     """Where the package is installed; mutants that do not compile are taken out of `numbered`."""
     tree, site = work / "tree", work / "site"
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]  # a new file is not yet committed
+    files = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in files.split("\0")[:-1]:
         if (ROOT / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -142,11 +143,13 @@ def build(work: Path, numbered: dict[int, Mutant], isa: str) -> Path:
             str(tree),
         ]
         command += ["--target", str(site), f"-Cbuild-dir={work / 'build'}", "-Ccmake.define.FASTNN_OPTIMIZATION=-O1"]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        required = os.environ | {"FASTNN_REQUIRE_NATIVE": "1"}  # else what fails to compile is left out
+        result = subprocess.run(command, env=required, capture_output=True, text=True, check=False)
         if result.returncode == 0:
             break
         broken = {
-            int(number) for number in re.findall(r"^mutant_(\d+):\d+:\d+: error", result.stdout + result.stderr, re.M)
+            int(number)
+            for number in re.findall(r"^\s*mutant_(\d+):\d+:\d+: error", result.stdout + result.stderr, re.M)
         }
         if not broken & numbered.keys():
             sys.exit(result.stdout[-5000:] + result.stderr[-5000:])
@@ -164,23 +167,25 @@ def described(mutant: Mutant) -> str:
     return f"{mutant.file.relative_to(ROOT)}:{mutant.line} {mutant.function}: {mutant.what}"
 
 
-def _fails(site: Path, tests: str, chosen: str, **environment: str) -> bool:
-    """With the tests as they were when the copy was made."""
+def _failure(site: Path, tests: str, chosen: str, **environment: str) -> str | None:
+    """What pytest says, or None if nothing fails. With the tests as they were when the copy was made."""
     file = site.parent / "tree" / "tests" / tests
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-k", chosen, str(file)]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("FASTNN_")}
     variables |= {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"} | environment
     try:
-        run = subprocess.run(command, cwd=site.parent, env=variables, capture_output=True, timeout=SECONDS, check=False)
+        run = subprocess.run(
+            command, cwd=site.parent, env=variables, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
-        return True
-    return run.returncode not in (0, 5)  # 5: no test is called so
+        return f"not done after {SECONDS} s"
+    return None if run.returncode in (0, 5) else run.stdout + run.stderr  # 5: no test is called so
 
 
 def killer(site: Path, mutant: Mutant, backend: str, **environment: str) -> str | None:
     """The first file of TESTS that has a test that fails."""
     chosen = f"({' or '.join(mutant.operations)}) and {backend}"
-    return next((tests for tests in TESTS if _fails(site, tests, chosen, **environment)), None)
+    return next((tests for tests in TESTS if _failure(site, tests, chosen, **environment) is not None), None)
 
 
 def equivalent(mutant: Mutant) -> str | None:
@@ -277,8 +282,9 @@ def main() -> int:
     print(f"{len(numbered)} mutants in C++, {len(in_python)} in Python", flush=True)
     site = build(work, numbered, chosen.isa)
     for tests in TESTS:
-        if _fails(site, tests, f"numpy or {chosen.isa}", FASTNN_ISA=chosen.isa):
-            sys.exit(f"{tests} fails where nothing is broken")
+        failure = _failure(site, tests, f"numpy or {chosen.isa}", FASTNN_ISA=chosen.isa)
+        if failure is not None:
+            sys.exit(f"{failure[-5000:]}\n{tests} fails where nothing is broken")
     results = run_python(site, in_python) + run_cpp(site, numbered, chosen.isa)
     print(table(results))
     if chosen.table:

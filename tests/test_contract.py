@@ -118,12 +118,22 @@ def test_native_declares_the_same_operations():
     assert [spec["name"] for spec in compiled] == list(OPS)
 
 
-@pytest.mark.parametrize("field", ["params", "forward", "phase", "a", "name"])
+@pytest.mark.parametrize("field", ["params", "forward", "phase", "a"])
 def test_an_operation_that_native_declares_otherwise_is_an_error(field):
     native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
     first, *others = native.extension.OPS
-    with pytest.raises(ImportError, match=r"operation '\w+' is declared with .* compiled from another version"):
+    named = rf"operation '{first['name']}' is declared with {field} '.*compiled from another version"
+    with pytest.raises(ImportError, match=named):
         native.check_specs((first | {field: "other:B"}, *others))
+
+
+def test_an_operation_that_one_side_lacks_is_an_error():
+    native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
+    first, *others = native.extension.OPS
+    with pytest.raises(ImportError, match=rf"'{first['name']}' is listed in fastnn/ops, but not in csrc/ops"):
+        native.check_specs(tuple(others))
+    with pytest.raises(ImportError, match="'new' is listed in csrc/ops, but not in fastnn/ops"):
+        native.check_specs((first, *others, first | {"name": "new"}))
 
 
 @pytest.mark.parametrize("registry", [ACTIVATIONS, LOSSES, RULES], ids=["activations", "losses", "rules"])

@@ -49,6 +49,7 @@ def test_computes(kind, backend):
     rng = np.random.default_rng(5)
     for view in model.state.views.values():
         view[...] = rng.uniform(0.5, 2.0, view.shape)
+    assert kind in COMPUTE, f"COMPUTE does not say what {kind.__name__} computes"
     expected = COMPUTE[kind](model.layers[0], X)
     np.testing.assert_allclose(model.predict(X, backend=backend), expected, rtol=1e-11, atol=1e-13)
 
@@ -98,22 +99,27 @@ def contents(layer):
     return type(layer), {key: contents(value) for key, value in vars(layer).items()}
 
 
+def required(kind):
+    """The arguments that it needs, by name."""
+    return dict(zip(inspect.signature(kind).parameters, arguments(kind), strict=False))
+
+
 def remade(layer):
     return eval(repr(layer), dict(vars(nn)))
 
 
-def test_every_argument_of_every_layer_is_tried():
-    assert {kind: set(inspect.signature(kind).parameters) for kind in LAYERS} == {k: set(v) for k, v in OTHER.items()}
+@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+def test_every_argument_of_every_layer_is_tried(kind):
+    assert set(inspect.signature(kind).parameters) == set(OTHER.get(kind, ())), f"OTHER lacks some of {kind.__name__}"
 
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_repr_makes_the_same_layer(kind):
     """With the defaults, with one other argument, with all."""
-    required = dict(zip(inspect.signature(kind).parameters, arguments(kind), strict=False))
-    plain = kind(**required)
+    plain = make_layer(kind)
     assert contents(remade(plain)) == contents(plain)
     for name, value in OTHER[kind].items():
-        layer = kind(**required | {name: value})
+        layer = kind(**required(kind) | {name: value})
         assert contents(remade(layer)) == contents(layer) != contents(plain)
         assert repr(layer) != repr(plain)
     everything = kind(**OTHER[kind])
@@ -462,15 +468,27 @@ OUT_OF_RANGE = [
     (nn.BatchNorm, "momentum", [-0.1, 1.0, np.nan]),
     (nn.BatchNorm, "epsilon", [0.0, -1e-5, np.nan]),
     (nn.LayerNorm, "epsilon", [0.0, -1e-5, np.nan]),
+    (nn.Scale, "init", [np.nan, np.inf]),
     (nn.Normalize, "mode", ["zscore", None]),
 ]
+
+
+def test_every_number_is_tried_out_of_range():
+    numbers = {
+        (kind, name)
+        for kind, values in OTHER.items()
+        for name, value in values.items()
+        if name == "init" or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    }
+    lacking = numbers - {(kind, name) for kind, name, _ in OUT_OF_RANGE}
+    assert not lacking, f"OUT_OF_RANGE has nothing for {sorted(f'{kind.__name__}.{name}' for kind, name in lacking)}"
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "value"), [(kind, name, value) for kind, name, values in OUT_OF_RANGE for value in values]
 )
 def test_out_of_range_names_the_setting(kind, name, value):
-    given = {nn.Dense: {"units": 4}}.get(kind, {}) | {name: value}
+    given = required(kind) | {name: value}
     expected = "upper|lower" if kind is nn.RReLU else "init|value" if name == "init" else name
     with pytest.raises(ValueError, match=rf"^({expected}) is .*, expected"):
         kind(**given)
@@ -486,7 +504,7 @@ def test_out_of_range_names_the_setting(kind, name, value):
     ],
 )
 def test_not_a_number_names_the_setting(kind, name, value):
-    given = {nn.Dense: {"units": 4}}.get(kind, {}) | {name: value}
+    given = required(kind) | {name: value}
     with pytest.raises(TypeError, match=rf"^{name} is .*, expected"):
         kind(**given)
 

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from common import features, of_ids, parameters, stir, targets
+from common import every_layer, features, of_ids, parameters, stir, targets
 
 from fastnn import DivergenceError, Sequential, Trainer, _random, engine, nn, optim
 from fastnn.backends import load, make
@@ -59,6 +59,7 @@ NETS = {
         nn.Dense(3),
     ],
     "one output": lambda: [nn.Dense(70, "elu"), nn.Dense(1)],
+    "every layer": lambda: every_layer(34, 3),
 }
 
 
@@ -111,7 +112,8 @@ def python_engine(isa: str):
 
 def test_the_nets_have_every_operation():
     plans = [built(name).plan for name in NETS] + [of_ids(built("dense"), 9).plan]  # see test_takes_ids
-    assert {op.kind for plan in plans for op in (plan.source, *plan.ops)} == set(OPS)
+    walked = {op.kind for plan in plans for op in (plan.source, *plan.ops)}
+    assert walked == set(OPS), f"NETS has no layer that makes {set(OPS) - walked}"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])

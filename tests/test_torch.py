@@ -7,10 +7,12 @@ import dataclasses
 import pickle
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from common import AUTOMATIC, ENGINES, build, features, run_python
+from common import AUTOMATIC, ENGINES, build, features, make_layer, run_python
+from common import LAYERS as ALL_LAYERS
 
 import fastnn
 from fastnn import nn, optim
@@ -519,6 +521,24 @@ def test_layers_that_are_refused():
         bridge.to_torch(fastnn.Sequential([nn.Dense(2)]))
     with pytest.raises(TypeError, match=r"expected a fastnn\.Sequential"):
         bridge.to_torch(tnn.Linear(2, 2))
+
+
+def test_layers_without_a_module_are_named():
+    """In the guide to the bridge, and by to_torch."""
+    page = Path(__file__).parents[1] / "docs/torch.md"
+    if not page.exists():
+        pytest.skip("not a source tree")
+    without = []
+    for kind in ALL_LAYERS:
+        try:
+            bridge.to_torch(build(make_layer(kind), nn.Flatten(), inputs=4))
+        except TypeError:
+            without.append(kind.__name__)
+    assert {"Maxout", "Scale"} <= set(without)
+    said = page.read_text(encoding="utf-8").partition("Of fastnn's layers")[2]
+    for where, text in (("docs/torch.md", said), ("to_torch", bridge.to_torch.__doc__)):
+        unnamed = [name for name in without if not re.search(rf"\b{name}\b", text)]
+        assert not unnamed, f"{where} does not say that PyTorch has no module for {unnamed}"
 
 
 def frozen(module):

@@ -113,7 +113,9 @@ struct Operation {
     // dx. Where training goes by columns also the gradients of the parameters.
     void (*backward)(const Call<T>&, Range rows);
     // A part of the gradient over the whole batch: rows of parameter `tensor`, a matrix, into g; or, for tensor -1, all
-    // parameters that are no matrices, into call.dparams. Where these are vectors, they are not cut.
+    // parameters that are no matrices, into call.dparams. Where these are vectors, they are not cut. Of the parameters it
+    // reads at most those rows: others are being updated. In a training it comes after backward, in a call from Python
+    // before it (dx may be da) and without prepare: it reads nothing that backward writes, and does without what is packed.
     void (*gradient)(const Call<T>&, int tensor, Range rows, T* g);
     // What gradient will read, made by the task that has just made these rows of da, while they are in its cache.
     void (*prepare)(const Call<T>&, Range rows);

@@ -50,13 +50,18 @@ def check_specs(compiled: tuple[dict[str, str], ...]) -> None:
     """ImportError where an operation of the extension is not declared as in fastnn/ops, or one of them is missing."""
     declared = {spec["name"]: spec for spec in compiled}
     for name in [*OPS, *declared]:
-        mine = OPS[name].spec.texts() | {"name": name} if name in OPS else {}
-        theirs = declared.get(name, {})
-        for field in mine.keys() | theirs.keys():
-            if mine.get(field) != theirs.get(field):
+        if name not in OPS or name not in declared:
+            here, there = ("csrc/ops", "fastnn/ops") if name in declared else ("fastnn/ops", "csrc/ops")
+            raise ImportError(
+                f"operation {name!r} is listed in {here}, but not in {there}: "
+                "the extension was compiled from another version"
+            )
+        theirs = declared[name]
+        for field, mine in OPS[name].spec.texts().items():
+            if mine != theirs[field]:
                 raise ImportError(
-                    f"operation {name!r} is declared with {field} {mine.get(field)!r} in fastnn/ops, but with "
-                    f"{theirs.get(field)!r} in csrc/ops: the extension was compiled from another version"
+                    f"operation {name!r} is declared with {field} {mine!r} in fastnn/ops, but with "
+                    f"{theirs[field]!r} in csrc/ops: the extension was compiled from another version"
                 )
 
 
