@@ -39,6 +39,8 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("(batch_norm|rrelu).hpp", "predict", r"first = (rows\.begin|0)|- first"): FROM_ROW_0,
     ("(prelu|layer_norm|maxout|scale).hpp", "forward|multiply_rows", r"-> .*= 0; [io] < end"): TWICE,
     ("maxout.hpp", "backward", r"-> .*= 0; o < end"): TWICE,
+    ("gather.hpp", "for_rows", r"-> .*= 0; i < end"): TWICE,
+    ("gather.hpp", "copy_row", r"-> .*j \+ W < I"): "the last store, which overlaps, has it",
     ("layer_norm.hpp", "forward", r"scale\[1\]"): "every lane has it",
     ("dropout.hpp", "drop", r"-> .*(threshold >= 0xffffffffu|\? 1 : -1)"): "32 bits all 1: once in 2^32 elements",
 }
