@@ -35,6 +35,7 @@ PAGES = [
     "docs/model_selection.md",
     "docs/torch.md",
     "docs/performance.md",
+    "docs/testing.md",
 ]
 STOREYS = (  # from the ground up: each room imports from those below it
     "foundation",
