@@ -1,5 +1,6 @@
 // The engine's side of the module: plans from Python, checked against the Specs, and the objects that run them.
 #include "../engine/engine.hpp"
+#include "../threads.hpp"
 
 #include <math.h>
 
@@ -201,29 +202,25 @@ Objective objective_of(const Table<T>& table, const py::tuple& tuple) {
     return objective;
 }
 
-#ifdef _WIN32
-int64_t this_process() { return 1; }
-#else
-int64_t this_process() { return getpid(); }
-#endif
-
 // One run at a time: a second, by another thread or by the handler of a signal, would change the buffers of the first. What
 // a forked child's parent was at does not hold it up.
 class Turn {
   public:
-    explicit Turn(std::atomic<int64_t>& process) : process_(process) {
-        int64_t found = process;
-        if (found == this_process() || !process.compare_exchange_strong(found, this_process()))
+    explicit Turn(std::atomic<int>& running) : running_(running), mine_(1 + forks()) {
+        int found = running;
+        if (found == mine_ || !running.compare_exchange_strong(found, mine_))
             throw std::runtime_error("model is being fitted already, expected one fit at a time");
     }
     ~Turn() {
-        if (process_ == this_process()) process_ = 0;
+        int mine = mine_;  // not where a handler forked within the run, and this is the child
+        running_.compare_exchange_strong(mine, 0);
     }
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
   private:
-    std::atomic<int64_t>& process_;  // of the run, or 0
+    std::atomic<int>& running_;  // 0, or one more than the forks before the process that runs
+    const int mine_;
 };
 
 // run(stop, context) without the interpreter lock, which is taken back now and then to look for a Ctrl-C; the exceptions of
@@ -346,7 +343,7 @@ class TrainerBinding {
     const Plan plan_;
     const Objective objective_;
     Trainer<T> trainer_;
-    std::atomic<int64_t> running_{0};
+    std::atomic<int> running_{0};
 };
 
 template <class T>

@@ -1,5 +1,7 @@
 // The operations, called from Python one at a time: a generic pair, whose arguments the Specs declare.
 #include <cstddef>
+#include <map>
+#include <stdexcept>
 #include <string_view>
 
 #include "../engine/spec.hpp"
@@ -12,61 +14,59 @@ namespace {
 
 constexpr int kFirst = 2;  // argument: behind the instruction set and the operation's code
 
+constexpr std::string_view kLetters = "BPNIOFG";  // those of ops/spec.py
+
 // The sizes that the letters of a Spec stand for, as the arrays of a call say.
 class Letters {
   public:
     Letters() {
         for (size_t& size : sizes_) size = kAny;
     }
-    static int place(char letter) { return static_cast<int>(std::string_view("BPNIOFG").find(letter)); }
+    static constexpr int place(char letter) {
+        const size_t found = kLetters.find(letter);
+        if (found == kLetters.npos) throw std::logic_error("a dimension that is no letter of a Spec");
+        return static_cast<int>(found);
+    }
     size_t& operator[](int place) { return sizes_[place]; }
     size_t operator[](int place) const { return sizes_[place]; }
-    size_t get(char letter, size_t otherwise = 0) const {
-        const size_t size = sizes_[place(letter)];
+    template <char letter>
+    size_t get(size_t otherwise = 0) const {
+        constexpr int found = place(letter);
+        const size_t size = sizes_[found];
         return size == kAny ? otherwise : size;
     }
 
   private:
-    size_t sizes_[7];
+    size_t sizes_[kLetters.size()];
 };
+
+constexpr int kMostDimensions = 4;  // of an array
 
 // Where an argument goes in a Call, whose layout is the same for both float types.
 size_t place_in_call(const Argument& argument) {
     using C = Call<float>;
     static_assert(sizeof(C) == sizeof(Call<double>));
-    const auto item = [&](size_t array) { return array + sizeof(void*) * argument.index; };
-    switch (argument.role) {
-        case Role::x:
-            return offsetof(C, x);
-        case Role::a:
-            return offsetof(C, a);
-        case Role::z:
-            return offsetof(C, z);
-        case Role::da:
-            return offsetof(C, da);
-        case Role::dx:
-            return offsetof(C, dx);
-        case Role::saved:
-            return offsetof(C, saved);
-        case Role::other:
-            return offsetof(C, other);
-        case Role::dother:
-            return offsetof(C, dother);
-        case Role::param:
-            return item(offsetof(C, params));
-        case Role::dparam:
-            return item(offsetof(C, dparams));
-        case Role::statistic:
-            return item(offsetof(C, statistics));
-        case Role::scratch:
-            return item(offsetof(C, scratch));
-        case Role::activation:
-            return offsetof(C, activation);
-        case Role::below:
-            return offsetof(C, below);
-        default:
-            return 0;  // of what is no address: a setting, the key, what a source reads
-    }
+    static const std::map<Role, size_t> places = {
+        {Role::x, offsetof(C, x)},
+        {Role::a, offsetof(C, a)},
+        {Role::z, offsetof(C, z)},
+        {Role::da, offsetof(C, da)},
+        {Role::dx, offsetof(C, dx)},
+        {Role::saved, offsetof(C, saved)},
+        {Role::other, offsetof(C, other)},
+        {Role::dother, offsetof(C, dother)},
+        {Role::param, offsetof(C, params)},
+        {Role::dparam, offsetof(C, dparams)},
+        {Role::statistic, offsetof(C, statistics)},
+        {Role::scratch, offsetof(C, scratch)},
+        {Role::activation, offsetof(C, activation)},
+        {Role::below, offsetof(C, below)},
+    };
+    const auto found = places.find(argument.role);
+    if (found == places.end()) return 0;  // of a setting, the key, what a source reads
+    const bool one_of_several = argument.role == Role::param || argument.role == Role::dparam ||
+                                argument.role == Role::statistic || argument.role == Role::scratch;
+    return found->second + (one_of_several ? sizeof(void*) * argument.index : 0);
 }
 
 // An argument of a call, read from its Spec once: half of a call of 100 ns went into reading it each time.
@@ -84,6 +84,7 @@ struct Binding {
           output(argument.output),
           optional(argument.optional),
           place(place_in_call(argument)) {
+        if (nd > kMostDimensions) throw std::logic_error(argument.name + " has too many dimensions");
         for (int d = 0; d < nd; ++d) letters[d] = Letters::place(argument.dims[d]);
     }
     const char* name;
@@ -93,13 +94,13 @@ struct Binding {
     int index, nd;
     bool output, optional;
     size_t place;
-    int letters[4];
+    int letters[kMostDimensions];
 };
 
 // The array of argument i, checked against the dimensions that its Spec says, and against those of the arrays before it.
 template <class T>
 void* array_of(const Args& args, int i, const Binding& binding, const Letters& letters) {
-    size_t wanted[4];
+    size_t wanted[kMostDimensions];
     for (int d = 0; d < binding.nd; ++d) wanted[d] = letters[binding.letters[d]];
     const auto data = [&]<class N>(N, int type, const char* type_name) -> void* {
         return args.data<N>(i, binding.name, type, type_name, binding.nd, wanted, binding.output);
@@ -201,8 +202,8 @@ void with_call(const Args& args, F&& f) {
         const Declared& declared = declared_operations()[code];
         const Operation<T>& operation = t.operations[code];
         call.moment = &moment;
-        call.B = letters.get('N', letters.get('B')), call.O = letters.get('O', letters.get('G'));
-        call.I = call.F = letters.get('I', letters.get('F', call.O));
+        call.B = letters.get<'N'>(letters.get<'B'>()), call.O = letters.get<'O'>(letters.get<'G'>());
+        call.I = call.F = letters.get<'I'>(letters.get<'F'>(call.O));
         if (spec.by_channels && !operation.fits(call.I, call.O))
             value_error(declared.name + " cannot make " + std::to_string(call.O) + " values out of " +
                         std::to_string(call.I));
@@ -250,7 +251,8 @@ void op_backward(const Args& args) {
 // data, rows, the source's statistics, a -> False: not for these kernels
 PyObject* op_gather(const Args& args) {
     const auto& all = declared_operations();
-    const Declared& declared = all[args.code(1, "operation", static_cast<int>(all.size()))];
+    const int code = args.code(1, "operation", static_cast<int>(all.size()));
+    const Declared& declared = all[code];
     if (!declared.source) value_error(declared.name + " is no source");
     const int count = static_cast<int>(declared.forward.arguments.size()), last = kFirst + count - 1;
     args.expect(kFirst + count);
@@ -268,11 +270,11 @@ PyObject* op_gather(const Args& args) {
         Letters letters;
         letters[Letters::place('F')] = out.cols;
         for (int i = 2; i < count - 1; ++i)
-            take<T>(args, kFirst + i, Binding(declared.forward.arguments[i]), letters, call, moment);
+            take<T>(args, kFirst + i, bound<&Declared::forward>()[code].arguments[i], letters, call, moment);
         Unlocked unlocked(0.3 * static_cast<double>(out.rows * out.cols));
         // what it cannot take the reference says
-        done = kFine == t.operations[&declared - all.data()].gather(call, data.rows, rows.data, out.rows, 0,
-                                                                    out.cols, out.data);
+        done =
+            kFine == t.operations[code].gather(call, data.rows, rows.data, out.rows, 0, out.cols, out.data);
     });
     return PyBool_FromLong(done);
 }

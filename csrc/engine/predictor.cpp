@@ -1,19 +1,14 @@
 // Predictions: the forward half of the walk, 512 rows at a time through all operations. See engine.hpp.
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 
 #include "../threads.hpp"
 #include "engine.hpp"
+#include "interruption.hpp"
 #include "schedule.hpp"
 #include "team.hpp"
 
 namespace fastnn {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-}  // namespace
 
 template <class T>
 class Predictor<T>::Impl {
@@ -29,7 +24,7 @@ class Predictor<T>::Impl {
         const Region region(ns);
         const int threads = region.threads();
         Work work{kernels_, plan_, tensors, x, n, out};
-        work.stop = stop, work.context = context;
+        work.interruption.begin(stop, context);
         work.piece = std::min(kRows, round_up((n + threads - 1) / threads, 4));
         work.buffers.resize(threads);
         if (n * most_positions() > kRows) work.pack();
@@ -62,25 +57,14 @@ class Predictor<T>::Impl {
         Block packed_block;
         std::atomic<int64_t> wrong_row{-1}, wrong_column{0};  // of a value that the source cannot take
 
-        bool (*stop)(void*) = nullptr;
-        void* context = nullptr;
-        Clock::time_point asked = Clock::now();
-        std::atomic<bool> stopped{false};
-
-        // By the calling thread, every 50 ms: a task of 512 rows is short, a prediction may take minutes.
-        void ask() {
-            const Clock::time_point now = Clock::now();
-            if (now - asked < std::chrono::milliseconds(50)) return;
-            asked = now;
-            if (stop(context)) stopped = true;
-        }
+        Interruption interruption;  // looked for between tasks: 512 rows are soon done, all may take minutes
 
         int phases() const override { return 1; }
         int64_t tasks(int64_t, int) const override { return static_cast<int64_t>((n + piece - 1) / piece); }
         bool finish(int64_t, int) override { return false; }
         void run(int64_t, int, int64_t task, int member) override {
-            if (member == 0 && task > 0 && !stopped) ask();
-            if (stopped) return;
+            if (member == 0 && task > 0) interruption.look();
+            if (interruption.found()) return;
             const Range rows = fastnn::piece(n, piece, task);
             Buffers<T>& own = buffers[member];
             if (own.rows == 0) {

@@ -6,23 +6,18 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <limits>
 #include <stdexcept>
 #include <string>
 
 #include "../threads.hpp"
 #include "engine.hpp"
+#include "interruption.hpp"
 #include "pace.hpp"
 #include "schedule.hpp"
 #include "team.hpp"
 
 namespace fastnn {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-}  // namespace
 
 template <class T>
 class Trainer<T>::Impl final : public Program {
@@ -47,10 +42,9 @@ class Trainer<T>::Impl final : public Program {
     void run(const State<T>& state, const Batches<T>& batches, double* losses, int64_t* taken,
              bool (*stop)(void*), void* context) {
         if (batches.rows == 0) return;
-        stop_ = stop, context_ = context;
-        stopped_ = diverged_ = refused_ = false;
+        interruption_.begin(stop, context);
+        diverged_ = refused_ = false;
         wrong_row_ = -1;
-        asked_ = Clock::now();
         turn_ = 0;
         state_ = state, batches_ = batches, losses_ = losses;
         steps_ = (batches.rows + batches.size - 1) / batches.size;
@@ -101,10 +95,12 @@ class Trainer<T>::Impl final : public Program {
             case Phase::kRows:
                 return run_rows(schedule, phase, step, piece(schedule.batch, phase.piece, task), member);
             case Phase::kForwardColumns:
-                if (!stopped_) operations_[phase.op]->forward(calls_[phase.op], columns(phase, task));
+                if (!interruption_.found())
+                    operations_[phase.op]->forward(calls_[phase.op], columns(phase, task));
                 return;
             case Phase::kBackwardColumns:
-                if (!stopped_) operations_[phase.op]->backward(calls_[phase.op], columns(phase, task));
+                if (!interruption_.found())
+                    operations_[phase.op]->backward(calls_[phase.op], columns(phase, task));
                 return;
             case Phase::kGradient:
                 return run_gradient(step, schedule.parts[task]);
@@ -117,14 +113,15 @@ class Trainer<T>::Impl final : public Program {
     bool finish(int64_t step, int index) override {
         const Schedule& schedule = schedule_of(step);
         if (schedule.phases[index].with_loss) {
-            if (refused_ || stopped_) return abandon();  // before the loss: it may not have been computed
+            if (refused_ || interruption_.found())
+                return abandon();  // before the loss: it may not have been computed
             losses_[step] = loss_of_batch(schedule.batch);
             if (!isfinite(losses_[step])) return false;
         }
         // Only the last phase updates: before it, nothing has changed but running averages.
-        if (index + 1 < phases()) return !stopped_ || abandon();
+        if (index + 1 < phases()) return !interruption_.found() || abandon();
         if (diverged_) losses_[step] = std::numeric_limits<double>::quiet_NaN();
-        const bool over = static_cast<size_t>(++*taken_) == steps_ || diverged_ || stopped_;
+        const bool over = static_cast<size_t>(++*taken_) == steps_ || diverged_ || interruption_.found();
         again_ = pacer_.step(schedule.batch) && !over;
         if (over) return false;
         if (again_) together_ = pacer_.threads() > 1;
@@ -140,12 +137,9 @@ class Trainer<T>::Impl final : public Program {
   private:
     // Reading the clock takes 30 ns, a hundredth of a small step: now and then, about every millisecond.
     void ask() {
-        if (++turn_ < turns_ || stopped_) return;
+        if (++turn_ < turns_) return;
         turn_ = 0;
-        const Clock::time_point now = Clock::now();
-        if (now - asked_ < std::chrono::milliseconds(50)) return;
-        asked_ = now;
-        if (stop_(context_)) stopped_ = true;
+        interruption_.look();
     }
 
     const Schedule& schedule_of(int64_t step) const {
@@ -200,7 +194,7 @@ class Trainer<T>::Impl final : public Program {
     // Whether nothing will come of this step: asked between operations, for steps that take seconds.
     bool abandoned(int member) {
         if (member == 0) ask();
-        return stopped_;
+        return interruption_.found();
     }
 
     void gather(const Schedule& s, int64_t step, Range rows) {
@@ -386,12 +380,10 @@ class Trainer<T>::Impl final : public Program {
     std::atomic<bool> together_{false};  // which of them
     bool again_ = false;                 // it goes on with the other
     double scale_ = 1.0;                 // of the gradient: clipping by global norm
-    std::atomic<bool> diverged_{false}, stopped_{false};
+    std::atomic<bool> diverged_{false};
     std::atomic<bool> refused_{false};  // a label or a value of X
     std::atomic<int64_t> wrong_row_{-1}, wrong_column_{0};
-    bool (*stop_)(void*) = nullptr;
-    void* context_ = nullptr;
-    Clock::time_point asked_;
+    Interruption interruption_;
     int turn_ = 0,
         turns_ = 1;  // tasks of the calling thread since it looked at the clock, and between two looks
 };
