@@ -34,6 +34,20 @@ def shares(z: Array) -> Array:
     return a
 
 
+def probabilities(loss: Loss, z: Array) -> Array:
+    """What `predict_proba` gives for logits z (B, O), in their dtype: softmaxes (B, O), sigmoids (B, O), or for one
+    sigmoid both of its classes (B, 2)."""
+    both = loss.link == "sigmoid" and z.shape[1] == 1
+    return link(loss, np.concatenate([-z, z], axis=1) if both else z)
+
+
+def log_shares(z: Array) -> Array:
+    """The logarithm of the softmax of each row of z (B, O): z - log sum exp z, finite where the softmax rounds to 0."""
+    shifted = z - z.max(axis=1, keepdims=True)
+    logs: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logs
+
+
 def decide(loss: Loss, z: Array) -> Array:
     """Classes from logits: the largest of a row, or the positive values of a sigmoid."""
     if loss.link == "sigmoid":

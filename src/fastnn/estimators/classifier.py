@@ -206,10 +206,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     @available_if(lambda self: self._check_probabilities())
     def predict_log_proba(self, X: Any) -> Any:
-        """The logarithms of `predict_proba`."""
-        p = self.predict_proba(X)
-        with np.errstate(divide="ignore"):
-            return [np.log(part) for part in p] if isinstance(p, list) else np.log(p)
+        """The logarithms of `predict_proba`, from the network's outputs: finite where a probability rounds to 0."""
+        z = self._logits(X)
+        return self._labels.log_probabilities(z, self._trainer.loss)
 
     @available_if(lambda self: self._check_margins())
     def decision_function(self, X: Any) -> Array:

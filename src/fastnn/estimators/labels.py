@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.special import expit
+from scipy.special import expit, log_expit
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fastnn.formulas import losses
 from fastnn.formulas.losses import LOSSES, Loss
-from fastnn.metrics import shares
+from fastnn.metrics import log_shares, shares
 
 Array = np.ndarray
 ONE_OF_TWO, ONE, ANY, SEVERAL = "binary", "multiclass", "multilabel-indicator", "multiclass-multioutput"
@@ -134,6 +134,16 @@ class Labels:
         parts = [_shares(part) for part in self._parts(z)]
         return parts if self.kind == SEVERAL else parts[0]
 
+    def log_probabilities(self, z: Array, loss: Loss) -> Any:
+        """The logarithms of `probabilities` from the logits: finite where a probability rounds to 0."""
+        z = z.astype(np.float64)
+        if loss.link == "softmax":
+            return log_shares(z)
+        if self.kind == ANY:
+            return log_expit(z)
+        parts = [_log_shares(part) for part in self._parts(z)]
+        return parts if self.kind == SEVERAL else parts[0]
+
     def _parts(self, z: Array) -> list[Array]:
         """The logits of each column."""
         if self.kind != SEVERAL:
@@ -163,9 +173,14 @@ def _largest(z: Array, classes: int) -> Array:
 
 
 def _shares(z: Array) -> Array:
-    """Sigmoids as probabilities of one class each: 1 - p and p, or each one's share of their sum."""
+    """Sigmoids as probabilities of one class each: those of -z and z, or each one's share of their sum."""
     if z.shape[1] == 1:
-        p = expit(z)
-        return np.concatenate([1.0 - p, p], axis=1)
-    logs = -np.logaddexp(0.0, -z)  # of the sigmoids: their sum may underflow
-    return shares(logs)
+        return expit(np.concatenate([-z, z], axis=1))  # 1 - p would have no digit left from z = 37 on
+    return shares(log_expit(z))  # from logarithms: the sum of the sigmoids may underflow
+
+
+def _log_shares(z: Array) -> Array:
+    """The logarithms of `_shares`."""
+    if z.shape[1] == 1:
+        return log_expit(np.concatenate([-z, z], axis=1))
+    return log_shares(log_expit(z))

@@ -19,7 +19,7 @@ from fastnn.data import Data, Features
 from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
-from fastnn.metrics import Metric, decide, link, measure, named_metrics
+from fastnn.metrics import Metric, decide, measure, named_metrics, probabilities
 from fastnn.nn import serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
@@ -301,15 +301,20 @@ class Sequential:
 
     def predict_proba(self, X: Any, *, backend: str | Backend | None = None) -> Array:
         """Probabilities (B, O) under the loss the model was trained with: each row's softmax or each value's
-        sigmoid. One column of a sigmoid becomes two, (1 - p, p), as scikit-learn has it.
+        sigmoid. One column z of a sigmoid becomes two, as scikit-learn has it: sigmoid(-z) and sigmoid(z), each with all
+        its digits (1 - p would have none left from z = 17 on in float32, where p rounds to 1).
 
         ValueError where that loss is not a cross-entropy.
+
+        >>> model = Sequential([nn.Dense(1, init=1.0)]).build(1, seed=0)
+        >>> model.loss = nn.LOSSES["binary_cross_entropy"]
+        >>> print(model.predict_proba([[20.0]]))
+        [[2.0611537e-09 1.0000000e+00]]
         """
         loss = self._known_loss()
         if loss.link not in ("softmax", "sigmoid"):
             raise ValueError(f"this model was trained with {loss}, expected a cross-entropy for probabilities")
-        p = link(loss, self._logits(X, backend))
-        return np.concatenate([1.0 - p, p], axis=1) if loss.link == "sigmoid" and p.shape[1] == 1 else p
+        return probabilities(loss, self._logits(X, backend))
 
     def predict_class(self, X: Any, *, backend: str | Backend | None = None) -> Array:
         """Class indices (B,) int64 of the largest output; of a sigmoid (B,), or (B, O) of 0 and 1 for O > 1."""
