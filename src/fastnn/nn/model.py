@@ -301,8 +301,8 @@ class Sequential:
 
     def predict_proba(self, X: Any, *, backend: str | Backend | None = None) -> Array:
         """Probabilities (B, O) under the loss the model was trained with: each row's softmax or each value's
-        sigmoid. One column z of a sigmoid becomes two, as scikit-learn has it: sigmoid(-z) and sigmoid(z), each with all
-        its digits (1 - p would have none left from z = 17 on in float32, where p rounds to 1).
+        sigmoid. One column z of a sigmoid becomes two, as scikit-learn has it: sigmoid(-z) and sigmoid(z), each with
+        all its digits (1 - p would have none left from z = 17 on in float32, where p rounds to 1).
 
         ValueError where that loss is not a cross-entropy.
 
