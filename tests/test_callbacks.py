@@ -95,8 +95,8 @@ NAN = math.nan
         ([5, 4, 4, 3.5, 4, 4, 3], dict(patience=2), 6, 4),
         ([5, 4, 5, 5], dict(patience=1), 3, 2),
         ([5, 4, 3, 2], dict(patience=1), 4, 4),
-        ([5, 4, 3.75, 3.5, 3.25, 3], dict(patience=3, min_delta=0.5), 6, 5),  # 0.5 less is not more than 0.5
-        ([5, 4, 3.75, 3.5, 3.5, 3], dict(patience=3, min_delta=0.5), 5, 2),
+        ([5, 4, 3.75, 3.5, 3.25, 3], dict(patience=3, min_delta=0.5), 6, 6),  # 0.5 less is not more than 0.5
+        ([5, 4, 3.75, 3.5, 3.5, 3], dict(patience=3, min_delta=0.5), 5, 4),  # waited from epoch 2 on, the best is 4
         ([1, 2, 2, 1, 3], dict(patience=2, mode="max"), 4, 2),
         ([1, 2, 2, 1, 3], dict(patience=2, mode="min"), 3, 1),
         ([3, NAN, 2, NAN, NAN, 1], dict(patience=2), 5, 3),

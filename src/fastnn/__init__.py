@@ -18,7 +18,7 @@ from fastnn.errors import (
     PrecisionWarning,
 )
 from fastnn.gradient_check import gradient_check
-from fastnn.metrics import METRICS
+from fastnn.metrics import METRICS, metric
 from fastnn.nn.model import Sequential
 from fastnn.nn.reading import load
 from fastnn.training.callbacks import (
@@ -70,6 +70,7 @@ __all__ = [
     "backends",
     "gradient_check",
     "load",
+    "metric",
     "nn",
     "optim",
     "show_config",

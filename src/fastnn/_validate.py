@@ -217,7 +217,7 @@ def _place(value: int, columns: int) -> str:
     return f"row {row}" + (f", column {column}" if columns > 1 else "")
 
 
-def _rounded_away(name: str, array: Array, dtype: np.dtype) -> str | None:
+def _rounded_away(name: str, array: Array, dtype: np.dtype, what: str = "feature {} of ") -> str | None:
     """What rounding to dtype costs, in words, where that is over a thousandth of a feature's spread, which is taken
     from rows at equal distances. Features that differ by the rounding of float64 alone count as constant."""
     if np.can_cast(array.dtype, dtype):
@@ -231,8 +231,17 @@ def _rounded_away(name: str, array: Array, dtype: np.dtype) -> str | None:
         return None
     worst = int(lost.argmax())
     return (
-        f"feature {worst} of {name} spreads {spread[worst]:.3g} around {center[worst]:.6g}, which {dtype} rounds away"
+        f"{what.format(worst)}{name} spreads {spread[worst]:.3g} around {center[worst]:.6g}, which {dtype} rounds away"
     )
+
+
+def warn_of_rounding(name: str, y: Array, dtype: np.dtype, advice: str) -> None:
+    """PrecisionWarning with this advice where rounding the target values y (n,) or (n, O) to dtype costs over a
+    thousandth of their spread."""
+    values = y.reshape(len(y), -1)
+    found = _rounded_away(name, values, dtype, "output {} of " if values.shape[1] > 1 else "")
+    if found is not None:
+        warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=callers())
 
 
 def _by_rows(array: Array) -> Array:
@@ -402,8 +411,8 @@ def plain(array: Array, dtype: np.dtype) -> Array:
     return np.require(array, dtype=dtype, requirements=["C_CONTIGUOUS", "ALIGNED"])
 
 
-def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name: str = "y") -> Array:
-    """y as the loss wants it: int64 labels (B,), or values (B, O) in dtype. TypeError or ValueError otherwise."""
+def target_numbers(y: Any, *, name: str = "y") -> Array:
+    """y as an array of numbers, otherwise as it was given. TypeError or ValueError for what is none."""
     array = _array(name, y)
     if array.dtype.kind in "USO":
         kinds = {type(item).__name__ for item in array.ravel()[:1000].tolist()}
@@ -411,7 +420,11 @@ def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name
             raise TypeError(
                 f"{name} has text ({', '.join(sorted(kinds))}), expected numbers: encode labels as 0 .. n-1"
             )
-    array = _real(name, array)
+    return _real(name, array)
+
+
+def targets(array: Array, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name: str = "y") -> Array:
+    """`target_numbers` as the loss wants them: int64 labels (B,), or values (B, O) in dtype. ValueError otherwise."""
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} has shape {array.shape}, expected (rows,) or (rows, {outputs})")
     same_length(name, array, rows)
@@ -436,6 +449,11 @@ def targets(y: Any, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name
     if loss.link == "softmax" and not np.allclose(array.sum(axis=1), 1.0, atol=1e-3):
         raise ValueError(f"{name} has rows that do not sum to 1, expected a distribution over the {outputs} classes")
     return plain(array, dtype)
+
+
+def given_weight(weight: Any, *, name: str = "sample_weight") -> Array | None:
+    """Weights as they were given, of any real dtype: for what is reported."""
+    return None if weight is None else _real(name, weight)
 
 
 def sample_weight(weight: Any, rows: int, dtype: np.dtype, *, name: str = "sample_weight") -> Array | None:

@@ -40,14 +40,32 @@ class Features:
 
 @dataclass(eq=False, kw_only=True)
 class Data(Features):
-    """Rows with their targets y, (n,) labels or (n, O) values, and their weights (n,), or none: each counts for 1."""
+    """Rows with their targets y, (n,) labels or (n, O) values, and their weights (n,), or none: each counts for 1.
+
+    given_y, given_weight: the same as they were passed, of another dtype or shape, for what is reported; None: as they
+    are here.
+    """
 
     y: Array
     weight: Array | None = None
+    given_y: Array | None = None
+    given_weight: Array | None = None
+
+    @property
+    def reported_y(self) -> Array:
+        """The targets that metrics and the reported loss are computed from: not rounded to the model's dtype."""
+        return self.y if self.given_y is None else self.given_y
+
+    @property
+    def reported_weight(self) -> Array | None:
+        return self.weight if self.given_weight is None else self.given_weight
 
     def part(self, rows: Array) -> Data:
         """A copy of these rows."""
-        return replace(self, x=self.x[rows], y=self.y[rows], weight=None if self.weight is None else self.weight[rows])
+        parts = (self.y, self.weight, self.given_y, self.given_weight)
+        y, weight, given_y, given_weight = (None if each is None else each[rows] for each in parts)
+        assert y is not None
+        return replace(self, x=self.x[rows], y=y, weight=weight, given_y=given_y, given_weight=given_weight)
 
     def check_weights(self, rows: Array, what: str) -> None:
         """ValueError where all of these rows have weight 0: of weights that have something together, parts may not."""

@@ -209,7 +209,7 @@ class BaseMLP(BaseEstimator):
         if self.solver in STOCHASTIC and not hasattr(self, "loss_curve_"):
             self._begin_curves()
         targets = self._targets(y)
-        data = self._model.checked(features, targets, weight, loss)
+        data = self._model.checked(features, targets, weight, loss, advice=_SCALE)
         samples = Samples(data, y, targets, weight, sample_weight)
         if self.solver == "lbfgs":
             self._fit_lbfgs(samples)
@@ -425,7 +425,7 @@ class BaseMLP(BaseEstimator):
         samples.data.check_weights(chosen, "to learn from")
         own = None if samples.own is None else samples.own[others]
         weight = _validate.sample_weight(own, len(others), self._model.dtype, name="validation sample_weight")
-        held = replace(samples.data.part(others), weight=weight)
+        held = replace(samples.data.part(others), weight=weight, given_weight=own)
         return samples.part(chosen), Validation(held, samples.y[others], own)
 
     def _given(self, X: Any, y: Any, sample_weight: Any) -> Validation:

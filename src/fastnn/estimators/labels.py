@@ -175,12 +175,14 @@ def _largest(z: Array, classes: int) -> Array:
 def _shares(z: Array) -> Array:
     """Sigmoids as probabilities of one class each: those of -z and z, or each one's share of their sum."""
     if z.shape[1] == 1:
-        return expit(np.concatenate([-z, z], axis=1))  # 1 - p would have no digit left from z = 37 on
+        both: Array = expit(np.concatenate([-z, z], axis=1))  # 1 - p would have no digit left from z = 37 on
+        return both
     return shares(log_expit(z))  # from logarithms: the sum of the sigmoids may underflow
 
 
 def _log_shares(z: Array) -> Array:
     """The logarithms of `_shares`."""
     if z.shape[1] == 1:
-        return log_expit(np.concatenate([-z, z], axis=1))
+        both: Array = log_expit(np.concatenate([-z, z], axis=1))
+        return both
     return log_shares(log_expit(z))

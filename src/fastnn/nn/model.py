@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from fastnn.data import Data, Features
 from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
-from fastnn.metrics import Metric, decide, measure, named_metrics, probabilities
+from fastnn.metrics import Metric, Metrics, decide, measure, named_metrics, probabilities
+from fastnn.metrics import check as check_metrics
 from fastnn.nn import serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
@@ -250,12 +252,22 @@ class Sequential:
         return Features(x, row_shape, names)
 
     def checked(
-        self, X: Any, y: Any, sample_weight: Any, loss: str | Loss, *, dtype: Any = None, prefix: str = ""
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        loss: str | Loss,
+        *,
+        dtype: Any = None,
+        prefix: str = "",
+        advice: str | None = None,
     ) -> Data:
         """X, y and their weights checked against each other, this model and the loss; nothing is changed. `Data` in the
         place of X has all three, and was checked.
 
-        dtype: of targets and weights, the model's where it is None. prefix: of the arguments' names in errors.
+        dtype: of targets and weights, the model's where it is None. prefix: of the arguments' names in errors. advice:
+        what to do, said with a PrecisionWarning, where targets to learn from lose their digits in that dtype; None:
+        nothing is learned from them.
         """
         loss = losses.get(loss)
         if isinstance(X, Data) and (y is not None or sample_weight is not None):
@@ -271,9 +283,19 @@ class Sequential:
             self._check_targets(features.y, loss, outputs, f"{prefix}X")
             return features
         rows, wanted = len(features), self.dtype if dtype is None else dtype
-        target = _validate.targets(y, loss, rows, outputs, wanted, name=f"{prefix}y")
-        weight = _validate.sample_weight(sample_weight, rows, wanted, name=f"{prefix}sample_weight")
-        return Data(features.x, features.row_shape, features.names, y=target, weight=weight)
+        given = _validate.target_numbers(y, name=f"{prefix}y")
+        target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y")
+        given_weight = _validate.given_weight(sample_weight, name=f"{prefix}sample_weight")
+        weight = _validate.sample_weight(given_weight, rows, wanted, name=f"{prefix}sample_weight")
+        if advice is not None and target.ndim == 2:
+            _validate.warn_of_rounding(f"{prefix}y", given, wanted, advice)
+        return Data(
+            *(features.x, features.row_shape, features.names),
+            y=target,
+            weight=weight,
+            given_y=given,
+            given_weight=given_weight,
+        )
 
     def _check_targets(self, y: Array, loss: Loss, outputs: int, name: str) -> None:
         """ValueError where the y of `Data` is not what the loss and this model take: Data from elsewhere."""
@@ -326,14 +348,14 @@ class Sequential:
         y: Any = None,
         *,
         sample_weight: Any = None,
-        metrics: Sequence[Metric] = (),
+        metrics: Metrics = (),
         backend: str | Backend | None = None,
     ) -> dict[str, float]:
         """The loss and the metrics over rows X (B, I) with targets y: {"loss": ..., "accuracy": ...}.
 
-        The loss is the weighted mean over the rows, without penalties. A metric is a name, "accuracy" for losses of
-        classes, "mae", "rmse" and "r2" (weighted means over rows and outputs) for those of values; or a function of
-        (y, prediction), whose prediction is `predict_class` for cross-entropies and hinge, else `predict`.
+        The loss is the weighted mean over the rows, without penalties, in float64 from y as it was passed. metrics: a
+        list, or a dict by the names they shall have, of names of `fastnn.METRICS`, functions of (y, prediction), whose
+        prediction is `predict_class` for cross-entropies and hinge, else `predict`, and what `fastnn.metric` makes.
 
         >>> model = Sequential([nn.Dense(2)]).build(3, seed=0)
         >>> model.loss = nn.LOSSES["cross_entropy"]
@@ -344,19 +366,17 @@ class Sequential:
             raise _not_built()
         loss = self._known_loss()
         named = named_metrics(metrics, loss)
-        return self.score(self.checked(X, y, sample_weight, loss), named, backend)
+        data = self.checked(X, y, sample_weight, loss)
+        check_metrics(named, loss, self._plan.outputs, [data])
+        return self.score(data, named, backend)
 
     def score(self, data: Data, metrics: dict[str, Metric], backend: str | Backend | None = None) -> dict[str, float]:
         """`evaluate` on data that was checked, with what `named_metrics` made of the metrics."""
-        loss, chosen, y, weight = self._known_loss(), backends.resolve(backend), data.y, data.weight
-        z = self._walk(replace(self.plan, ops=self.plan.training_ops(loss)), data, chosen)
-        value, dz, unit = np.empty(len(z), z.dtype), np.empty_like(z[:_LOSS_ROWS]), np.ones(len(z), z.dtype)
-        for start in range(0, len(z), _LOSS_ROWS):
-            part = slice(start, min(start + _LOSS_ROWS, len(z)))
-            with np.errstate(over="ignore", invalid="ignore"):  # what diverged shows in the loss
-                chosen.kernels.loss(loss, z[part], y[part], unit[part], value[part], dz[: part.stop - start])
-        result = {"loss": float(np.average(value.astype(np.float64), weights=weight))}
-        return result | measure(metrics, loss, z, y, weight)
+        loss, chosen, plan = self._known_loss(), backends.resolve(backend), self.plan
+        ops = plan.training_ops(loss)
+        z = self._walk(replace(plan, ops=ops), data, chosen)
+        predict = None if ops is plan.ops else partial(self._walk, plan, data, chosen)
+        return {"loss": _mean_loss(chosen, loss, z, data)} | measure(metrics, loss, z, predict, data)
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
@@ -421,6 +441,19 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
+
+
+def _mean_loss(backend: Backend, loss: Loss, z: Array, data: Data) -> float:
+    """The weighted mean over rows of the loss of logits z (n, O), in float64, of the targets as they were given."""
+    values = data.y.ndim == 2
+    y, total = data.reported_y.reshape(len(z), -1) if values else data.y, np.empty(len(z))
+    for start in range(0, len(z), _LOSS_ROWS):
+        part = slice(start, start + _LOSS_ROWS)
+        exact = _validate.plain(z[part], np.dtype(np.float64))
+        target = _validate.plain(y[part], exact.dtype) if values else y[part]
+        with np.errstate(over="ignore", invalid="ignore"):  # what diverged shows in the loss
+            backend.kernels.loss(loss, exact, target, np.ones(len(exact)), total[part], np.empty_like(exact))
+    return float(np.average(total, weights=data.reported_weight))
 
 
 def _moments(*arguments: Any) -> None:

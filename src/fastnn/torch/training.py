@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn as tnn
 
-from fastnn.metrics import Metric
+from fastnn.metrics import Metrics
 from fastnn.nn import layers
 from fastnn.optim.schedules import Schedule
 from fastnn.torch.losses import as_loss
@@ -59,7 +59,7 @@ def fit(
     loss: Any,
     optimizer: Any = "adam",
     schedule: str | Schedule | None = None,
-    metrics: Sequence[Metric] = (),
+    metrics: Metrics = (),
     seed: int | None = None,
     backend: str = "auto",
     clip_norm: float | None = None,

@@ -15,7 +15,7 @@ from fastnn.contract import Backend
 from fastnn.data import Data
 from fastnn.engine import Batches, Objective
 from fastnn.errors import DivergenceError
-from fastnn.metrics import Metric
+from fastnn.metrics import RESERVED, Metric, Metrics
 from fastnn.nn.model import Sequential
 from fastnn.optim.schedules import Constant, Schedule
 from fastnn.plan import Snapshot, State
@@ -32,7 +32,7 @@ class Fitter(Protocol):
     model: Sequential
     history: History
     schedule: Schedule
-    metrics: Sequence[Metric]
+    metrics: Metrics
     backend: Backend
 
     @property
@@ -188,6 +188,16 @@ class Run:
     @property
     def validated(self) -> bool:
         return self.held_out is not None
+
+    @property
+    def names(self) -> list[str]:
+        """What an epoch measures; callbacks may add to it."""
+        names = [*RESERVED]
+        if self.validated:
+            names += [f"val_{name}" for name in ("loss", *self.trainer.named)]
+        elif isinstance(self.source, InMemory):
+            names += self.trainer.named
+        return names
 
     def stop(self, reason: str, *, resumable: bool = False) -> None:
         """No further epoch after this one. `resumable`: a run that is resumed from here may go on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from fastnn.data import Data
 from fastnn.engine import Objective
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
-from fastnn.metrics import Metric, named_metrics
+from fastnn.metrics import Metric, Metrics, named_metrics
+from fastnn.metrics import check as check_metrics
 from fastnn.nn.layers import Normalize
 from fastnn.nn.model import Sequential
 from fastnn.optim import optimizers, schedules
@@ -34,6 +35,7 @@ from fastnn.training.identity import described, identity
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
+_SCALE_Y = "subtract its mean and divide by its standard deviation first, or take Sequential(layers, dtype='float64')"
 
 
 def _bound(name: str, value: Any) -> float | None:
@@ -56,13 +58,14 @@ class Trainer:
     """Trains `model` to minimise `loss`: gradient descent in batches, with everything of it here to set.
 
     loss: a name of `fastnn.nn.LOSSES` or one of `nn.Huber(delta)`, `nn.CrossEntropy(label_smoothing)`, ... optimizer:
-    a name of `fastnn.optim.OPTIMIZERS` or an optimizer. schedule: factors on its learning rate. metrics: names of
-    `fastnn.METRICS` or functions of (y, prediction), measured each epoch on the validation data, else on the training
-    data. seed: of the initial weights, shuffles and random layers; None draws one (`trainer.seed`). backend: who
-    computes; "auto" is the fastest there is. clip_norm: bound on the gradient's global norm; clip_value: bound on each
-    of its entries, after that (`optim.Optimizer` has the order). threads: the most that the native backend uses, None
-    for all there are; their number changes no bit of the result. dtype: of a model that is not built yet, float32 or
-    float64; None: its own.
+    a name of `fastnn.optim.OPTIMIZERS` or an optimizer. schedule: factors on its learning rate. metrics: a list, or a
+    dict by the names they shall have, of names of `fastnn.METRICS`, functions of (y, prediction) and what
+    `fastnn.metric` makes of these; measured each epoch on the validation data, else on the training data. seed: of the
+    initial weights, shuffles and random layers; None draws one (`trainer.seed`). backend: who computes; "auto" is the
+    fastest there is. clip_norm: bound on the gradient's global norm; clip_value: bound on each of its entries, after
+    that (`optim.Optimizer` has the order). threads: the most that the native backend uses, None for all there are;
+    their number changes no bit of the result. dtype: of a model that is not built yet, float32 or float64; None: its
+    own.
 
     All but the model and the dtype are attributes, checked as they are set: `trainer.optimizer = optim.Adam(1e-4)`
     between two fits goes on with a lower rate, the moments kept.
@@ -95,7 +98,7 @@ class Trainer:
         optimizer: str | Optimizer = "adam",
         *,
         schedule: str | Schedule | None = None,
-        metrics: Sequence[Metric] = (),
+        metrics: Metrics = (),
         seed: int | None = None,
         backend: str | Backend = "auto",
         clip_norm: float | None = None,
@@ -118,7 +121,8 @@ class Trainer:
         check = _CHECKS.get(name)
         checked = check(value) if check is not None else value
         if name == "metrics":
-            checked = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+            if isinstance(value, Iterable) and not isinstance(value, str):
+                checked = dict(value) if isinstance(value, Mapping) else list(value)
             named_metrics(checked, self.loss)
         if name == "seed":
             self._seed_drawn = value is None
@@ -229,7 +233,7 @@ class Trainer:
         high = _validate.number("high", high, low=low, open_low=True)
         steps = _validate.integer("steps", steps, low=2)
         batch = _validate.integer("batch_size", batch_size)
-        data = self.model.checked(X, y, sample_weight, self.loss)
+        data = self.model.checked(X, y, sample_weight, self.loss, advice=_SCALE_Y)
         with self._alone():
             self._prepare_model(data, data, None, adapt=True)
             return find_lr.range_test(self, data, batch, np.geomspace(low, high, steps))
@@ -262,7 +266,7 @@ class Trainer:
         """Everything checked, then the model prepared: a Run that is ready to go."""
         sample_weight, class_weight = weights
         epochs = _validate.integer("epochs", epochs)
-        named_metrics(self.metrics, self.loss)  # the loss may be another one by now
+        named = self.named  # checked anew: the loss may be another one by now
         saved = checkpoint.find(resume, callbacks)
         if saved is not None and self._seed_drawn:
             self.seed, self._seed_drawn = saved.seed, True
@@ -276,7 +280,7 @@ class Trainer:
             held_out = self._validation(validation, first, fraction=False)
             self._check_stream(source)
         else:
-            first = data = self.model.checked(X, y, sample_weight, self.loss)
+            first = data = self.model.checked(X, y, sample_weight, self.loss, advice=_SCALE_Y)
             rows, held_out = None, None
             if isinstance(validation, (float, np.floating)):
                 rows, held_out = self._held_out(data, validation)
@@ -288,6 +292,8 @@ class Trainer:
             batch = count if batch_size == "full" else min(_validate.integer("batch_size", batch_size), count)
             source = InMemory(data, rows, batch, shuffle, self.seed, self.backend.kernels)
             source.measured = first
+        outputs = self.model.plan_for(first.row_shape).outputs
+        check_metrics(named, self.loss, outputs, [first] if held_out is None else [held_out])
         run = Run(self, source, held_out, epochs, callbacks)
         run.resumed = saved
         for callback in run.callbacks:
@@ -301,7 +307,8 @@ class Trainer:
         return run
 
     def _checked_batch(self, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
-        return self.model.checked(X, y, sample_weight, self.loss, prefix=prefix)
+        advice = _SCALE_Y if prefix.startswith("batch 0 ") else None  # said once, not of every batch
+        return self.model.checked(X, y, sample_weight, self.loss, prefix=prefix, advice=advice)
 
     def _held_out(self, data: Data, validation: Any) -> tuple[Array, Data]:
         """The numbers of the rows to learn from, ascending, and a copy of the others, drawn by the seed. ValueError

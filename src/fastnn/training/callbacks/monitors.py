@@ -8,30 +8,35 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import _validate
+from fastnn.metrics import direction
 from fastnn.training.callbacks.learned import copies, learned, put_back
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
 Mode = Literal["auto", "min", "max"]
-_LARGER_IS_BETTER = ("accuracy", "acc", "auc", "f1", "f1_score", "r2", "r2_score", "score", "precision", "recall")
 
 
-def is_score(monitor: str) -> bool:
-    """Whether that quantity is better when it is larger, by its name."""
-    name = monitor.removeprefix("val_")
-    return name in _LARGER_IS_BETTER or name.rpartition("_")[2] in _LARGER_IS_BETTER
-
-
-def check_name(monitor: Any) -> None:
-    """TypeError where it is no name."""
+def check_monitor(monitor: Any, mode: Any) -> None:
+    """TypeError where it is no name, ValueError where mode is none."""
     if not isinstance(monitor, str):
         raise TypeError(f"monitor is {monitor!r}, expected the name of a quantity, such as 'val_loss'")
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f"mode is {mode!r}, expected 'auto', 'min' or 'max'")
 
 
-def check_validated(monitor: str, run: Run) -> None:
-    """ValueError where it is a quantity of validation data, which the fit has not."""
+def check_there(monitor: str, run: Run) -> None:
+    """ValueError where no epoch of the fit will measure it. Before the first step: a callback of one's own may add it
+    yet, and is waited for."""
     if monitor.startswith("val_") and not run.validated:
         raise ValueError(f"monitor is {monitor!r}, which needs fit(validation=...), or monitor='loss'")
+    if monitor not in run.names and not any(map(_may_add, run.callbacks)):
+        raise ValueError(f"monitor is {monitor!r}, expected one of: {', '.join(run.names)}")
+
+
+def _may_add(callback: Callback) -> bool:
+    """Whether it could put a quantity into `run.logs`: a hook that is not the package's."""
+    hooks = (callback.on_evaluate, callback.on_epoch_end)
+    return any(str(getattr(hook, "__module__", "")).partition(".")[0] != "fastnn" for hook in hooks)
 
 
 def measured(monitor: str, run: Run) -> float:
@@ -41,19 +46,42 @@ def measured(monitor: str, run: Run) -> float:
     return run.logs[monitor]
 
 
+def sign_of(monitor: str, mode: Mode, run: Run | None = None) -> float | None:
+    """1 where a larger value is better, -1 where a smaller one is: as `mode` says, or the metric of the fit, or the
+    name; None where nothing says it."""
+    found: str | None = mode
+    if mode == "auto":
+        metric = None if run is None else run.trainer.named.get(monitor.removeprefix("val_"))
+        found = direction(monitor) if metric is None or metric.mode is None else metric.mode
+    return None if found is None else 1.0 if found == "max" else -1.0
+
+
+def _unknown(monitor: str) -> ValueError:
+    return ValueError(
+        f"monitor is {monitor!r}, of which nobody knows whether larger or smaller is better, expected mode='min' or "
+        "mode='max' with it, or a metric that says so: fastnn.metric(function, mode=...)"
+    )
+
+
 class _Monitor(Callback):
-    """Watches one quantity of the history, and for how many epochs it has not become better."""
+    """Watches one quantity of the history: its best value, and for how many epochs it has not become better."""
 
     def __init__(self, monitor: str, patience: int, min_delta: float, mode: Mode) -> None:
-        check_name(monitor)
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode is {mode!r}, expected 'auto', 'min' or 'max'")
+        check_monitor(monitor, mode)
         self.monitor = monitor
         self.patience = _validate.integer("patience", patience)
         self.min_delta = _validate.number("min_delta", min_delta, low=0.0)
         self.mode = mode
-        self.sign = 1.0 if mode == "max" or (mode == "auto" and is_score(monitor)) else -1.0
+        self._sign = sign_of(monitor, mode)
         self.forget()
+
+    @property
+    def sign(self) -> float:
+        """1 where a larger value is better, -1 where a smaller one is. ValueError where that is not known: a fit with
+        a metric that says so makes it known."""
+        if self._sign is None:
+            raise _unknown(self.monitor)
+        return self._sign
 
     @property
     def label(self) -> str:
@@ -64,37 +92,56 @@ class _Monitor(Callback):
         """As if nothing had been seen."""
         self.best = -math.inf  # times sign
         self.best_epoch: int | None = None
+        self.reference = -math.inf  # times sign: what patience compares with
         self.waited = 0
 
     def before_fit(self, run: Run) -> None:
-        check_validated(self.monitor, run)
+        check_there(self.monitor, run)
+        found = sign_of(self.monitor, self.mode, run)
+        if found is None:
+            raise _unknown(self.monitor)
+        self._sign = found
 
     def on_fit_begin(self, run: Run) -> None:
         self.forget()
 
-    def better(self, run: Run) -> bool:
-        """Look at the epoch: is it the best so far, by more than min_delta? NaN never is."""
+    def look(self, run: Run) -> bool:
+        """Look at the epoch: is it the best so far? By min_delta better than what was so last, it ends the waiting.
+        NaN is neither."""
         value = self.sign * measured(self.monitor, run)
-        if value > self.best + self.min_delta:
-            self.best, self.best_epoch, self.waited = value, run.epoch, 0
+        if value > self.reference + self.min_delta:
+            self.reference, self.waited = value, 0
+        else:
+            self.waited += 1
+        if value > self.best:
+            self.best, self.best_epoch = value, run.epoch
             return True
-        self.waited += 1
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "reference": self.reference,
+            "waited": self.waited,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
+        self.reference = state.get("reference", self.best)  # files of before it
 
 
 class EarlyStopping(_Monitor):
     """Stops where `monitor` has not become better by more than min_delta for `patience` epochs; Prechelt 1998.
 
-    `mode`: whether smaller ("min") or larger ("max") is better; "auto": larger for accuracy, auc, f1, r2, score,
-    precision, recall and names that end with these. `restore_best`: at the end, also where all epochs ran, the model
-    gets the parameters and running statistics of its best epoch; not the optimizer's state. After the fit `best_epoch`
-    (from 1), `best_value` and `stopped` say what happened. ValueError where there is no such quantity.
+    `mode`: whether smaller ("min") or larger ("max") is better; "auto": what the metric of that name says
+    (`fastnn.metric`), or the name, where it is one of `fastnn.METRICS`, of scikit-learn's, or ends as theirs do.
+    min_delta is for patience alone: an epoch that is better by less does not end the waiting, but may be the best.
+    `restore_best`: at the end, also where all epochs ran, the model gets the parameters and running statistics of its
+    best epoch, the one with the best value; not the optimizer's state. After the fit `best_epoch` (from 1),
+    `best_value` and `stopped` say what happened.
+
+    ValueError, before the first step, where the fit has no such quantity, or nothing says which way it is better.
 
     >>> model = fastnn.Sequential([nn.Dense(1)])
     >>> x = np.linspace(-1, 1, 50).reshape(-1, 1)
@@ -128,10 +175,9 @@ class EarlyStopping(_Monitor):
         return None if self.best_epoch is None else self.sign * self.best
 
     def on_epoch_end(self, run: Run) -> None:
-        if self.better(run):
-            if self.restore_best:
-                self._kept = copies(self._kept, learned(run))
-        elif self.waited >= self.patience:
+        if self.look(run) and self.restore_best:
+            self._kept = copies(self._kept, learned(run))
+        if self.waited >= self.patience:
             self.stopped = True
             run.stop(f"{self.monitor} has not become better for {self.patience} epochs, best in {self.best_epoch}")
 
@@ -179,11 +225,11 @@ class ReduceLROnPlateau(_Monitor):
         self.resting = 0
 
     def on_epoch_end(self, run: Run) -> None:
-        better = self.better(run)
+        self.look(run)
         if self.resting:
             self.resting -= 1
             self.waited = 0
-        elif not better and self.waited >= self.patience:
+        elif self.waited >= self.patience:
             run.lr_scale = max(run.lr_scale * self.factor, min(self.min_lr, run.lr_scale))
             self.waited, self.resting = 0, self.cooldown
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.errors import DivergenceError, missing_extra
-from fastnn.training.callbacks.monitors import check_name, check_validated, is_score, measured
+from fastnn.training.callbacks.monitors import Mode, check_monitor, check_there, measured, sign_of
 from fastnn.training.run import Callback, Run
-
-_LOSSES = ("loss", "mae", "mse", "rmse", "error")  # names of what is to be minimised
 
 
 class OptunaPruning(Callback):
@@ -17,11 +15,12 @@ class OptunaPruning(Callback):
 
     `study.optimize` counts such a trial as pruned. The model stays usable, as a completed step left it; other callbacks
     have seen the epoch, checkpoints are saved. monitor: of the history, as the study's objective is: what the objective
-    returns at the end is to be the same quantity.
+    returns at the end is to be the same quantity. mode: which way it is better, "min" or "max"; "auto": as its metric
+    or its name says, and where neither does, as the study.
 
     ImportError naming the extra [optuna] where Optuna is missing. ValueError where the study has several objectives, or
-    a direction that is not the monitor's: 'val_loss' in a study that maximises; where `monitor` is of validation that
-    the fit has not, or no quantity of the history.
+    a direction that is not the monitor's: 'val_loss' in a study that maximises; before the first step where the fit has
+    no such quantity.
 
     An objective (a whole one, that runs: docs/model_selection.md):
 
@@ -32,28 +31,35 @@ class OptunaPruning(Callback):
 
     order = 3  # the averages are out again, the checkpoint is saved
 
-    def __init__(self, trial: Any, monitor: str = "val_loss") -> None:
+    def __init__(self, trial: Any, monitor: str = "val_loss", *, mode: Mode = "auto") -> None:
         try:
             import optuna
         except ImportError as error:
             raise missing_extra("optuna", "pruning", "optuna") from error
         if not isinstance(trial, optuna.trial.BaseTrial):
             raise TypeError(f"trial is {trial!r}, expected an optuna.Trial")
-        check_name(monitor)
-        self.trial, self.monitor = trial, monitor
+        check_monitor(monitor, mode)
+        self.trial, self.monitor, self.mode = trial, monitor, mode
         self._pruned: type[Exception] = optuna.TrialPruned
         directions = [direction.name for direction in trial.study.directions] if isinstance(trial, optuna.Trial) else []
         if len(directions) > 1:
             raise ValueError(f"trial is of a study with {len(directions)} objectives, expected one: none decides alone")
-        wrong = "MINIMIZE" if is_score(monitor) else "MAXIMIZE" if monitor.rpartition("_")[2] in _LOSSES else None
-        if wrong is not None and wrong in directions:
-            better = "larger" if wrong == "MINIMIZE" else "smaller"
-            raise ValueError(
-                f"monitor is {monitor!r}, of which {better} is better, but the study has the direction {wrong.lower()}"
-            )
+        self._directions = directions
+        self._check_direction(sign_of(monitor, mode))
+
+    def _check_direction(self, sign: float | None) -> None:
+        """ValueError where the study goes the other way."""
+        if sign is None or ("MINIMIZE" if sign > 0 else "MAXIMIZE") not in self._directions:
+            return
+        better, wrong = ("larger", "minimize") if sign > 0 else ("smaller", "maximize")
+        raise ValueError(
+            f"monitor is {self.monitor!r}, of which {better} is better, but the study has the direction {wrong}: "
+            "change either, or say which way the monitor is better with mode="
+        )
 
     def before_fit(self, run: Run) -> None:
-        check_validated(self.monitor, run)
+        check_there(self.monitor, run)
+        self._check_direction(sign_of(self.monitor, self.mode, run))
 
     def on_evaluated(self, run: Run) -> None:
         value = measured(self.monitor, run)

@@ -1,0 +1,59 @@
+"""What the logits of a model say under its loss: probabilities, classes. Measures nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn.formulas import activations
+from fastnn.formulas.losses import Loss
+from fastnn.ops.activation import activate
+from fastnn.ops.softmax import softmax
+
+Array = np.ndarray
+
+
+def link(loss: Loss, z: Array) -> Array:
+    """The activation that the loss fuses, applied to its logits z (B, O)."""
+    if loss.link == "softmax":
+        return shares(z)
+    a = np.empty_like(z)
+    activate(activations.get(loss.link), z, a)
+    return a
+
+
+def shares(z: Array) -> Array:
+    """The softmax of each row of z (B, O)."""
+    a = np.empty_like(z)
+    softmax.forward(z, a)
+    return a
+
+
+def log_shares(z: Array) -> Array:
+    """The logarithm of the softmax of each row of z (B, O): z - log sum exp z, finite where the softmax rounds to 0."""
+    shifted = z - z.max(axis=1, keepdims=True)
+    logs: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logs
+
+
+def probabilities(loss: Loss, z: Array) -> Array:
+    """What `predict_proba` gives for logits z (B, O), in their dtype: softmaxes (B, O), sigmoids (B, O), or for one
+    sigmoid both of its classes (B, 2)."""
+    both = loss.link == "sigmoid" and z.shape[1] == 1
+    return link(loss, np.concatenate([-z, z], axis=1) if both else z)
+
+
+def decide(loss: Loss, z: Array) -> Array:
+    """Classes from logits: the largest of a row, or the positive values of a sigmoid."""
+    if loss.link == "sigmoid":
+        positive = (z > 0).astype(np.int64)
+        return positive[:, 0] if z.shape[1] == 1 else positive
+    largest: Array = z.argmax(axis=1)
+    return largest
+
+
+def classifies(loss: Loss) -> bool:
+    return has_probabilities(loss) or loss.name == "hinge"
+
+
+def has_probabilities(loss: Loss) -> bool:
+    return loss.link in ("softmax", "sigmoid")

@@ -1,0 +1,143 @@
+"""What metrics are called with: targets as they were passed, predictions made when one asks for them. No formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastnn.data import Data
+from fastnn.formulas.losses import Loss
+from fastnn.metrics.answers import classifies, decide, link, probabilities
+from fastnn.metrics.definition import BINARY, LABELS, SEVERAL, Metric
+
+Array = np.ndarray
+
+
+def check(named: Mapping[str, Metric], loss: Loss, outputs: int, data: Iterable[Data]) -> None:
+    """ValueError where a metric is none for a model of so many outputs, or for these targets."""
+    kind = _kind(loss, outputs)
+    for name, metric in named.items():
+        if metric.task == "classes" and kind not in metric.among:
+            expected = " or ".join(metric.among)
+            hint = f": {name}_macro" if f"{name}_macro" in _AVERAGED else ""
+            raise ValueError(f"metric {name} is for {expected}, but the model tells {kind} apart{hint}")
+        if metric.task == "values" and outputs > 1 and not metric.columns:
+            raise ValueError(f"metric {name} is for one output, but the model has {outputs}")
+        if metric.task == "classes" and metric.needs != "prediction":
+            for part in data:
+                if part.y.ndim == 2 and not np.isin(part.y, (0, 1)).all():
+                    raise ValueError(f"metric {name} is for rows of one class each, but y has shares between 0 and 1")
+
+
+_AVERAGED = ("f1_macro", "precision_macro", "recall_macro", "jaccard_macro")
+
+
+def _kind(loss: Loss, outputs: int) -> str:
+    if loss.link == "sigmoid":
+        return BINARY if outputs == 1 else LABELS
+    return BINARY if outputs == 2 else SEVERAL
+
+
+def measure(
+    named: Mapping[str, Metric], loss: Loss, z: Array, predict: Callable[[], Array] | None, data: Data
+) -> dict[str, float]:
+    """What the metrics make of rows `data` whose logits are z (B, O).
+
+    predict: gives what the model's `predict` does where that is not z: it ends with the loss's own activation.
+    """
+    if not named:
+        return {}
+    rows = _Rows(loss, z, predict, data)
+    return {name: metric(*rows.arguments(metric), rows.weight) for name, metric in named.items()}
+
+
+class _Rows:
+    """Targets, predictions and weights of the rows whose weight is not 0."""
+
+    def __init__(self, loss: Loss, z: Array, predict: Callable[[], Array] | None, data: Data) -> None:
+        weight = data.reported_weight
+        self._taken: Any = slice(None) if weight is None or weight.all() else np.flatnonzero(weight)
+        self._loss, self._all, self._predict, self._data = loss, z, predict, data
+        self.weight = None if weight is None else weight[self._taken].astype(np.float64)
+
+    def arguments(self, metric: Metric) -> tuple[Array, Array]:
+        """y and the prediction as the metric wants them."""
+        if metric.task == "values":
+            return _column(self._values), _column(self._rates)
+        if metric.task == "classes":
+            return self._classes, self._probability if metric.needs == "probability" else self._decided
+        y = self._given[:]
+        y.flags.writeable = False  # it may be the caller's own array
+        if metric.needs == "predict_proba":
+            return y, self._probabilities.copy()
+        answer = self._decided if classifies(self._loss) else self._predictions
+        if metric.needs == "probability":
+            answer = self._probability
+        return y, np.array(answer.reshape(y.shape) if answer.size == y.size else answer)
+
+    # Targets ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _given(self) -> Array:
+        """As they were passed, floats as float64."""
+        y: Array = self._data.reported_y[self._taken]
+        return y.astype(np.float64, copy=False) if y.dtype.kind == "f" else y
+
+    @cached_property
+    def _values(self) -> Array:
+        """(n, O) in float64."""
+        return self._given.astype(np.float64, copy=False).reshape(len(self._given), -1)
+
+    @cached_property
+    def _classes(self) -> Array:
+        """(n,) the numbers of classes, of shares the largest; (n, O) of 0 and 1 for several labels."""
+        y: Array = self._data.y[self._taken]
+        if y.ndim == 1:
+            return y
+        if self._loss.link != "sigmoid":
+            largest: Array = y.argmax(axis=1)
+            return largest
+        return _column((y > 0.5).astype(np.int64))
+
+    # Predictions ------------------------------------------------------------------------------------------
+
+    @property
+    def _z(self) -> Array:
+        z: Array = self._all[self._taken]
+        return z
+
+    @cached_property
+    def _decided(self) -> Array:
+        return decide(self._loss, self._z)
+
+    @cached_property
+    def _probabilities(self) -> Array:
+        return probabilities(self._loss, self._z)
+
+    @cached_property
+    def _probability(self) -> Array:
+        """As scikit-learn's scorers have it: of two classes that of class 1."""
+        p = self._probabilities
+        return p[:, 1] if _kind(self._loss, self._all.shape[1]) == BINARY else p
+
+    @cached_property
+    def _predictions(self) -> Array:
+        """What `predict` gives, (n, O) in float64."""
+        out = self._all if self._predict is None else self._predict()
+        predictions: Array = out[self._taken].astype(np.float64)
+        return predictions
+
+    @cached_property
+    def _rates(self) -> Array:
+        """Values in the targets' unit: under poisson the rates, also where the model ends with their logarithms."""
+        if self._loss.link is None or self._predict is not None:
+            return self._predictions
+        return link(self._loss, self._predictions)
+
+
+def _column(array: Array) -> Array:
+    """(n,) where there is one output."""
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
