@@ -12,27 +12,35 @@ from fastnn.data import Data
 from fastnn.formulas.losses import Loss
 from fastnn.metrics.answers import classifies, decide, link, probabilities
 from fastnn.metrics.definition import BINARY, LABELS, SEVERAL, Metric
+from fastnn.metrics.names import METRICS
 
 Array = np.ndarray
 
 
 def check(named: Mapping[str, Metric], loss: Loss, outputs: int, data: Iterable[Data]) -> None:
-    """ValueError where a metric is none for a model of so many outputs, or for these targets."""
-    kind = _kind(loss, outputs)
-    for name, metric in named.items():
-        if metric.task == "classes" and kind not in metric.among:
-            expected = " or ".join(metric.among)
-            hint = f": {name}_macro" if f"{name}_macro" in _AVERAGED else ""
-            raise ValueError(f"metric {name} is for {expected}, but the model tells {kind} apart{hint}")
-        if metric.task == "values" and outputs > 1 and not metric.columns:
-            raise ValueError(f"metric {name} is for one output, but the model has {outputs}")
-        if metric.task == "classes" and metric.needs != "prediction":
+    """ValueError where a metric is none for a model of so many outputs, or for the targets or weights of these data."""
+    for metric in named.values():
+        if metric.task == "classes":
+            _check_classes(metric, _kind(loss, outputs))
             for part in data:
-                if part.y.ndim == 2 and not np.isin(part.y, (0, 1)).all():
-                    raise ValueError(f"metric {name} is for rows of one class each, but y has shares between 0 and 1")
+                _check_rows(metric, part)
+        elif metric.task == "values" and outputs > 1 and not metric.columns:
+            raise ValueError(f"metric {metric.name} is for one output, but the model has {outputs}")
 
 
-_AVERAGED = ("f1_macro", "precision_macro", "recall_macro", "jaccard_macro")
+def _check_classes(metric: Metric, kind: str) -> None:
+    if kind not in metric.among:
+        averaged = metric.among == (BINARY,) and f"{metric.name}_macro" in METRICS
+        hint = f": take {metric.name}_macro or another average" if averaged else ""
+        expected = " or ".join(metric.among)
+        raise ValueError(f"metric {metric.name} is for {expected}, but the model tells {kind} apart{hint}")
+
+
+def _check_rows(metric: Metric, data: Data) -> None:
+    if metric.needs != "prediction" and data.y.ndim == 2 and not np.isin(data.y, (0, 1)).all():
+        raise ValueError(f"metric {metric.name} is for rows of one class each, but y has shares between 0 and 1")
+    if not metric.weights and data.weight is not None and metric.name.startswith("roc_auc_ovo"):
+        raise ValueError(f"metric {metric.name} takes no sample_weight, expected none, or roc_auc_ovr in its place")
 
 
 def _kind(loss: Loss, outputs: int) -> str:

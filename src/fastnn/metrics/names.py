@@ -126,8 +126,8 @@ _ALL: tuple[Metric, ...] = (
     _of_probabilities("roc_auc", "max", _roc_auc("ovr"), BINARY, SEVERAL, LABELS),
     _of_probabilities("roc_auc_ovr", "max", _roc_auc("ovr")),
     _of_probabilities("roc_auc_ovr_weighted", "max", _roc_auc("ovr", "weighted")),
-    _of_probabilities("roc_auc_ovo", "max", _roc_auc("ovo")),
-    _of_probabilities("roc_auc_ovo_weighted", "max", _roc_auc("ovo", "weighted")),
+    replace(_of_probabilities("roc_auc_ovo", "max", _roc_auc("ovo")), weights=False),  # scikit-learn's takes none
+    replace(_of_probabilities("roc_auc_ovo_weighted", "max", _roc_auc("ovo", "weighted")), weights=False),
     _of_probabilities("average_precision", "max", _average_precision, BINARY, SEVERAL, LABELS),
     _of_probabilities("log_loss", "min", _with_labels("log_loss")),
     _of_probabilities("brier", "min", values.brier),
