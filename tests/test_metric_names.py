@@ -12,6 +12,10 @@ from common import passing
 import fastnn
 from fastnn import Sequential, Trainer, nn
 
+hypothesis = pytest.importorskip("hypothesis")
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
 
@@ -97,8 +101,9 @@ def weights(seed: int, rows: int):
     ("loss", "outputs"),
     [("binary_cross_entropy", 1), ("binary_cross_entropy", 3), ("cross_entropy", 2), ("cross_entropy", 4)],
 )
-@pytest.mark.parametrize("seed", range(4))
-def test_names_of_classes(loss, outputs, dtype, seed):
+@given(seed=st.integers(0, 2**32 - 1), weighting=st.integers(0, 2))
+@settings(deadline=None, max_examples=5)
+def test_names_of_classes(loss, outputs, dtype, seed, weighting):
     """Of predict_class and predict_proba, which scikit-learn gets as its own scorers would pass them."""
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(80, outputs)) * 2
@@ -116,39 +121,40 @@ def test_names_of_classes(loss, outputs, dtype, seed):
     if several:
         single = ("balanced_accuracy", "mcc", "kappa", "top_k_accuracy", "top_3_accuracy", "log_loss", "brier")
         names = [name for name in names if name not in single and not name.startswith(("d2_", "roc_auc_"))]
-    for weight in weights(seed, 80):
-        if weight is not None:
-            names = [name for name in names if "ovo" not in name]  # scikit-learn's takes no weights
-            weight[: max(outputs, 2) * 2] += 0.5
-        found = model.evaluate(z, y, sample_weight=weight, metrics=names)
-        taken = slice(None) if weight is None else weight > 0
-        own = None if weight is None else weight[taken]
-        p = model.predict_proba(z)
-        p = p[taken, 1] if two else p[taken]
-        for name in names:
-            which = CLASSES.get(name) or PROBABILITIES[name]
-            prediction = model.predict_class(z)[taken] if name in CLASSES else p
-            expected = theirs(which, y[taken], prediction, own)
-            rel = 1e-6 if name == "brier" and dtype is np.float32 else 1e-12  # which scikit-learn adds up in float32
-            assert found[name] == pytest.approx(expected, rel=rel, abs=1e-15), name
+    weight = weights(seed, 80)[weighting]
+    if weight is not None:
+        names = [name for name in names if "ovo" not in name]  # scikit-learn's takes no weights
+        weight[: max(outputs, 2) * 2] += 0.5
+    found = model.evaluate(z, y, sample_weight=weight, metrics=names)
+    taken = slice(None) if weight is None else weight > 0
+    own = None if weight is None else weight[taken]
+    p = model.predict_proba(z)
+    p = p[taken, 1] if two else p[taken]
+    for name in names:
+        which = CLASSES.get(name) or PROBABILITIES[name]
+        prediction = model.predict_class(z)[taken] if name in CLASSES else p
+        expected = theirs(which, y[taken], prediction, own)
+        rel = 1e-6 if name == "brier" and dtype is np.float32 else 1e-12  # which scikit-learn adds up in float32
+        assert found[name] == pytest.approx(expected, rel=rel, abs=1e-12, nan_ok=True), name
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-@pytest.mark.parametrize("seed", range(4))
-def test_names_of_values(outputs, seed):
+@given(seed=st.integers(0, 2**32 - 1), weighting=st.integers(0, 2))
+@settings(deadline=None, max_examples=5)
+def test_names_of_values(outputs, seed, weighting):
     """Positive ones, of which every name has a value."""
     rng = np.random.default_rng(seed)
     prediction, y = rng.lognormal(size=(2, 50, outputs))
     y = y[:, 0] if outputs == 1 else y
     names = [name for name in VALUES if outputs == 1 or name not in ONE_COLUMN]
     model = passing(outputs, "mse")
-    for weight in weights(seed, 50):
-        found = model.evaluate(prediction, y, sample_weight=weight, metrics=names)
-        taken = slice(None) if weight is None else weight > 0
-        own = None if weight is None else weight[taken]
-        for name in names:
-            expected = theirs(VALUES[name], y[taken], model.predict(prediction).reshape(y.shape)[taken], own)
-            assert found[name] == pytest.approx(expected, rel=1e-12, abs=1e-15), name
+    weight = weights(seed, 50)[weighting]
+    found = model.evaluate(prediction, y, sample_weight=weight, metrics=names)
+    taken = slice(None) if weight is None else weight > 0
+    own = None if weight is None else weight[taken]
+    for name in names:
+        expected = theirs(VALUES[name], y[taken], model.predict(prediction).reshape(y.shape)[taken], own)
+        assert found[name] == pytest.approx(expected, rel=1e-12, abs=1e-12), name
 
 
 def test_classes_that_no_row_has():
