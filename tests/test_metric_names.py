@@ -266,6 +266,14 @@ def test_metrics_of_other_models_are_refused_before_the_first_step(metrics, loss
     assert not model.built
 
 
+def test_scorers_are_refused():
+    metrics = pytest.importorskip("sklearn.metrics")
+    with pytest.raises(
+        ValueError, match=r"metrics has make_scorer\(f1_score.*, a scorer of \(estimator, X, y\), expected"
+    ):
+        Trainer(Sequential([nn.Dense(2)]), "cross_entropy", metrics=[metrics.make_scorer(metrics.f1_score)])
+
+
 def test_weights_where_scikit_learn_takes_none():
     pytest.importorskip("sklearn")
     z, y = RNG.normal(size=(60, 3)), RNG.integers(0, 3, 60)

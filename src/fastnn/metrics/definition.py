@@ -19,9 +19,10 @@ class Metric:
     """A number that says how good predictions are: `function(y, prediction)`, as `metric` makes it.
 
     mode: whether a smaller ("min") or a larger ("max") one is better; None: not known. needs: what the prediction is,
-    weights: whether the function takes sample_weight; both as in `metric`. The rest is of those that are known, by name
-    or from scikit-learn: task, what it is for, "classes" or "values" (y then comes as class numbers or as float64),
-    None: any; among, of BINARY, SEVERAL, LABELS those it takes; columns, whether there may be several of values.
+    weights: whether the function takes sample_weight; both as in `metric`. by_name: as a keyword. The rest is of those
+    that are known, by name or from scikit-learn: task, what it is for, "classes" or "values" (y then comes as class
+    numbers or as float64), None: any; among, of BINARY, SEVERAL, LABELS those it takes; columns, whether there may be
+    several of values.
     """
 
     function: Callable[..., Any]
@@ -29,6 +30,7 @@ class Metric:
     mode: Mode | None = None
     needs: str = "prediction"
     weights: bool = False
+    by_name: bool = False
     task: Literal["classes", "values"] | None = None
     among: tuple[str, ...] = (BINARY, SEVERAL, LABELS)
     columns: bool = True
@@ -41,10 +43,10 @@ class Metric:
         """TypeError where the function returns what is no number."""
         if not self.weights:
             value = self.function(y, prediction)
-        elif names_weights(self.function) is False:
-            value = self.function(y, prediction, sample_weight)
-        else:
+        elif self.by_name:
             value = self.function(y, prediction, sample_weight=sample_weight)
+        else:
+            value = self.function(y, prediction, sample_weight)
         try:
             return float(value)
         except (TypeError, ValueError):
@@ -63,8 +65,9 @@ def checked(function: Any, *, needs: str, weights: bool | None, mode: str | None
         raise TypeError(f"weights is {weights!r}, expected True, False or None")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name is {name!r}, expected text")
-    weighted = names_weights(function) is True if weights is None else weights
-    return Metric(function, name or name_of(function), mode, needs, weighted)  # type: ignore[arg-type]
+    named = names_weights(function)
+    weighted = named is True if weights is None else weights
+    return Metric(function, name or name_of(function), mode, needs, weighted, named is not False)  # type: ignore[arg-type]
 
 
 def name_of(function: Any) -> str:

@@ -82,22 +82,22 @@ functools.update_wrapper(_average_precision, _sklearn("average_precision_score")
 
 def _top(k: int) -> Metric:
     function = _with_labels("top_k_accuracy_score", k=k)
-    return Metric(function, f"top_{k}_accuracy", "max", "probability", True, "classes", (SEVERAL,))
+    return _of_probabilities(f"top_{k}_accuracy", "max", function, SEVERAL)
 
 
 # The table -----------------------------------------------------------------------------------------------------
 
 
 def _of_classes(name: str, mode: Mode, function: Callable[..., Any], *among: str) -> Metric:
-    return Metric(function, name, mode, "prediction", True, "classes", among or (BINARY, SEVERAL, LABELS))
+    return Metric(function, name, mode, weights=True, task="classes", among=among or (BINARY, SEVERAL, LABELS))
 
 
 def _of_probabilities(name: str, mode: Mode, function: Callable[..., Any], *among: str) -> Metric:
-    return Metric(function, name, mode, "probability", True, "classes", among or (BINARY, SEVERAL))
+    return Metric(function, name, mode, "probability", True, task="classes", among=among or (BINARY, SEVERAL))
 
 
 def _of_values(name: str, mode: Mode, function: Callable[..., Any], *, columns: bool = True) -> Metric:
-    return Metric(function, name, mode, "prediction", True, "values", columns=columns)
+    return Metric(function, name, mode, weights=True, task="values", columns=columns)
 
 
 def _averaged(name: str) -> list[Metric]:
@@ -215,4 +215,5 @@ def recognised(function: Any) -> Metric | None:
     if known is None:
         return None
     weights = names_weights(function) is True  # max_error, say, takes none
-    return replace(known, function=function, weights=weights, among=(BINARY, SEVERAL, LABELS), columns=True)
+    anyone = dict(among=(BINARY, SEVERAL, LABELS), columns=True)  # the function itself refuses what it is not for
+    return replace(known, function=function, weights=weights, by_name=True, **anyone)  # type: ignore[arg-type]

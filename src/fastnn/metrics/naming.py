@@ -95,6 +95,8 @@ def _for_loss(one: One, loss: Loss) -> Metric:
             raise ValueError(f"metrics has {one!r}, expected a loss of {found.task} for it, not {loss}")
         available(found)
     else:
+        if hasattr(one, "_score_func"):
+            raise ValueError(f"metrics has {one!r}, a scorer of (estimator, X, y), expected its function or its name")
         if not callable(one):
             raise ValueError(
                 f"metrics has {one!r}, expected one of {', '.join(METRICS)} or a function of (y, prediction)"
