@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -249,7 +250,7 @@ def test_functions_of_scikit_learn_beyond_what_they_are_for():
 @pytest.mark.parametrize(
     ("metrics", "loss", "outputs", "error"),
     [
-        (["f1"], "cross_entropy", 3, "metric f1 is for two classes, but the model tells several .*: take f1_macro"),
+        (["f1"], "cross_entropy", 3, "metric f1 is for two classes, but the model tells several .*: take 'f1_macro'"),
         (["mcc"], "binary_cross_entropy", 2, "metric mcc is for two classes or several classes, but .* several labels"),
         (["gamma_deviance"], "mse", 2, "metric gamma_deviance is for one output, but the model has 2"),
         (["roc_auc"], "hinge", 3, "metrics has 'roc_auc', which needs probabilities, expected .*, not hinge"),
@@ -264,6 +265,26 @@ def test_metrics_of_other_models_are_refused_before_the_first_step(metrics, loss
     with pytest.raises(ValueError, match=error):
         Trainer(model, loss, metrics=metrics, seed=0).fit(X, y, epochs=1, verbose=False)
     assert not model.built
+
+
+@pytest.mark.parametrize(
+    ("function", "outputs", "error"),
+    [
+        ("f1_score", 3, "metric f1_score is for two classes, .* several classes apart: take 'f1_macro'"),
+        ("roc_auc_score", 3, "metric roc_auc_score is for two classes or several labels, .*: take 'roc_auc'"),
+    ],
+)
+def test_functions_of_scikit_learn_that_ask_for_more(function, outputs, error):
+    """Before the first step; with the arguments that they ask for they are taken."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    y, model = np.arange(60) % outputs, Sequential([nn.Dense(outputs)])
+    with pytest.raises(ValueError, match=error):
+        Trainer(model, "cross_entropy", metrics=[getattr(metrics, function)], seed=0).fit(X, y, epochs=1)
+    assert not model.built
+    more = dict(average="macro") if function == "f1_score" else dict(multi_class="ovr")
+    given = [partial(getattr(metrics, function), **more), "f1_macro", "roc_auc"]
+    found = Trainer(model, "cross_entropy", metrics=given, seed=0).fit(X, y, epochs=1, verbose=False)
+    assert found[f"{function}_{next(iter(more.values()))}"] == found["f1_macro" if "average" in more else "roc_auc"]
 
 
 def test_scorers_are_refused():

@@ -268,6 +268,10 @@ def test_targets_that_are_rounded_away_to_learn_from(y):
     assert caught[0].filename == __file__ and ("output 1 of y" in str(caught[0].message)) == (columns == 2)
     with pytest.warns(fastnn.PrecisionWarning, match=message):
         Trainer(Sequential([nn.Dense(columns)]), "mse", seed=0).fit([(X, y)], epochs=1, verbose=False)
+    model = Sequential([nn.Dense(columns)])
+    data = model.checked(X, y, None, "mse")
+    with pytest.warns(fastnn.PrecisionWarning, match=message):
+        Trainer(model, "mse", seed=0).fit(data, epochs=1, verbose=False)
 
 
 @pytest.mark.filterwarnings("error::fastnn.PrecisionWarning")

@@ -30,8 +30,9 @@ def check(named: Mapping[str, Metric], loss: Loss, outputs: int, data: Iterable[
 
 def _check_classes(metric: Metric, kind: str) -> None:
     if kind not in metric.among:
-        averaged = metric.among == (BINARY,) and f"{metric.name}_macro" in METRICS
-        hint = f": take {metric.name}_macro or another average" if averaged else ""
+        bare = metric.name.removesuffix("_score")
+        others = [name for name in (bare, f"{bare}_macro") if name in METRICS and kind in METRICS[name].among]
+        hint = f": take {others[0]!r}" if others else ""
         expected = " or ".join(metric.among)
         raise ValueError(f"metric {metric.name} is for {expected}, but the model tells {kind} apart{hint}")
 

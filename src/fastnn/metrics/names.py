@@ -214,6 +214,10 @@ def recognised(function: Any) -> Metric | None:
     known = lookup(getattr(inner, "__name__", ""))
     if known is None:
         return None
+    among, columns = known.among, known.columns
+    if inner is not function:  # arguments may make it one for others, too; else the function itself refuses them
+        among, columns = (BINARY, SEVERAL, LABELS), True
+    elif known.name == "roc_auc_score":  # of several classes it asks for multi_class=
+        among = (BINARY, LABELS)
     weights = names_weights(function) is True  # max_error, say, takes none
-    anyone = dict(among=(BINARY, SEVERAL, LABELS), columns=True)  # the function itself refuses what it is not for
-    return replace(known, function=function, weights=weights, by_name=True, **anyone)  # type: ignore[arg-type]
+    return replace(known, function=function, weights=weights, by_name=True, among=among, columns=columns)

@@ -281,6 +281,8 @@ class Sequential:
         outputs = plan.outputs
         if isinstance(features, Data):
             self._check_targets(features.y, loss, outputs, f"{prefix}X")
+            if advice is not None and features.y.ndim == 2:
+                _validate.warn_of_rounding(f"{prefix}y", features.reported_y, self.dtype, advice)
             return features
         rows, wanted = len(features), self.dtype if dtype is None else dtype
         given = _validate.target_numbers(y, name=f"{prefix}y")
