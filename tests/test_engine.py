@@ -331,18 +331,19 @@ def test_a_sample_weight_is_a_number_of_copies(backend, loss):
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_a_batch_without_weight_teaches_nothing(backend):
-    """Rows 0 to 3 weigh nothing: their batch takes a step of 0, and the epoch's loss is that of the others."""
+def test_a_batch_without_weight_is_no_step(backend):
+    """Rows 0 to 3 weigh nothing: there is one step, and the epoch's loss is that of the others."""
     model, X, y = _small()
     X, y = X[:8], y[:8]
     only = gradient(model, X[4:], y[4:], "mse", backend)
     alone = model.evaluate(X[4:], y[4:], backend=backend)["loss"]
-    before = parameters(model)
+    before, taken = parameters(model), model.state.step
     weight = np.repeat([0.0, 1.0], 4)
     trainer = fit(model, X, y, "mse", optim.SGD(1.0), batch_size=4, sample_weight=weight, backend=backend)
     for name, g in only.items():
         np.testing.assert_allclose(before[name] - model.state.views[name], g, rtol=1e-12, atol=1e-15)
     assert trainer.history["loss"] == [pytest.approx(alone)]
+    assert model.state.step == taken + 1
 
 
 # Random layers ---------------------------------------------------------------------------------------------

@@ -194,6 +194,11 @@ def test_rows_more_than_once_and_read_only():
     agree(build(nn.Dense(2)), sgd("mse"), x, y, batch=4, order=order)
 
 
+def test_weights_of_each_output():
+    weight = np.random.default_rng(0).uniform(0, 2, (ROWS, 2))
+    agree(build(nn.Dense(2)), sgd("mse"), features(ROWS), features(ROWS, 2, 4), weight)
+
+
 def test_weights_of_zero_teach_nothing():
     weight = np.repeat([0.0, 1.0], [16, 5])
     agree(build(nn.Dense(2)), sgd("mse"), features(ROWS), features(ROWS, 2, 4), weight, order=np.arange(ROWS))

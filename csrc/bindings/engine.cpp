@@ -262,8 +262,8 @@ class TrainerBinding {
             value_error("ops has nothing that learns");
     }
 
-    // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size). rates: (coefficients,
-    // lr), a row and a number a step. -> False: x has a dtype or a layout that gather does not read
+    // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size, mean_weight). rates:
+    // (coefficients, lr), a row and a number a step. -> False: x has a dtype or a layout that gather does not read
     bool run(const py::tuple& state, const py::tuple& batches, const py::tuple& rates,
              const py::object& losses, const py::object& taken) {
         const Turn turn(running_);
@@ -304,7 +304,7 @@ class TrainerBinding {
 
     // Labels are checked as they are gathered: of rows that the call does not visit nothing is read.
     bool visit(const Args& args, Batches<T>& batches) const {
-        args.expect(5);
+        args.expect(6);
         const Stores x = rows_for(plan_, args, 0);
         if (x.rows.data == nullptr) return false;
         batches.x = x.rows;
@@ -317,7 +317,18 @@ class TrainerBinding {
             if (!(targets & 2)) value_error("y is not 1-D, but the loss takes labels (n,)");
             batches.values = args.matrix<T>(1, "y", n, plan_.outputs).data;
         }
-        if (args[2] != Py_None) batches.weight = args.vector<T>(2, "weight", n).data;
+        batches.weights = 1;
+        if (args[2] != Py_None && args.array(2, "weight").nd == 2) {
+            if (!(table_.loss_targets[objective_.loss] & 4))
+                value_error("weight is 2-D, but the loss is of whole rows");
+            batches.weights = plan_.outputs;
+            batches.weight = args.matrix<T>(2, "weight", n, plan_.outputs).data;
+        } else if (args[2] != Py_None) {
+            batches.weight = args.vector<T>(2, "weight", n).data;
+        }
+        batches.mean_weight = number_of<double>(args[5], "mean_weight");
+        if (!(batches.mean_weight > 0) || !isfinite(batches.mean_weight))
+            value_error("mean_weight is not a number > 0");
         const auto order = args.indices(3, "order");
         if (!all_below(order, n)) throw py::index_error("order has a row outside x");
         batches.order = order.data, batches.rows = order.n;

@@ -33,8 +33,9 @@ class Buffers {
     T* x = nullptr;             // rows x inputs
     int64_t* labels = nullptr;  // (rows,), training only like all below
     T* values = nullptr;        // rows x outputs
-    T* weight = nullptr;        // (rows,)
-    T* value = nullptr;         // (rows,)
+    size_t weights = 0;         // a row: 1, or outputs
+    T* weight = nullptr;        // rows x weights
+    T* value = nullptr;         // the same: of the loss
     T* dx = nullptr;            // rows x inputs: written by some, asked for by none
     T* gradient = nullptr;      // like the parameters
     std::vector<Call<T>> calls;
@@ -42,11 +43,12 @@ class Buffers {
                    0};  // the activation whose output the loss takes, and what its derivative is written in
     const T* last_saved = nullptr;
 
-    // `first`: the first operation that learns; training only.
+    // `first`: the first operation that learns; `weights_a_row`: of the loss; training only.
     void make(const Table<T>& table, const Plan& plan, size_t capacity, bool training, size_t first,
-              bool clears_gradient) {
-        if (capacity <= rows) return;
+              bool clears_gradient, size_t weights_a_row = 1) {
+        if (capacity <= rows && weights_a_row <= weights) return;
         rows = 0;  // stays so if memory runs out
+        weights = weights_a_row;
         Arena counting(nullptr);
         arrange(counting, table, plan, capacity, training, first);
         block_ = Block();  // the old one first: never two at a time
@@ -82,8 +84,8 @@ class Buffers {
         if (training) {
             labels = arena.take<int64_t>(capacity);
             values = arena.take<T>(times(capacity, plan.outputs));
-            weight = arena.take<T>(capacity);
-            value = arena.take<T>(capacity);
+            weight = arena.take<T>(times(capacity, weights));
+            value = arena.take<T>(times(capacity, weights));
             dx = arena.take<T>(times(capacity, plan.inputs));
             gradient = arena.take<T>(
                 plan.parameters);  // untouched but for small tensors, unless its norm is asked for

@@ -31,7 +31,10 @@ struct Batches {
     Rows x;
     const int64_t* labels;  // one of labels (n,) and values (n, outputs) is null
     const T* values;
-    const T* weight;  // (n,) or null: all the same
+    const T* weight;  // (n, weights) or null: all 1
+    size_t weights;   // a row: 1, or one an output, where a point-wise loss is the mean over rows and outputs
+    double
+        mean_weight;  // of the data that the batches are of: a loss is sum(weight * value) / (rows * weights * this)
     const int64_t* order;
     size_t rows, size;
     const double* coefficients;  // (steps, the rule's count)

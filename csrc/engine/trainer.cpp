@@ -50,7 +50,7 @@ class Trainer<T>::Impl final : public Program {
         steps_ = (batches.rows + batches.size - 1) / batches.size;
         taken_ = taken;
         const size_t whole = std::min(batches.size, batches.rows);
-        work_.make(kernels_, plan_, whole, true, first_, clips_norm());
+        work_.make(kernels_, plan_, whole, true, first_, clips_norm(), batches.weights);
         work_.bind(plan_, {state.parameters, state.statistics, state.scaling});
         const double ns = step_ns(whole);
         turns_ = ns < 1e6 ? static_cast<int>(1e6 / ns) : 1;
@@ -199,8 +199,7 @@ class Trainer<T>::Impl final : public Program {
 
     void gather(const Schedule& s, int64_t step, Range rows) {
         const size_t I = plan_.inputs, O = plan_.outputs, B = rows.size();
-        const int64_t* order = batches_.order + step * batches_.size;
-        const int64_t* mine = order + rows.begin;
+        const int64_t* mine = batches_.order + step * batches_.size + rows.begin;
         // the next batch's rows follow, if this task has them all
         const size_t following = B == s.batch ? batches_.rows - step * batches_.size - B : 0;
         T* const x = work_.x + rows.begin * I;
@@ -216,15 +215,21 @@ class Trainer<T>::Impl final : public Program {
             kernels_.gather({batches_.values, sizeof(T) == 4 ? kFloat32 : kFloat64,
                              static_cast<ptrdiff_t>(O * sizeof(T))},
                             mine, B, 0, O, work_.values + rows.begin * O);
-        // Scaled to sum to 1: the loss is the weighted mean. Every task adds up the whole batch: the same sum, and
-        // without a barrier.
+        gather_weights(mine, rows, s.batch);
+    }
+
+    // Divided by the rows and the data's mean weight, not by the batch's own: else a batch of one row has no weight.
+    void gather_weights(const int64_t* mine, Range rows, size_t batch) {
+        const size_t a_row = batches_.weights;
+        const double scale = 1.0 / (static_cast<double>(batch * a_row) * batches_.mean_weight);
+        T* out = work_.weight + rows.begin * a_row;
         if (batches_.weight == nullptr) {
-            std::fill_n(work_.weight + rows.begin, B, static_cast<T>(1.0 / static_cast<double>(s.batch)));
-        } else {
-            double total = 0;
-            for (size_t i = 0; i < s.batch; ++i) total += batches_.weight[order[i]];
-            const T scale = static_cast<T>(total > 0 ? 1.0 / total : 0.0);
-            for (size_t i = 0; i < B; ++i) work_.weight[rows.begin + i] = batches_.weight[mine[i]] * scale;
+            std::fill_n(out, rows.size(), static_cast<T>(scale));
+            return;
+        }
+        for (size_t i = 0; i < rows.size(); ++i) {
+            const T* from = batches_.weight + static_cast<size_t>(mine[i]) * a_row;
+            for (size_t j = 0; j < a_row; ++j) *out++ = static_cast<T>(static_cast<double>(from[j]) * scale);
         }
     }
 
@@ -249,15 +254,16 @@ class Trainer<T>::Impl final : public Program {
         const size_t O = plan_.outputs, r = rows.begin;
         const Call<T>& last = calls_.back();
         T* dz = last.da + r * O;
-        kernels_.loss(objective_.loss, objective_.loss_parameter, rows.size(), O, last.a + r * O,
-                      batches_.labels ? work_.labels + r : nullptr,
-                      batches_.labels ? nullptr : work_.values + r * O, work_.weight + r, work_.value + r,
-                      dz);
+        const size_t a_row = batches_.weights;  // where there are several, each value is a row to the loss
+        kernels_.loss(objective_.loss, objective_.loss_parameter, rows.size() * a_row, O / a_row,
+                      last.a + r * O, batches_.labels ? work_.labels + r : nullptr,
+                      batches_.labels ? nullptr : work_.values + r * O, work_.weight + r * a_row,
+                      work_.value + r * a_row, dz);
         through(work_.last, work_.last_saved, O, rows, dz);
     }
     double loss_of_batch(size_t B) const {
         double sums[4] = {};
-        for (size_t i = 0; i < B; ++i)
+        for (size_t i = 0; i < B * batches_.weights; ++i)
             sums[i % 4] += static_cast<double>(work_.value[i]) * static_cast<double>(work_.weight[i]);
         return (sums[0] + sums[1]) + (sums[2] + sums[3]);
     }

@@ -11,13 +11,13 @@ namespace {
 
 namespace losses {
 
-enum : int { kLabels = 1, kValues = 2 };
+enum : int { kLabels = 1, kValues = 2, kPointwise = 4 };
 
 FASTNN_INLINE V sign(V x) { return select(x == Real(0), V{}, select(x == x, copysign(broadcast(1), x), x)); }
 
 #define FASTNN_POINTWISE(name, value_, gradient_)                                                   \
     struct name {                                                                                   \
-        static constexpr int targets = kValues;                                                     \
+        static constexpr int targets = kValues | kPointwise;                                        \
         static FASTNN_INLINE V value(V z, V y, [[maybe_unused]] Real p) { return value_; }          \
         static FASTNN_INLINE V gradient(V z, V y, [[maybe_unused]] Real p) { return gradient_; }    \
         static void run(double p, size_t B, size_t O, const Real* z, const int64_t*, const Real* y, \

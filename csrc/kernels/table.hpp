@@ -31,7 +31,7 @@ struct Table {
     const char* const* function_names;  // math.hpp
     const int* rule_slots;
     const int* rule_coefficients;
-    const int* loss_targets;  // bit 0: labels, bit 1: values
+    const int* loss_targets;  // bit 0: labels, bit 1: values, bit 2: each value by itself
 
     const Operation<T>* operations;  // ops/all.hpp
     int operation_count;

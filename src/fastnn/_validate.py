@@ -456,12 +456,17 @@ def given_weight(weight: Any, *, name: str = "sample_weight") -> Array | None:
     return None if weight is None else _real(name, weight)
 
 
-def sample_weight(weight: Any, rows: int, dtype: np.dtype, *, name: str = "sample_weight") -> Array | None:
-    """Weights (rows,) in dtype, not negative, not all zero; None stays None."""
+def sample_weight(
+    weight: Any, rows: int, dtype: np.dtype, *, name: str = "sample_weight", outputs: int | None = None
+) -> Array | None:
+    """Weights (rows,), or (rows, outputs) where these are given, in dtype, not negative, not all zero; None stays None.
+
+    What has labels, a Series, is read by position, whatever y has: as scikit-learn does.
+    """
     if weight is None:
         return None
     array = _real(name, weight)
-    if array.ndim != 1:
+    if array.ndim != 1 and (outputs is None or array.shape[1:] != (outputs,)):
         raise ValueError(f"{name} has shape {array.shape}, expected ({rows},)")
     same_length(name, array, rows)
     finite(name, array, dtype)

@@ -42,6 +42,8 @@ class Features:
 class Data(Features):
     """Rows with their targets y, (n,) labels or (n, O) values, and their weights (n,), or none: each counts for 1.
 
+    The weights are (n, O) where the classes of each output are weighted by themselves.
+
     given_y, given_weight: the same as they were passed, of another dtype or shape, for what is reported; None: as they
     are here.
     """
@@ -73,3 +75,19 @@ class Data(Features):
             raise ValueError(
                 f"sample_weight is all zero in the {len(rows)} rows {what}, expected at least one weight > 0"
             )
+
+    def weighing(self, rows: Array | None = None) -> Array | None:
+        """Those of `rows` that have a weight other than 0: nobody learns from the others. None: all of them."""
+        if self.weight is None:
+            return rows
+        weight = self.weight if rows is None else self.weight[rows]
+        weighs = weight != 0 if weight.ndim == 1 else (weight != 0).any(axis=1)
+        if weighs.all():
+            return rows
+        return np.flatnonzero(weighs) if rows is None else rows[weighs]
+
+    def mean_weight(self, rows: Array | None = None) -> float:
+        """Of `rows`; None: of all. In float64 and one order of summation: the same bits on any number of threads."""
+        if self.weight is None:
+            return 1.0
+        return float((self.weight if rows is None else self.weight[rows]).mean(dtype=np.float64))

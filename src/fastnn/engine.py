@@ -44,13 +44,19 @@ class Objective:
 
 class Batches(NamedTuple):
     """What the steps of one call visit: the rows `order` of x, y and weight, `size` of them a step, in the last what is
-    left."""
+    left.
+
+    The loss of a step is sum(weight * loss of the row) / (rows of the step * mean_weight). Divided by the sum of its
+    own weights, a batch of one row would forget its weight, and the optimum would depend on the size of a batch. A
+    weight for each output, of a point-wise loss: the same over rows and outputs.
+    """
 
     x: Any  # (n, I), of any real dtype; or a CSR matrix
     y: Array  # (n,) int64 labels or (n, O) values
-    weight: Array | None  # (n,)
+    weight: Array | None  # (n,) or (n, O); None: all 1
     order: Array  # (m,) int64
     size: int
+    mean_weight: float = 1.0  # of the data that the rows are of
 
 
 # Buffers and calls ------------------------------------------------------------------------------------------
@@ -99,11 +105,11 @@ class Bound:
 class Workspace:
     """Everything a training step writes besides the state: the batch, the gradient, and buffers for each operation."""
 
-    def __init__(self, plan: Plan, ops: Sequence[Op], labels: bool, rows: int) -> None:
+    def __init__(self, plan: Plan, ops: Sequence[Op], labels: bool, rows: int, by_output: bool) -> None:
         self.x = aligned((rows, plan.inputs), plan.dtype)
         self.y = aligned(rows, np.dtype(np.int64)) if labels else aligned((rows, plan.outputs), plan.dtype)
-        self.weight = aligned(rows, plan.dtype)
-        self.value = aligned(rows, plan.dtype)
+        self.weight = aligned(rows * plan.outputs if by_output else rows, plan.dtype)
+        self.value = aligned(self.weight.shape, plan.dtype)
         self.dx = aligned(self.x.shape, plan.dtype)  # of the first operation: asked for by none, written by some
         self.gradient = plan.zeros("parameters")
         self.gradients = plan.views(self.gradient, plan.zeros("statistics"), plan.zeros("scaling"))
@@ -112,8 +118,11 @@ class Workspace:
         for op in ops:
             self.ops.append(buffers(op, x, training=True))
             x = self.ops[-1]["a"].reshape(rows, -1)
-        self.z = x  # what the loss takes
         self.dz = self.ops[-1]["da"].reshape(rows, -1) if ops else self.dx
+        # What the loss takes: z, y, and its gradient. With a weight for each output every value is a row of its own.
+        self.of_loss = x, self.y, self.dz
+        if by_output:
+            self.of_loss = x.reshape(-1, 1), self.y.reshape(-1, 1), self.dz.reshape(-1, 1)
 
 
 # The walks ------------------------------------------------------------------------------------------------
@@ -161,11 +170,18 @@ class Step:
     """One training step of a plan, its buffers allocated and its calls bound once for batches of `rows` rows."""
 
     def __init__(
-        self, kernels: Kernels, plan: Plan, state: State, objective: Objective, labels: bool, rows: int
+        self,
+        kernels: Kernels,
+        plan: Plan,
+        state: State,
+        objective: Objective,
+        labels: bool,
+        rows: int,
+        by_output: bool = False,
     ) -> None:
         self.kernels, self.state, self.objective = kernels, state, objective
         self.ops = plan.training_ops(objective.loss)
-        self.work = Workspace(plan, self.ops, labels, rows)
+        self.work = Workspace(plan, self.ops, labels, rows, by_output)
         self.source = Source(kernels, plan, state)
         self.segments = Segment.cut(plan, objective.optimizer)
         learns = [op.learns for op in self.ops]
@@ -219,16 +235,16 @@ class Step:
         named = {"below": below, "saved": saved.reshape(dx.shape), "da": dx, "dz": dx}
         return [Bound(self.kernels.activation_backward, ("below", "saved", "da", "dz"), named)]
 
-    def gather(self, x: Array, y: Array, weight: Array | None, rows: Array) -> None:
-        """The batch into the workspace. The weights are scaled to sum to 1: the loss is their weighted mean."""
+    def gather(self, x: Array, y: Array, weight: Array | None, rows: Array, mean_weight: float) -> None:
+        """The batch into the workspace, its weights divided as in `Batches`."""
         work = self.work
         self.source.gather(x, rows, work.x)
         work.y[...] = y[rows]
+        scale = 1.0 / (len(work.weight) * mean_weight)
         if weight is None:
-            work.weight.fill(1.0 / len(rows))
+            work.weight.fill(scale)
         else:
-            total = weight[rows].sum(dtype=np.float64)
-            work.weight[...] = weight[rows] * (1.0 / total if total > 0 else 0.0)
+            work.weight[...] = weight[rows].reshape(-1).astype(np.float64) * scale
 
     def loss_and_gradient(self, seed: int, step: int) -> float:
         """Forward, loss and backward over the gathered batch: fills work.gradient, returns the batch's loss."""
@@ -236,7 +252,8 @@ class Step:
         for index, bound in enumerate(self.forward):
             if bound is not None:
                 bound.run(seed, step, index)
-        kernels.loss(self.objective.loss, work.z, work.y, work.weight, work.value, work.dz)
+        z, y, dz = work.of_loss
+        kernels.loss(self.objective.loss, z, y, work.weight, work.value, dz)
         for bound in self._through(len(self.ops), work.dz):
             bound.run(seed, step, len(self.ops))
         for index in range(len(self.ops) - 1, self.first - 1, -1):
@@ -273,7 +290,8 @@ def train_steps(
     lr: Array,  # (ceil(m / size),): the learning rate of each step
 ) -> Array:
     """Take one optimizer step for every `size` rows of the batches. Returns the loss of each step, float64."""
-    x, y, weight, order, size = batches
+    x, y, weight, order, size, mean_weight = batches
+    by_output = weight is not None and weight.ndim == 2
     state.prepare_slots(objective.optimizer.rule)
     coefficients = objective.optimizer.coefficient_table(lr, state.step + 1).tolist()
     losses = np.empty(len(lr))
@@ -281,9 +299,9 @@ def train_steps(
     for index in range(len(lr)):
         rows = order[index * size : (index + 1) * size]
         if step is None or len(step.work.x) != len(rows):
-            step = Step(kernels, plan, state, objective, y.ndim == 1, len(rows))
+            step = Step(kernels, plan, state, objective, y.ndim == 1, len(rows), by_output)
         with np.errstate(over="ignore", invalid="ignore"):  # what diverges shows in the losses
-            step.gather(x, y, weight, rows)
+            step.gather(x, y, weight, rows, mean_weight)
             losses[index] = step.loss_and_gradient(objective.seed, state.step)
             step.update(float(lr[index]), tuple(coefficients[index]))
     return losses

@@ -59,8 +59,10 @@ def gradient_check(
     dtype = np.dtype(np.float64)
     data = model.checked(X, y, sample_weight, chosen_loss, dtype=dtype)
 
-    step = _float64_step(model, chosen_loss, data.y.ndim == 1, len(data), backends.resolve(backend))
-    step.gather(data.x, data.y, data.weight, np.arange(len(data)))
+    weighing = data.weighing()
+    rows = np.arange(len(data)) if weighing is None else weighing
+    step = _float64_step(model, chosen_loss, data.y.ndim == 1, len(rows), backends.resolve(backend))
+    step.gather(data.x, data.y, data.weight, rows, data.mean_weight(rows))
     value = step.loss_and_gradient(seed, 0)
     analytic = step.work.gradient.copy()
     noise = _ROUNDING * np.finfo(dtype).eps * abs(value) / epsilon  # of one entry of n

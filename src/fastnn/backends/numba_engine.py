@@ -213,15 +213,17 @@ def _record(
 ) -> Program:
     """One step on the first `rows` rows of the order, whose loss goes to losses[0]; the next step's to losses[1]."""
     program = Program()
-    step = Step(program.kernels(), plan, state, objective, data.y.ndim == 1, rows)
+    by_output = data.weight is not None and data.weight.ndim == 2
+    step = Step(program.kernels(), plan, state, objective, data.y.ndim == 1, rows, by_output)
     work = step.work
     _gather(program, data.x, data.order, work.x, step.source.op.kind, *step.source.constants)
     _gather(program, data.y, data.order, work.y)
+    scale = 1.0 / (len(work.weight) * data.mean_weight)
     if data.weight is None:
-        work.weight.fill(1.0 / rows)
+        work.weight.fill(scale)
     else:
-        _gather(program, data.weight, data.order, work.weight)
-        program.call(Loop("scale_to_one", plan.dtype), work.weight)
+        _gather(program, data.weight, data.order, work.weight.reshape(rows, -1))
+        program.call(Loop("scaled", plan.dtype), work.weight, scale)
     step.loss_and_gradient(objective.seed, state.step)
     first = program.call(Loop("weighted_sum", plan.dtype), work.value, work.weight, losses[:1])
     program.moving.append((first + 4, losses.itemsize))

@@ -83,14 +83,9 @@ def column_sums(dz, db):
             db[o] += dz[i, o]
 
 
-def scale_to_one(weight):
-    """The weights of a batch, scaled to sum to 1; all 0 if they are."""
-    total = 0.0
+def scaled(weight, scale):
     for i in range(weight.shape[0]):
-        total += 1.0 * float(weight[i])
-    scale = 1.0 / total if total > 0 else 0.0
-    for i in range(weight.shape[0]):
-        weight[i] *= scale
+        weight[i] = 1.0 * float(weight[i]) * scale
 
 
 def weighted_sum(value, weight, out):
@@ -106,8 +101,8 @@ def clip_scale(g, bound, out):
     out[0] = bound / norm if norm > bound else 1.0
 
 
-_OWN = {function.__name__: function for function in (add_bias, column_sums, scale_to_one, weighted_sum, clip_scale)}
-_IN_FLOAT64 = {"scale_to_one", "weighted_sum", "clip_scale"}  # their sums
+_OWN = {function.__name__: function for function in (add_bias, column_sums, scaled, weighted_sum, clip_scale)}
+_IN_FLOAT64 = {"scaled", "weighted_sum", "clip_scale"}  # their products and sums
 _squared_norm = numba.njit(numba_jit.copy(loops.squared_norm, np.dtype(np.float64)), inline="always")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -15,15 +15,16 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, assert_all_finite, check_is_fitted, validate_data
+from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
 from fastnn import _validate, backends
 from fastnn._lock import lock_of
-from fastnn.data import Data, Features
+from fastnn.data import Features
 from fastnn.errors import DivergenceError, callers
 from fastnn.estimators import lbfgs
 from fastnn.estimators.network import Layout, dense_layers, optimizer_for
 from fastnn.estimators.parameters import AUTO_BATCH, CONSTRAINTS, ONLY_STOCHASTIC, STOCHASTIC
+from fastnn.estimators.samples import Samples, weights_of
 from fastnn.estimators.stopping import ReportedLoss, Stopping
 from fastnn.estimators.validation import Validation, drawn
 from fastnn.formulas.losses import Loss
@@ -51,25 +52,6 @@ class Views(list[Array]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, ([view.copy() for view in self],)
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a fit learns from: data as the Trainer takes it, and the same unrounded, for what is reported of it.
-
-    y: as it was given; targets: as the loss takes it. own: the weights that were given; weight: these times the
-    class's, which data have.
-    """
-
-    data: Data
-    y: Any
-    targets: Array
-    weight: Array | None
-    own: Array | None
-
-    def part(self, rows: Array) -> Samples:
-        weight, own = (None if one is None else one[rows] for one in (self.weight, self.own))
-        return Samples(self.data.part(rows), self.y[rows], self.targets[rows], weight, own)
 
 
 class BaseMLP(BaseEstimator):
@@ -189,12 +171,13 @@ class BaseMLP(BaseEstimator):
             raise ValueError("partial_fit does not support early_stopping=True")
         anew = not self.__sklearn_is_fitted__() or not (self.warm_start or incremental)
         X, y = self._check_arrays(X, y, anew)
-        dtype = self._dtype(X.shape[0], incremental) if anew else self._model.dtype
+        sample_weight, rows = weights_of(sample_weight, X)
+        dtype = self._dtype(X.shape[0] if rows is None else len(rows), incremental) if anew else self._model.dtype
         features = self._features(X, dtype, _SCALE if anew else None)
+        if rows is not None:
+            features, y, sample_weight = replace(features, x=features.x[rows]), y[rows], sample_weight[rows]
         self._learn_targets(y, incremental)
         loss, outputs = self._resolved_loss()
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
         weight = self._weights(y, sample_weight, incremental)
         random = check_random_state(self.random_state)
         if anew:
@@ -209,8 +192,9 @@ class BaseMLP(BaseEstimator):
         if self.solver in STOCHASTIC and not hasattr(self, "loss_curve_"):
             self._begin_curves()
         targets = self._targets(y)
-        data = self._model.checked(features, targets, weight, loss, advice=_SCALE)
-        samples = Samples(data, y, targets, weight, sample_weight)
+        data = self._model.checked(features, targets, None, loss, advice=_SCALE)
+        checked = _validate.sample_weight(weight, len(data), self._model.dtype, outputs=outputs)
+        samples = Samples(replace(data, weight=checked), y, targets, weight, sample_weight)
         if self.solver == "lbfgs":
             self._fit_lbfgs(samples)
         else:
@@ -236,6 +220,8 @@ class BaseMLP(BaseEstimator):
 
     def _layout(self) -> Layout:
         sizes = self.hidden_layer_sizes
+        if isinstance(sizes, (Set, Mapping)):
+            raise TypeError(f"hidden_layer_sizes is {sizes!r}, expected a list or tuple, in the order of the layers")
         hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         for units in hidden:
             if not isinstance(units, Integral):
@@ -300,7 +286,7 @@ class BaseMLP(BaseEstimator):
         self._rate = self.learning_rate_init
 
     def _fit_lbfgs(self, samples: Samples) -> None:
-        trainer = self._trainer
+        trainer, samples = self._trainer, samples.weighing()
         report, constant = self._terms(samples.targets, samples.weight)
         outputs = self._summed(trainer.loss)
         objective = lbfgs.LossAndGradient(trainer, samples.data, self.alpha, outputs)
@@ -336,11 +322,11 @@ class BaseMLP(BaseEstimator):
             held = self._given(*validation)
         elif self.early_stopping:
             samples, held = self._split(samples, random)
-        count, weight = len(samples.data), samples.weight
+        samples = samples.weighing()
+        count, mean_weight = len(samples.data), samples.data.mean_weight()
         batch = self._batch(count)
-        mean_weight = 1.0 if weight is None else float(np.mean(weight))
-        report, constant = self._terms(samples.targets, weight)
-        reported = ReportedLoss(report, constant, self.alpha, count, batch, weight is not None, mean_weight)
+        report, constant = self._terms(samples.targets, samples.weight)
+        reported = ReportedLoss(report, constant, self.alpha, count, batch, mean_weight)
 
         trainer = self._set_trainer(batch * mean_weight, random)
         judged_by_trainer = self.scoring is None and self._trainer_scores
@@ -422,7 +408,6 @@ class BaseMLP(BaseEstimator):
         """The rows to learn from, and those held out."""
         strata = samples.targets if self._stratified else None
         chosen, others = drawn(len(samples.data), self.validation_fraction, random, strata)
-        samples.data.check_weights(chosen, "to learn from")
         own = None if samples.own is None else samples.own[others]
         weight = _validate.sample_weight(own, len(others), self._model.dtype, name="validation sample_weight")
         held = replace(samples.data.part(others), weight=weight, given_weight=own)
@@ -431,9 +416,10 @@ class BaseMLP(BaseEstimator):
     def _given(self, X: Any, y: Any, sample_weight: Any) -> Validation:
         """The validation rows that `fit` was given."""
         x, values = self._check_arrays(X, y, False)
+        sample_weight, rows = weights_of(sample_weight, x)
+        if rows is not None:
+            x, values, sample_weight = x[rows], values[rows], sample_weight[rows]
         self._check_known(values)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, x)
         if self.early_stopping and x.shape[0] < 2:
             raise ValueError(f"eval_X has {x.shape[0]} row, expected at least 2 to stop by")
         data = self._model.checked(x, self._targets(values), sample_weight, self._trainer.loss, prefix="eval_")

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, unique_labels
 
 from fastnn.estimators.base import BaseMLP
-from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, kind_of
+from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, class_weights, kind_of
 from fastnn.formulas.losses import Loss
 
 Array = np.ndarray
@@ -270,8 +269,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
         if self.class_weight is None:
             return sample_weight
-        weight = compute_sample_weight(self.class_weight, y)
-        return weight if sample_weight is None else weight * sample_weight
+        if self._labels.kind in (ANY, SEVERAL):
+            weight = self._labels.class_weights(self.class_weight, y, sample_weight)
+        else:
+            weight = class_weights(self.class_weight, y, sample_weight)
+        return weight if sample_weight is None else (weight.T * sample_weight).T
 
     def _terms(self, y: Array, weight: Array | None) -> tuple[float, float]:
         return float(self._summed(self._trainer.loss)), 0.0

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit, log_expit
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fastnn.formulas import losses
@@ -114,6 +115,23 @@ class Labels:
         hot = [_one_hot(column, _units(known), dtype) for column, known in zip(numbers, self.columns, strict=True)]
         return np.concatenate(hot, axis=1)
 
+    def class_weights(self, class_weight: Any, y: Any, sample_weight: Array | None) -> Array:
+        """The weights (n, O) of the outputs for ANY and SEVERAL: the classes of each column are weighted by themselves.
+
+        class_weight: "balanced", or a list of dicts, one a column. ValueError otherwise.
+        """
+        dense = y.toarray() if sparse.issparse(y) else np.asarray(y)
+        columns = ((dense > 0).astype(np.int64) if self.kind == ANY else dense).T
+        each = [class_weight] * len(columns) if isinstance(class_weight, str) else class_weight
+        if not isinstance(each, list) or len(each) != len(columns):
+            raise ValueError(
+                f"class_weight is {class_weight!r}, expected 'balanced' or a list of {len(columns)} dicts, one for "
+                f"each column of y"
+            )
+        weights = [class_weights(one, column, sample_weight) for one, column in zip(each, columns, strict=True)]
+        units = [1] * len(columns) if self.kind == ANY else [_units(known) for known in self.classes]
+        return np.repeat(np.stack(weights, axis=1), units, axis=1)
+
     # logits -> predictions --------------------------------------------------------------------------------
 
     def decide(self, z: Array) -> Any:
@@ -149,6 +167,18 @@ class Labels:
         if self.kind != SEVERAL:
             return [z]
         return np.split(z, np.cumsum([_units(known) for known in self.classes])[:-1], axis=1)
+
+
+def class_weights(class_weight: Any, y: Array, sample_weight: Array | None) -> Array:
+    """The weight (n,) of each row's class: of "balanced" n / (classes * rows of the class), rows counted by their own
+    weights, so that a weight of 2 is a row twice; else that of a dict. ValueError otherwise."""
+    if not isinstance(class_weight, str):
+        weights: Array = compute_sample_weight(class_weight, y)
+        return weights
+    classes, numbers = np.unique(y, return_inverse=True)
+    counts = np.bincount(numbers, weights=sample_weight)
+    weights = counts.sum() / (len(classes) * counts)
+    return weights[numbers]
 
 
 def _units(classes: Array) -> int:

@@ -13,7 +13,7 @@ from fastnn.data import Data
 from fastnn.engine import Objective
 from fastnn.estimators.network import dense_layers, squares
 from fastnn.optim.optimizers import Optimizer
-from fastnn.training.batches import InMemory, step_weights
+from fastnn.training.batches import InMemory, step_rows
 from fastnn.training.trainer import Trainer
 
 Array = np.ndarray
@@ -38,11 +38,10 @@ class LossAndGradient:
 
     def __init__(self, trainer: Trainer, data: Data, alpha: float, outputs: int) -> None:
         self.trainer, self.model, self.outputs, self.alpha = trainer, trainer.model, outputs, alpha
-        total = float(len(data)) if data.weight is None else float(data.weight.sum(dtype=np.float64))
-        self.total = total
-        self.objective = Objective(trainer.loss, Gather(1.0, l2=alpha / (total * outputs)), trainer.seed)
-        self.rows = InMemory(data, None, min(ROWS, len(data)), False, 0, trainer.backend.kernels)
+        self.rows = InMemory(data, None, ROWS, False, 0, trainer.backend.kernels)
         self.rows.begin(0)
+        self.total = self.rows.count * self.rows.mean_weight
+        self.objective = Objective(trainer.loss, Gather(1.0, l2=alpha / (self.total * outputs)), trainer.seed)
         self.weights = [layer.weight for layer in dense_layers(self.model)]
 
     def __call__(self, w: Array) -> tuple[float, Array]:
@@ -61,7 +60,7 @@ class LossAndGradient:
         """Once through the rows: the gradient into the slot, the mean loss returned."""
         model, backend, done, loss = self.model, self.trainer.backend, 0, 0.0
         while (batches := self.rows.take(done, done + self.rows.most)) is not None:
-            shares = step_weights(batches) / self.total
+            shares = step_rows(batches) / self.rows.count
             losses = backend.train_steps(model.plan, model.state, self.objective, batches, shares)
             loss += float(losses @ shares)
             done += len(shares)

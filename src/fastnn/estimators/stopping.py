@@ -18,14 +18,12 @@ class ReportedLoss:
     """From the Trainer's loss to scikit-learn's: report * loss + constant + alpha / 2 * sum of the squared weights / n.
 
     report: outputs whose sum scikit-learn reports where the Trainer takes their mean. constant: what it adds to
-    poisson's. batch: rows a step; rows: in an epoch; weighted: whether they have weights, whose mean is mean_weight.
+    poisson's. batch: rows a step; rows: in an epoch, whose weights are mean_weight on average.
     """
 
-    def __init__(
-        self, report: float, constant: float, alpha: float, rows: int, batch: int, weighted: bool, mean_weight: float
-    ) -> None:
+    def __init__(self, report: float, constant: float, alpha: float, rows: int, batch: int, mean_weight: float) -> None:
         self.report, self.constant, self.alpha = report, constant, alpha
-        self.rows, self.batch, self.weighted, self.mean_weight = rows, batch, weighted, mean_weight
+        self.rows, self.mean_weight = rows, mean_weight
         self.steps = -(-rows // batch)
 
     def loss(self, run: Run, before: float, after: float) -> float:
@@ -37,14 +35,7 @@ class ReportedLoss:
         steps = self.steps
         mean_squares = before + (steps - 1) / (2 * steps) * (after - before)
         penalty = 0.5 * self.alpha * mean_squares * steps / (self.rows * self.mean_weight)
-        return self.report * self._mean(run) + self.constant + penalty
-
-    def _mean(self, run: Run) -> float:
-        if not self.weighted:
-            return run.logs["loss"]
-        losses = np.concatenate(run.losses)  # scikit-learn counts rows here, not their weights
-        counts = np.minimum(self.batch, self.rows - self.batch * np.arange(len(losses)))
-        return float(losses @ counts / self.rows)
+        return self.report * run.logs["loss"] + self.constant + penalty
 
 
 class Stopping(Callback):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -53,7 +53,7 @@ class Sequential:
     """
 
     def __init__(self, layers: Sequence[Layer], *, dtype: Any = np.float32) -> None:
-        if isinstance(layers, Layer) or not isinstance(layers, Iterable):
+        if isinstance(layers, (Layer, Set)) or not isinstance(layers, Iterable):
             raise TypeError(f"layers is {layers!r}, expected a list of layers")
         self._layers = tuple(layers)
         self._dtype = _validate.float_dtype(dtype)
@@ -355,9 +355,10 @@ class Sequential:
     ) -> dict[str, float]:
         """The loss and the metrics over rows X (B, I) with targets y: {"loss": ..., "accuracy": ...}.
 
-        The loss is the weighted mean over the rows, without penalties, in float64 from y as it was passed. metrics: a
-        list, or a dict by the names they shall have, of names of `fastnn.METRICS`, functions of (y, prediction), whose
-        prediction is `predict_class` for cross-entropies and hinge, else `predict`, and what `fastnn.metric` makes.
+        The loss is sum(weight * loss) / sum(weight) over the rows, without penalties, in float64 from y as it was
+        passed; a row of weight 0 is as if it were not there. metrics: a list, or a dict by the names they shall have,
+        of names of `fastnn.METRICS`, functions of (y, prediction), whose prediction is `predict_class` for
+        cross-entropies and hinge, else `predict`, and what `fastnn.metric` makes.
 
         >>> model = Sequential([nn.Dense(2)]).build(3, seed=0)
         >>> model.loss = nn.LOSSES["cross_entropy"]
@@ -455,7 +456,10 @@ def _mean_loss(backend: Backend, loss: Loss, z: Array, data: Data) -> float:
         target = _validate.plain(y[part], exact.dtype) if values else y[part]
         with np.errstate(over="ignore", invalid="ignore"):  # what diverged shows in the loss
             backend.kernels.loss(loss, exact, target, np.ones(len(exact)), total[part], np.empty_like(exact))
-    return float(np.average(total, weights=data.reported_weight))
+    weighing, weight = data.weighing(), data.reported_weight
+    if weighing is not None and weight is not None:  # 0 times a loss beyond all numbers would be NaN
+        total, weight = total[weighing], weight[weighing]
+    return float(np.average(total, weights=weight))
 
 
 def _moments(*arguments: Any) -> None:

@@ -17,12 +17,23 @@ Array = np.ndarray
 _END = object()  # of an iterable of batches
 
 
-def step_weights(batches: Batches) -> Array:
-    """What the loss of each step counts for in the epoch's: its rows, or the sum of their weights."""
-    if batches.weight is None:
-        return _rows_of_steps(len(batches.order), batches.size)
-    starts = np.arange(0, len(batches.order), batches.size)
-    return np.add.reduceat(batches.weight[batches.order].astype(np.float64), starts)
+def step_means(batches: Batches, losses: Array) -> tuple[Array, Array]:
+    """From the losses of the steps, sum(w l) / (rows * mean weight): sum(w l) / sum(w) of each, and its sum(w), with
+    which it counts in the epoch's."""
+    rows = step_rows(batches)
+    if batches.weight is None and batches.mean_weight == 1.0:
+        return losses, rows
+    weights = rows
+    if batches.weight is not None:
+        of_rows = batches.weight[batches.order].astype(np.float64)
+        starts = np.arange(0, len(batches.order), batches.size)
+        weights = np.add.reduceat(of_rows if of_rows.ndim == 1 else of_rows.mean(axis=1), starts)
+    return losses * (rows * batches.mean_weight / weights), weights
+
+
+def step_rows(batches: Batches) -> Array:
+    """The rows of each step."""
+    return _rows_of_steps(len(batches.order), batches.size)
 
 
 @functools.lru_cache(maxsize=8)
@@ -35,15 +46,19 @@ def _rows_of_steps(rows: int, batch: int) -> Array:
 
 
 class InMemory:
-    """Epochs over rows of `data`: all of them, or `among` these, shuffled by (seed, epoch) or in their order."""
+    """Epochs over rows of `data`: all of them, or `among` these, shuffled by (seed, epoch) or in their order. Rows of
+    weight 0 are visited by none: an epoch is that of the data without them, to the bit."""
 
     def __init__(self, data: Data, among: Array | None, batch: int, shuffle: bool, seed: int, kernels: Kernels) -> None:
+        self.divided = among is not None  # into rows to learn from and rows held out
+        among = data.weighing(among)
         self.measured = data  # what metrics look at: without the weights of classes, where there are some
-        self.data, self.among, self.batch, self.shuffle, self.seed, self.kernels = (
-            data, among, batch, shuffle, seed, kernels
-        )  # fmt: skip
+        self.data, self.among, self.shuffle, self.seed, self.kernels = data, among, shuffle, seed, kernels
         self.count = len(data) if among is None else len(among)
-        self.steps: int = -(-self.count // batch)
+        self.mean_weight = data.mean_weight(among)
+        self.batch = min(batch, self.count)
+        self.steps: int = -(-self.count // self.batch)
+        self.seen: tuple[int, float] = 0, 0.0  # for the Stream's sake
         self._order = np.arange(self.count)
 
     @property
@@ -63,11 +78,15 @@ class InMemory:
             return None
         order = self._visited[first * self.batch : last * self.batch]
         data = self.data
-        return Batches(data.x, data.y, data.weight, order, self.batch)
+        return Batches(data.x, data.y, data.weight, order, self.batch, self.mean_weight)
 
 
 class Stream:
-    """Epochs over an iterable of (X, y) or (X, y, sample_weight): a step for each. `check` makes Data of one."""
+    """Epochs over an iterable of (X, y) or (X, y, sample_weight): a step for each. `check` makes Data of one.
+
+    The mean weight, which is not known before the end, is that of all rows so far: a batch's own would make the weights
+    of batches of one row nothing, and 1 the learning rate depend on the weights' unit.
+    """
 
     most = 1
     batch = 0  # each has rows of its own
@@ -84,6 +103,7 @@ class Stream:
             self.steps: int | None = len(batches)  # type: ignore[arg-type]
         except TypeError:
             self.steps = None  # as many as come
+        self.seen: tuple[int, float] = 0, 0.0  # rows of the fit so far, and the sum of their weights
         self._taken = 0
         self._ahead: list[Data] = []  # the first batch, until the first epoch takes it
 
@@ -111,7 +131,15 @@ class Stream:
             self._taken += 1
             if self._taken > first:
                 data = batch if isinstance(batch, Data) else self._checked(batch, f"batch {self._taken - 1} of ")
-                return Batches(data.x, data.y, data.weight, np.arange(len(data)), len(data))
+                return self._of(data)
+
+    def _of(self, data: Data) -> Batches:
+        weighing = data.weighing()
+        rows = np.arange(len(data)) if weighing is None else weighing
+        count, weight = self.seen
+        more = float(len(rows)) if data.weight is None else float(data.weight[rows].sum(dtype=np.float64))
+        self.seen = count + len(rows), weight + more
+        return Batches(data.x, data.y, data.weight, rows, len(rows), self.seen[1] / self.seen[0])
 
     def _checked(self, batch: Any, prefix: str) -> Data:
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):

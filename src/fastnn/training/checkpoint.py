@@ -219,6 +219,7 @@ def content(run: Run) -> tuple[dict[str, Any], dict[str, Array]]:
         "done": run.done,
         "seconds": run.seconds,
         "rate": run.rate,
+        "seen": run.source.seen,
         "logs": run.logs,
         "lr_scale": run.lr_scale,
         "stopped": None if run.resumable else run.stopped,
@@ -339,6 +340,7 @@ class Saved:
         run.epochs += header["first_epoch"] - run.first_epoch
         run.epoch, run.first_epoch = header["epoch"], header["first_epoch"]
         run.done, run.seconds, run.rate = header["done"], header["seconds"], header["rate"]
+        run.source.seen = tuple(header.get("seen", (0, 0.0)))  # files of before had none
         run.losses = [arrays["losses"]] if "losses" in arrays else []
         run.weights = [arrays["weights"]] if "weights" in arrays else []
         run.logs, run.lr_scale, run.stopped = header["logs"], header["lr_scale"], header["stopped"]

@@ -72,10 +72,12 @@ def range_test(trainer: Fitter, data: Data, batch: int, rates: Array) -> Learnin
     """Take a step with each of the rates on a copy of the trainer's built model, the optimizer beginning anew."""
     model = copy.deepcopy(trainer.model)
     model.state.forget_optimizer()
-    rows = min(batch, len(data))
-    epochs = -(-len(rates) * rows // len(data))
-    order = np.concatenate([_random.permutation(trainer.objective.seed, epoch, len(data)) for epoch in range(epochs)])
-    order = order[: len(rates) * rows]
-    batches = Batches(data.x, data.y, data.weight, order, rows)
+    weighing = data.weighing()
+    among = np.arange(len(data)) if weighing is None else weighing
+    rows = min(batch, len(among))
+    epochs = -(-len(rates) * rows // len(among))
+    order = np.concatenate([_random.permutation(trainer.objective.seed, epoch, len(among)) for epoch in range(epochs)])
+    order = among[order[: len(rates) * rows]]
+    batches = Batches(data.x, data.y, data.weight, order, rows, data.mean_weight(among))
     losses = trainer.backend.train_steps(model.plan, model.state, trainer.objective, batches, rates)
     return LearningRates.of(rates, losses)

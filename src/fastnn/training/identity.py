@@ -125,7 +125,7 @@ def _data(source: InMemory | Stream, held_out: Data | None) -> dict[str, str]:
     data, own = source.data, source.measured.weight
     by_class = " with class_weight" if data is not source.measured and data.weight is not own else ""
     validation = "None" if held_out is None else f"{_array(held_out.x)} with y {_array(held_out.y)}"
-    if held_out is not None and source.among is not None:
+    if held_out is not None and source.divided:
         validation = f"a fraction of {len(held_out)} rows"
     return {
         "X": _array(data.x),

@@ -19,7 +19,7 @@ from fastnn.metrics import RESERVED, Metric, Metrics
 from fastnn.nn.model import Sequential
 from fastnn.optim.schedules import Constant, Schedule
 from fastnn.plan import Snapshot, State
-from fastnn.training.batches import InMemory, Stream, step_weights
+from fastnn.training.batches import InMemory, Stream, step_means
 from fastnn.training.history import History
 
 Array = np.ndarray
@@ -158,7 +158,7 @@ class Run:
         self.done = 0  # steps of this epoch
         self.seconds = 0.0  # of training, in this epoch
         self.rate = 0.0  # of its last step
-        self.losses: list[Array] = []  # of those steps, and what each counts for
+        self.losses: list[Array] = []  # of those steps, as means over their rows, and what each counts for
         self.weights: list[Array] = []
         self._start = Snapshot(slots=False)  # of the epoch
         self._before = Snapshot()  # of the call, where a call may end within a step
@@ -266,8 +266,9 @@ class Run:
             losses, spent = self._slice(batches, lr)
             if count >= self._pace.steps or spent > SLICE_SECONDS:  # the rest of an epoch says little
                 self._pace.adjust(count, spent)
-            self.losses.append(losses)
-            self.weights.append(step_weights(batches))
+            means, weights = step_means(batches, losses)
+            self.losses.append(means)
+            self.weights.append(weights)
             self.done, self.seconds, self.rate = last, self.seconds + spent, float(lr[-1])
             for callback in self.callbacks:
                 callback.on_slice(self, len(batches.order))

@@ -176,9 +176,12 @@ class Trainer:
 
         batch_size "full" is one step an epoch, 1 is stochastic descent; a last short batch is taken as it is.
         validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
-        out, drawn by the seed, labels in proportion. sample_weight (n,) >= 0: a batch's loss is its weighted mean, and
-        Normalize learns from the rows whose weight is not 0.
-        class_weight: "balanced", a dict {label: weight} or one weight a class, multiplied with it; not in validation.
+        out, drawn by the seed, labels in proportion. sample_weight (n,) >= 0, by position: a batch's loss is
+        sum(weight * loss) / (its rows * the mean weight), so that the optimum does not depend on batch_size; a row of
+        weight 0 is as if it were not there. Of batches the mean weight is that of all rows so far.
+        class_weight: "balanced", a dict or Series {label: weight} or one weight a class, multiplied with it; not in
+        validation. Where y has several columns of 0 and 1: "balanced", or a list with one of these for each column,
+        which is then weighted by itself.
         callbacks: see `Callback`. verbose: True shows progress, None does on a terminal where tqdm is installed.
         resume: True to go on from the newest file of the Checkpoint among the callbacks, or begin where there is none;
         a file, or a folder of them.
@@ -288,8 +291,7 @@ class Trainer:
                 held_out = self._validation(validation, data)
             if class_weight is not None:
                 data = self._weighted(data, rows, class_weight)
-            count = len(data) if rows is None else len(rows)
-            batch = count if batch_size == "full" else min(_validate.integer("batch_size", batch_size), count)
+            batch = len(data) if batch_size == "full" else _validate.integer("batch_size", batch_size)
             source = InMemory(data, rows, batch, shuffle, self.seed, self.backend.kernels)
             source.measured = first
         outputs = self.model.plan_for(first.row_shape).outputs
@@ -311,14 +313,13 @@ class Trainer:
         return self.model.checked(X, y, sample_weight, self.loss, prefix=prefix, advice=advice)
 
     def _held_out(self, data: Data, validation: Any) -> tuple[Array, Data]:
-        """The numbers of the rows to learn from, ascending, and a copy of the others, drawn by the seed. ValueError
-        where either would have no row, or none with a weight."""
-        labels = data.y if data.y.ndim == 1 else None
-        parts = split(len(data), {"validation": validation}, self.seed, labels)
-        rows, held = parts["training"], parts["validation"]
-        data.check_weights(rows, "to learn from")
-        data.check_weights(held, "held out")
-        return rows, data.part(held)
+        """The numbers of the rows to learn from, ascending, and a copy of the others, drawn by the seed from those that
+        have a weight. ValueError where either would have no row."""
+        weighing = data.weighing()
+        among = np.arange(len(data)) if weighing is None else weighing
+        labels = data.y[among] if data.y.ndim == 1 else None
+        parts = split(len(among), {"validation": validation}, self.seed, labels)
+        return among[parts["training"]], data.part(among[parts["validation"]])
 
     def _validation(self, validation: Any, data: Data, *, fraction: bool = True) -> Data | None:
         """The validation data that were given, as like `data` as they must be."""
@@ -348,8 +349,10 @@ class Trainer:
         model = self.model
         outputs = model.plan_for(data.row_shape).outputs
         taken: Any = slice(None) if rows is None else rows
-        own, weight = None if data.weight is None else data.weight[taken], np.ones(len(data), model.dtype)
-        weight[taken] = class_weights(class_weight, data.y[taken], own, outputs, model.dtype)
+        own = None if data.weight is None else data.weight[taken]
+        by_class = class_weights(class_weight, data.y[taken], own, self.loss, outputs, model.dtype)
+        weight = np.ones((len(data), *by_class.shape[1:]), model.dtype)
+        weight[taken] = by_class
         return replace(data, weight=weight)
 
     def _check_stream(self, source: Stream) -> None:
@@ -372,7 +375,7 @@ class Trainer:
             if isinstance(layer, Normalize) and not layer.adapted:
                 if adapt:
                     assert data is not None
-                    layer.adapt(data.x, rows, data.weight, kernel=self.backend.kernels.moments)
+                    layer.adapt(data.x, data.weighing(rows), kernel=self.backend.kernels.moments)
                 layer.adapted = True  # or about to be put back from a checkpoint
         model.loss = self.loss
         if model.feature_names is None:
