@@ -268,10 +268,6 @@ def test_targets_that_are_rounded_away_to_learn_from(y):
     assert caught[0].filename == __file__ and ("output 1 of y" in str(caught[0].message)) == (columns == 2)
     with pytest.warns(fastnn.PrecisionWarning, match=message):
         Trainer(Sequential([nn.Dense(columns)]), "mse", seed=0).fit([(X, y)], epochs=1, verbose=False)
-    model = Sequential([nn.Dense(columns)])
-    data = model.checked(X, y, None, "mse")
-    with pytest.warns(fastnn.PrecisionWarning, match=message):
-        Trainer(model, "mse", seed=0).fit(data, epochs=1, verbose=False)
 
 
 @pytest.mark.filterwarnings("error::fastnn.PrecisionWarning")
@@ -295,3 +291,26 @@ def test_estimators_judge_by_the_y_that_was_passed(loss):
     weight = RNG.lognormal(size=60)
     model.fit(X, y, eval_X=X, eval_y=y, eval_sample_weight=weight)
     assert model.validation_scores_[-1] == pytest.approx(model.score(X, y, weight), rel=1e-9)
+
+
+@engines
+@pytest.mark.parametrize("end", ["exponential", None])
+def test_batches_are_scored_as_one(backend, end):
+    """Their outputs are put together: no mean of means. Batches without weights among others count for 1 a row."""
+    model = Sequential([nn.Dense(1, end)], dtype=np.float64).build(3, seed=0)
+    model.loss = nn.LOSSES["poisson"]
+    y, weight = RNG.poisson(3.0, 60).astype(float), np.r_[RNG.lognormal(size=20), np.ones(40)]
+    named = named_metrics(["mae", "r2", gain], model.loss)
+    parts = [model.checked(X[rows], y[rows], None, model.loss) for rows in (slice(20, 50), slice(50, 60))]
+    parts.insert(0, model.checked(X[:20], y[:20], weight[:20], model.loss))
+    whole = model.score(model.checked(X, y, weight, model.loss), named, backend)
+    assert model.score(iter(parts), named, backend) == pytest.approx(whole, rel=1e-12)
+    assert model.score(parts[1:], named, backend) == pytest.approx(
+        model.score(model.checked(X[20:], y[20:], None, model.loss), named, backend), rel=1e-12
+    )
+
+
+def test_a_row_of_weight_0_may_have_any_loss():
+    model, y = passing(1, "mse"), np.zeros(3)
+    z, weight = np.array([[1.0], [1e200], [2.0]]), np.array([1.0, 0.0, 1.0])
+    assert model.evaluate(z, y, sample_weight=weight, metrics=["mse"]) == {"loss": 2.5, "mse": 2.5}

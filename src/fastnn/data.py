@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,11 +40,10 @@ class Features:
 
 
 @dataclass(eq=False, kw_only=True)
-class Data(Features):
-    """Rows with their targets y, (n,) labels or (n, O) values, and their weights (n,), or none: each counts for 1.
+class Targets:
+    """Targets y, (n,) labels or (n, O) values, and weights of the rows (n,), or none: each counts for 1.
 
-    The weights are (n, O) where the classes of each output are weighted by themselves.
-
+    The weights are (n, O) where the classes of each output are weighted by themselves, to learn from.
     given_y, given_weight: the same as they were passed, of another dtype or shape, for what is reported; None: as they
     are here.
     """
@@ -62,6 +62,33 @@ class Data(Features):
     def reported_weight(self) -> Array | None:
         return self.weight if self.given_weight is None else self.given_weight
 
+    @staticmethod
+    def joined(parts: Sequence[Targets]) -> Targets:
+        """Those of all parts, one after the other; weights of 1 where only others have some."""
+        if len(parts) == 1:
+            return parts[0]
+        weights = None
+        if any(part.weight is not None for part in parts):
+            each = [(part.reported_weight, len(part.y)) for part in parts]
+            weights = np.concatenate([np.ones(rows) if weight is None else weight for weight, rows in each])
+        y, given = ([part.y for part in parts], [part.reported_y for part in parts])
+        return Targets(y=np.concatenate(y), weight=weights, given_y=np.concatenate(given))
+
+    def weighing(self, rows: Array | None = None) -> Array | None:
+        """Those of `rows` that have a weight other than 0: the others are as if they were not there. None: all."""
+        if self.weight is None:
+            return rows
+        weight = self.weight if rows is None else self.weight[rows]
+        weighs = weight != 0 if weight.ndim == 1 else (weight != 0).any(axis=1)
+        if weighs.all():
+            return rows
+        return np.flatnonzero(weighs) if rows is None else rows[weighs]
+
+
+@dataclass(eq=False, kw_only=True)
+class Data(Features, Targets):
+    """Rows with their targets and weights."""
+
     def part(self, rows: Array) -> Data:
         """A copy of these rows."""
         parts = (self.y, self.weight, self.given_y, self.given_weight)
@@ -75,16 +102,6 @@ class Data(Features):
             raise ValueError(
                 f"sample_weight is all zero in the {len(rows)} rows {what}, expected at least one weight > 0"
             )
-
-    def weighing(self, rows: Array | None = None) -> Array | None:
-        """Those of `rows` that have a weight other than 0: nobody learns from the others. None: all of them."""
-        if self.weight is None:
-            return rows
-        weight = self.weight if rows is None else self.weight[rows]
-        weighs = weight != 0 if weight.ndim == 1 else (weight != 0).any(axis=1)
-        if weighs.all():
-            return rows
-        return np.flatnonzero(weighs) if rows is None else rows[weighs]
 
     def mean_weight(self, rows: Array | None = None) -> float:
         """Of `rows`; None: of all. In float64 and one order of summation: the same bits on any number of threads."""

@@ -4,7 +4,7 @@ A metric is a name of METRICS or a function of (y, prediction); `metric` says mo
 float64 from y as it was passed, from what `predict`, `predict_class` or `predict_proba` return, with the rows' weights.
 """
 
-from fastnn.metrics.answers import decide, link, log_shares, probabilities, shares
+from fastnn.metrics.answers import classifies, decide, link, log_shares, probabilities, shares
 from fastnn.metrics.definition import Metric, Mode
 from fastnn.metrics.direction import direction
 from fastnn.metrics.measure import check, measure
@@ -19,6 +19,7 @@ __all__ = [
     "Metrics",
     "Mode",
     "check",
+    "classifies",
     "decide",
     "direction",
     "link",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fastnn.data import Data
+from fastnn.data import Targets
 from fastnn.formulas.losses import Loss
 from fastnn.metrics.answers import classifies, decide, link, probabilities
 from fastnn.metrics.definition import BINARY, LABELS, SEVERAL, Metric
@@ -17,7 +17,7 @@ from fastnn.metrics.names import METRICS
 Array = np.ndarray
 
 
-def check(named: Mapping[str, Metric], loss: Loss, outputs: int, data: Iterable[Data]) -> None:
+def check(named: Mapping[str, Metric], loss: Loss, outputs: int, data: Iterable[Targets]) -> None:
     """ValueError where a metric is none for a model of so many outputs, or for the targets or weights of these data."""
     for metric in named.values():
         if metric.task == "classes":
@@ -37,7 +37,7 @@ def _check_classes(metric: Metric, kind: str) -> None:
         raise ValueError(f"metric {metric.name} is for {expected}, but the model tells {kind} apart{hint}")
 
 
-def _check_rows(metric: Metric, data: Data) -> None:
+def _check_rows(metric: Metric, data: Targets) -> None:
     if metric.needs != "prediction" and data.y.ndim == 2 and not np.isin(data.y, (0, 1)).all():
         raise ValueError(f"metric {metric.name} is for rows of one class each, but y has shares between 0 and 1")
     if not metric.weights and data.weight is not None and metric.name.startswith("roc_auc_ovo"):
@@ -51,25 +51,27 @@ def _kind(loss: Loss, outputs: int) -> str:
 
 
 def measure(
-    named: Mapping[str, Metric], loss: Loss, z: Array, predict: Callable[[], Array] | None, data: Data
+    named: Mapping[str, Metric], loss: Loss, z: Array, output: Array | None, targets: Targets
 ) -> dict[str, float]:
-    """What the metrics make of rows `data` whose logits are z (B, O).
+    """What the metrics make of rows whose logits are z (B, O).
 
-    predict: gives what the model's `predict` does where that is not z: it ends with the loss's own activation.
+    output: what the model's `predict` gives where that is not z: it ends with the loss's own activation.
     """
     if not named:
         return {}
-    rows = _Rows(loss, z, predict, data)
+    rows = _Rows(loss, z, output, targets)
     return {name: metric(*rows.arguments(metric), rows.weight) for name, metric in named.items()}
 
 
 class _Rows:
     """Targets, predictions and weights of the rows whose weight is not 0."""
 
-    def __init__(self, loss: Loss, z: Array, predict: Callable[[], Array] | None, data: Data) -> None:
-        weight = data.reported_weight
-        self._taken: Any = slice(None) if weight is None or weight.all() else np.flatnonzero(weight)
-        self._loss, self._all, self._predict, self._data = loss, z, predict, data
+    def __init__(self, loss: Loss, z: Array, output: Array | None, targets: Targets) -> None:
+        rows, weight = targets.weighing(), targets.reported_weight
+        self._taken: Any = slice(None) if rows is None else rows
+        self._loss, self._targets, self._ends = loss, targets, output is not None
+        self._z: Array = z[self._taken]
+        self._output = self._z if output is None else output[self._taken]
         self.weight = None if weight is None else weight[self._taken].astype(np.float64)
 
     def arguments(self, metric: Metric) -> tuple[Array, Array]:
@@ -92,7 +94,7 @@ class _Rows:
     @cached_property
     def _given(self) -> Array:
         """As they were passed, floats as float64."""
-        y: Array = self._data.reported_y[self._taken]
+        y: Array = self._targets.reported_y[self._taken]
         return y.astype(np.float64, copy=False) if y.dtype.kind == "f" else y
 
     @cached_property
@@ -103,7 +105,7 @@ class _Rows:
     @cached_property
     def _classes(self) -> Array:
         """(n,) the numbers of classes, of shares the largest; (n, O) of 0 and 1 for several labels."""
-        y: Array = self._data.y[self._taken]
+        y: Array = self._targets.y[self._taken]
         if y.ndim == 1:
             return y
         if self._loss.link != "sigmoid":
@@ -112,11 +114,6 @@ class _Rows:
         return _column((y > 0.5).astype(np.int64))
 
     # Predictions ------------------------------------------------------------------------------------------
-
-    @property
-    def _z(self) -> Array:
-        z: Array = self._all[self._taken]
-        return z
 
     @cached_property
     def _decided(self) -> Array:
@@ -130,19 +127,17 @@ class _Rows:
     def _probability(self) -> Array:
         """As scikit-learn's scorers have it: of two classes that of class 1."""
         p = self._probabilities
-        return p[:, 1] if _kind(self._loss, self._all.shape[1]) == BINARY else p
+        return p[:, 1] if _kind(self._loss, self._z.shape[1]) == BINARY else p
 
     @cached_property
     def _predictions(self) -> Array:
         """What `predict` gives, (n, O) in float64."""
-        out = self._all if self._predict is None else self._predict()
-        predictions: Array = out[self._taken].astype(np.float64)
-        return predictions
+        return self._output.astype(np.float64)
 
     @cached_property
     def _rates(self) -> Array:
         """Values in the targets' unit: under poisson the rates, also where the model ends with their logarithms."""
-        if self._loss.link is None or self._predict is not None:
+        if self._loss.link is None or self._ends:
             return self._predictions
         return link(self._loss, self._predictions)
 

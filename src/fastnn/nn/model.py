@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,11 @@ from fastnn import _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.contract import Backend
-from fastnn.data import Data, Features
+from fastnn.data import Data, Features, Targets
 from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
-from fastnn.metrics import Metric, Metrics, decide, measure, named_metrics, probabilities
+from fastnn.metrics import Metric, Metrics, classifies, decide, measure, named_metrics, probabilities
 from fastnn.metrics import check as check_metrics
 from fastnn.nn import serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
@@ -281,8 +280,6 @@ class Sequential:
         outputs = plan.outputs
         if isinstance(features, Data):
             self._check_targets(features.y, loss, outputs, f"{prefix}X")
-            if advice is not None and features.y.ndim == 2:
-                _validate.warn_of_rounding(f"{prefix}y", features.reported_y, self.dtype, advice)
             return features
         rows, wanted = len(features), self.dtype if dtype is None else dtype
         given = _validate.target_numbers(y, name=f"{prefix}y")
@@ -373,13 +370,21 @@ class Sequential:
         check_metrics(named, loss, self._plan.outputs, [data])
         return self.score(data, named, backend)
 
-    def score(self, data: Data, metrics: dict[str, Metric], backend: str | Backend | None = None) -> dict[str, float]:
-        """`evaluate` on data that was checked, with what `named_metrics` made of the metrics."""
+    def score(
+        self, data: Data | Iterable[Data], metrics: dict[str, Metric], backend: str | Backend | None = None
+    ) -> dict[str, float]:
+        """`evaluate` on data that was checked, or batches of them, with what `named_metrics` made of the metrics."""
         loss, chosen, plan = self._known_loss(), backends.resolve(backend), self.plan
         ops = plan.training_ops(loss)
-        z = self._walk(replace(plan, ops=ops), data, chosen)
-        predict = None if ops is plan.ops else partial(self._walk, plan, data, chosen)
-        return {"loss": _mean_loss(chosen, loss, z, data)} | measure(metrics, loss, z, predict, data)
+        twice = bool(metrics) and ops is not plan.ops and not classifies(loss)  # metrics want what `predict` gives
+        logits, outputs, targets = [], [], []
+        for part in [data] if isinstance(data, Data) else data:  # outputs are kept, of batches never all the rows
+            logits.append(self._walk(replace(plan, ops=ops), part, chosen))
+            outputs.append(self._walk(plan, part, chosen) if twice else logits[-1])
+            targets.append(part)
+        z, all_targets = _stacked(logits), Targets.joined(targets)
+        found = {"loss": _mean_loss(chosen, loss, z, all_targets)}
+        return found | measure(metrics, loss, z, _stacked(outputs) if twice else None, all_targets)
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
@@ -446,19 +451,24 @@ class Sequential:
         return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
 
 
-def _mean_loss(backend: Backend, loss: Loss, z: Array, data: Data) -> float:
+def _stacked(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _mean_loss(backend: Backend, loss: Loss, z: Array, targets: Targets) -> float:
     """The weighted mean over rows of the loss of logits z (n, O), in float64, of the targets as they were given."""
-    values = data.y.ndim == 2
-    y, total = data.reported_y.reshape(len(z), -1) if values else data.y, np.empty(len(z))
+    values = targets.y.ndim == 2
+    y, weight = targets.reported_y.reshape(len(z), -1) if values else targets.y, targets.reported_weight
+    rows = targets.weighing()
+    if rows is not None and weight is not None:  # 0 times a loss beyond all numbers would be NaN
+        z, y, weight = z[rows], y[rows], weight[rows]
+    total = np.empty(len(z))
     for start in range(0, len(z), _LOSS_ROWS):
         part = slice(start, start + _LOSS_ROWS)
         exact = _validate.plain(z[part], np.dtype(np.float64))
         target = _validate.plain(y[part], exact.dtype) if values else y[part]
         with np.errstate(over="ignore", invalid="ignore"):  # what diverged shows in the loss
             backend.kernels.loss(loss, exact, target, np.ones(len(exact)), total[part], np.empty_like(exact))
-    weighing, weight = data.weighing(), data.reported_weight
-    if weighing is not None and weight is not None:  # 0 times a loss beyond all numbers would be NaN
-        total, weight = total[weighing], weight[weighing]
     return float(np.average(total, weights=weight))
 
 
