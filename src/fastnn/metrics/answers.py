@@ -52,7 +52,7 @@ def decide(loss: Loss, z: Array) -> Array:
 
 
 def classifies(loss: Loss) -> bool:
-    return has_probabilities(loss) or loss.name == "hinge"
+    return has_probabilities(loss) or "labels" in loss.targets
 
 
 def has_probabilities(loss: Loss) -> bool:
