@@ -596,28 +596,93 @@ def test_an_interrupted_fit_is_kept():
 
 
 def test_auto_dtype():
-    y = TARGETS["classes"][1]
-    big, labels = np.tile(X, (2, 1)), np.tile(y, 2)
+    """As the data's, as scikit-learn's; L-BFGS always float64."""
+    y, single = TARGETS["classes"][1], X.astype(np.float32)
     for params, x, expected in (
         ({}, X, np.float64),
-        ({}, big, np.float32),
-        ({"batch_size": 20}, X, np.float32),
-        ({"solver": "lbfgs"}, big, np.float64),
-        ({"dtype": "float64"}, big, np.float64),
-        ({"dtype": "float32", "solver": "lbfgs"}, big, np.float32),
+        ({}, single, np.float32),
+        ({}, (16 * np.abs(X)).astype(np.uint8), np.float64),
+        ({}, sparse.csr_matrix(single), np.float32),
+        ({"batch_size": 20}, X, np.float64),
+        ({"batch_size": 20}, single, np.float32),
+        ({"solver": "lbfgs"}, single, np.float64),
+        ({"dtype": "float64"}, single, np.float64),
+        ({"dtype": "float32", "solver": "lbfgs"}, X, np.float32),
     ):
-        model = small(**params).fit(x, labels[: len(x)])
+        model = small(**params).fit(x, y)
         assert model.coefs_[0].dtype == expected
         assert model.predict_proba(x).dtype == np.float64
     values = MLPRegressor(max_iter=2)
-    assert values.fit(X, y).predict(X.astype(np.float32)).dtype == np.float32
+    assert values.fit(X, y).predict(single).dtype == np.float32
     assert values.predict(X).dtype == np.float64
 
 
+@pytest.mark.parametrize("rows", [2, 199, 200, 201, 1000])
+@pytest.mark.parametrize("given", [np.float32, np.float64])
+def test_auto_dtype_is_that_of_any_number_of_rows_and_of_partial_fit(rows, given):
+    rng = np.random.default_rng(rows)
+    x, y = rng.normal(size=(rows, 3)).astype(given), rng.normal(size=rows)
+    for model in (
+        MLPRegressor(hidden_layer_sizes=(4,), max_iter=1).fit(x, y),
+        MLPRegressor(hidden_layer_sizes=(4,)).partial_fit(x, y),
+    ):
+        assert model.coefs_[0].dtype == given
+
+
+def test_partial_fit_of_one_whole_batch_is_fit():
+    y = TARGETS["value"][1]
+    params = dict(hidden_layer_sizes=(8,), solver="sgd", batch_size=ROWS, momentum=0.0, random_state=0, tol=0.0)
+    whole = MLPRegressor(**params, max_iter=30, n_iter_no_change=30).fit(X, y)
+    parts = MLPRegressor(**params)
+    for _ in range(30):
+        parts.partial_fit(X, y)
+    np.testing.assert_allclose(parts.predict(X), whole.predict(X), rtol=1e-12, atol=1e-12)
+    theirs = neural_network.MLPRegressor(**params)
+    for _ in range(30):
+        theirs.partial_fit(X, y)
+    np.testing.assert_allclose(parts.predict(X), theirs.predict(X), rtol=1e-11, atol=1e-11)
+
+
+@oracle
+@pytest.mark.parametrize("rate", [1.0, 1e3])
+@pytest.mark.parametrize("change", [3, 10])
+def test_early_stopping_that_diverges_ends_as_scikit_learns(rate, change):
+    """No error: the best epoch's weights, and NaN from where there is no number any more."""
+    y = TARGETS["value"][1]
+    params = dict(hidden_layer_sizes=(100,), activation="identity", solver="sgd", learning_rate_init=rate, max_iter=20)
+    params |= dict(early_stopping=True, n_iter_no_change=change, random_state=0, shuffle=False)
+    ours, theirs = MLPRegressor(**params), neural_network.MLPRegressor(**params)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours.fit(X, y)
+        theirs.fit(X, y)
+    assert ours.n_iter_ == theirs.n_iter_ and ours.t_ == theirs.t_
+    assert len(ours.loss_curve_) == len(ours.validation_scores_) == ours.n_iter_
+    assert np.isnan(ours.loss_) == np.isnan(theirs.loss_)
+    assert np.isnan(ours.validation_scores_[-1]) == np.isnan(theirs.validation_scores_[-1])
+    assert ours.best_validation_score_ == pytest.approx(theirs.best_validation_score_)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_early_stopping_that_diverges_at_once_keeps_finite_weights(kind, dtype):
+    params = dict(solver="sgd", learning_rate_init=1e300, early_stopping=True, max_iter=9, random_state=0, dtype=dtype)
+    params["hidden_layer_sizes"] = (5,)
+    y = TARGETS["binary" if kind is MLPClassifier else "value"][1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = kind(**params).fit(X, y)
+    assert all(np.isfinite(weights).all() for weights in model.coefs_)
+    assert model.n_iter_ == 9 and np.isnan(model.validation_scores_[-1]) and np.isnan(model.loss_)
+    with pytest.raises(ValueError, match="non-finite parameter weights"):  # scikit-learn's, without early stopping
+        kind(**params | {"early_stopping": False}).fit(X, y)
+
+
 def test_rounding_that_costs_digits_is_said():
-    shifted = np.tile(X, (2, 1)) + 1e7
+    shifted = X + 1e7
     with pytest.warns(fastnn.PrecisionWarning, match="StandardScaler") as caught:
-        MLPRegressor(max_iter=1).fit(shifted, shifted[:, 0])
+        MLPRegressor(max_iter=1, dtype="float32").fit(shifted, shifted[:, 0])
     assert caught[0].filename == __file__
 
 

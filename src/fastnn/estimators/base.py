@@ -172,7 +172,7 @@ class BaseMLP(BaseEstimator):
         anew = not self.__sklearn_is_fitted__() or not (self.warm_start or incremental)
         X, y = self._check_arrays(X, y, anew)
         sample_weight, rows = weights_of(sample_weight, X)
-        dtype = self._dtype(X.shape[0] if rows is None else len(rows), incremental) if anew else self._model.dtype
+        dtype = self._dtype(X.dtype) if anew else self._model.dtype
         features = self._features(X, dtype, _SCALE if anew else None)
         if rows is not None:
             features, y, sample_weight = replace(features, x=features.x[rows]), y[rows], sample_weight[rows]
@@ -274,12 +274,13 @@ class BaseMLP(BaseEstimator):
         self.best_validation_score_: float | None = -np.inf if self.early_stopping else None
         self._best: Snapshot | None = Snapshot(slots=False).take(self._model.state) if self.early_stopping else None
 
-    def _dtype(self, rows: int, incremental: bool) -> np.dtype:
-        """float32, but where rounding would show: L-BFGS and descent over one small batch have no noise to hide it."""
+    def _dtype(self, given: np.dtype) -> np.dtype:
+        """That of X, as scikit-learn's: float64 but for float32; and float64 for L-BFGS, which has no noise to hide
+        rounding. `fit` and `partial_fit` of any number of rows take the same."""
         if self.dtype != "auto":
             return np.dtype(self.dtype)
-        whole = rows <= AUTO_BATCH and not incremental and (self.batch_size == "auto" or self.batch_size >= rows)
-        return np.dtype(np.float64 if self.solver == "lbfgs" or whole else np.float32)
+        single = given == np.float32 and self.solver != "lbfgs"
+        return np.dtype(np.float32 if single else np.float64)
 
     def _forget_optimizer(self) -> None:
         self._model.state.forget_optimizer()
@@ -406,7 +407,7 @@ class BaseMLP(BaseEstimator):
 
     def _split(self, samples: Samples, random: np.random.RandomState) -> tuple[Samples, Validation]:
         """The rows to learn from, and those held out."""
-        strata = samples.targets if self._stratified else None
+        strata = samples.targets.astype(bool) if self._stratified else None  # what scikit-learn names in its errors
         chosen, others = drawn(len(samples.data), self.validation_fraction, random, strata)
         own = None if samples.own is None else samples.own[others]
         weight = _validate.sample_weight(own, len(others), self._model.dtype, name="validation sample_weight")

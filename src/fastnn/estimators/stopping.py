@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastnn.errors import DivergenceError
 from fastnn.estimators.network import change_rate, dense_layers, squares
 from fastnn.plan import Snapshot
 from fastnn.training.run import Callback, Run
@@ -86,6 +88,20 @@ class Stopping(Callback):
         self._lower_rate(run)
         if owner._no_improvement_count > owner.n_iter_no_change:
             self._no_longer_improving(run)
+
+    def on_divergence(self, run: Run, error: DivergenceError) -> bool:
+        """No error of early stopping, which ends with its best epoch's weights: as scikit-learn's, whose fit runs on to
+        max_iter, the epochs that are left measure NaN. They are not run here, for nothing can become of them."""
+        if not self.stops or self.score is None:
+            return False
+        owner = self.owner
+        left = int(owner.max_iter) - owner.n_iter_
+        owner.loss_ = math.nan
+        owner.n_iter_ += left
+        owner.t_ += left * self.reported.rows
+        for curve in (owner.loss_curve_, owner.validation_scores_, owner.validation_loss_curve_):
+            curve += [math.nan] * left
+        return True
 
     def on_fit_end(self, run: Run) -> None:
         self.stopped = run.stopped  # by this or another callback
