@@ -72,6 +72,8 @@ class Targets:
             each = [(part.reported_weight, len(part.y)) for part in parts]
             weights = np.concatenate([np.ones(rows) if weight is None else weight for weight, rows in each])
         y, given = ([part.y for part in parts], [part.reported_y for part in parts])
+        if len({each.ndim for each in given}) > 1:  # columns among vectors
+            given = [each.reshape(len(each), -1) for each in given]
         return Targets(y=np.concatenate(y), weight=weights, given_y=np.concatenate(given))
 
     def weighing(self, rows: Array | None = None) -> Array | None:
@@ -88,6 +90,11 @@ class Targets:
 @dataclass(eq=False, kw_only=True)
 class Data(Features, Targets):
     """Rows with their targets and weights."""
+
+    @property
+    def targets(self) -> Targets:
+        """Without the rows, which they do not keep in memory."""
+        return Targets(y=self.y, weight=self.weight, given_y=self.given_y, given_weight=self.given_weight)
 
     def part(self, rows: Array) -> Data:
         """A copy of these rows."""

@@ -237,7 +237,7 @@ class Sequential:
         if self._plan is not None and _validate.taken_as_it_is(X, self.dtype, self._plan.input_shape):
             return Features(X.reshape(len(X), -1), self._plan.input_shape)
         names = _validate.feature_names(X)
-        _validate.same_names(names, self.feature_names)
+        _validate.same_names(names, self.feature_names, name=name)
         x, row_shape = _validate.features(
             X,
             self.dtype,
@@ -381,7 +381,7 @@ class Sequential:
         for part in [data] if isinstance(data, Data) else data:  # outputs are kept, of batches never all the rows
             logits.append(self._walk(replace(plan, ops=ops), part, chosen))
             outputs.append(self._walk(plan, part, chosen) if twice else logits[-1])
-            targets.append(part)
+            targets.append(part.targets)
         z, all_targets = _stacked(logits), Targets.joined(targets)
         found = {"loss": _mean_loss(chosen, loss, z, all_targets)}
         return found | measure(metrics, loss, z, _stacked(outputs) if twice else None, all_targets)

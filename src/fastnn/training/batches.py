@@ -122,7 +122,8 @@ class Stream:
     def take(self, first: int, last: int) -> Batches | None:
         """Batch number `first`, those before it skipped; None where there are no more."""
         while True:
-            batch: Any = self._ahead.pop() if self._ahead else next(self._rest, _END)
+            ahead = self._ahead.pop() if self._ahead else None  # checked already
+            batch: Any = next(self._rest, _END) if ahead is None else ahead
             if batch is _END:
                 if self._taken == 0:
                     raise ValueError("X has no batches in this epoch, expected an iterable that begins anew")
@@ -130,7 +131,7 @@ class Stream:
                 return None
             self._taken += 1
             if self._taken > first:
-                data = batch if isinstance(batch, Data) else self._checked(batch, f"batch {self._taken - 1} of ")
+                data = self._checked(batch, f"batch {self._taken - 1} of ") if ahead is None else ahead
                 return self._of(data)
 
     def _of(self, data: Data) -> Batches:
@@ -142,6 +143,8 @@ class Stream:
         return Batches(data.x, data.y, data.weight, rows, len(rows), self.seen[1] / self.seen[0])
 
     def _checked(self, batch: Any, prefix: str) -> Data:
+        if isinstance(batch, Data):
+            return self.check(batch, None, None, prefix=prefix)
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             raise TypeError(f"X yields {type(batch).__name__}, expected batches (X, y) or (X, y, sample_weight)")
         return self.check(*batch, *[None] * (3 - len(batch)), prefix=prefix)
@@ -152,5 +155,7 @@ def is_batches(X: Any) -> bool:
     if any(hasattr(X, name) for name in ("shape", "__array__", "__dlpack__", "columns")):
         return False
     if isinstance(X, (list, tuple)):
+        if X and isinstance(X[0], Data):
+            return True
         return bool(X) and isinstance(X[0], (tuple, list)) and len(X[0]) in (2, 3) and np.ndim(X[0][0]) >= 2
     return isinstance(X, Iterable) and not isinstance(X, (str, bytes, dict, set))

@@ -88,23 +88,23 @@ class History:
         ImportError naming the extra [plot] where matplotlib is missing.
         """
         axes = axes_or_new(axes)
-        epochs = range(1, len(self) + 1)
 
-        def marker(name: str) -> str | None:
-            """One epoch, what others did not measure left out, is a point, which a line does not show."""
-            return "o" if sum(not math.isnan(value) for value in self[name]) == 1 else None
+        def draw(axes: Any, name: str, *style: str, **options: Any) -> None:
+            """A line through the epochs that measured it; of one a point, which a line does not show."""
+            points = [(epoch, value) for epoch, value in enumerate(self[name], start=1) if not math.isnan(value)]
+            x, y = zip(*points, strict=True) if points else ((), ())
+            axes.plot(x, y, *style, label=name, marker="o" if len(points) == 1 else None, **options)
 
         for name in ("loss", "val_loss"):
             if name in self:
-                axes.plot(epochs, self[name], label=name, marker=marker(name))
+                draw(axes, name)
         axes.set_xlabel("epoch")
         axes.set_ylabel("loss")
         metrics = [name for name in self.epochs if name not in ("loss", "val_loss", "lr", "seconds")]
         if metrics:
             other = axes.twinx()
             for name in metrics:
-                color = f"C{2 + metrics.index(name)}"
-                other.plot(epochs, self[name], "--", color=color, label=name, marker=marker(name))
+                draw(other, name, "--", color=f"C{2 + metrics.index(name)}")
             other.legend(loc="center right")
         axes.legend(loc="upper right")
         return axes

@@ -20,6 +20,7 @@ from fastnn.nn.layers import Layer
 from fastnn.plan import Op, Plan
 from fastnn.training.batches import InMemory, Stream
 from fastnn.training.run import Run
+from fastnn.training.validation import ValidationBatches
 
 Array = np.ndarray
 Texts = Mapping[str, str]
@@ -52,9 +53,17 @@ def identity(run: Run, plan: Plan) -> dict[str, str]:
     shared |= {"X": digest(data.x), "y": digest(data.y), "sample_weight": digest(data.weight)}
     shared["validation"] = digest(source.among)
     if run.held_out is not None:
-        held_out: Data = run.held_out
-        shared["validation"] += digest(held_out.x) + digest(held_out.y) + digest(held_out.weight)
+        shared["validation"] += _measured_on(run.held_out)
+    if run.validation_freq > 1:
+        shared["validation"] += f" every {run.validation_freq}"
     return shared
+
+
+def _measured_on(held_out: Data | ValidationBatches) -> str:
+    """Digests of the rows; of batches nothing is known before they come."""
+    if isinstance(held_out, ValidationBatches):
+        return "batches"
+    return digest(held_out.x) + digest(held_out.y) + digest(held_out.weight)
 
 
 def _operation(op: Op) -> str:
@@ -99,6 +108,8 @@ def described(run: Run) -> dict[str, str]:
         bound = getattr(objective, name)
         words[name] = repr(bound) if np.isfinite(bound) else "None"
     words |= _data(run.source, run.held_out)
+    if run.validation_freq > 1 and "validation" in words:
+        words["validation"] += f" every {run.validation_freq} epochs"
     for layer in run.model.layers:
         words |= {path: _layer(part) for path, part in layer.parts(f"layers[{layer.index}]")}
     return words
@@ -119,14 +130,19 @@ def _changed(settings: Any, *always: str) -> str:
     return f"{type(settings).__name__}({', '.join(f'{name}={_changed(value)}' for name, value in shown.items())})"
 
 
-def _data(source: InMemory | Stream, held_out: Data | None) -> dict[str, str]:
+def _data(source: InMemory | Stream, held_out: Data | ValidationBatches | None) -> dict[str, str]:
     if isinstance(source, Stream):
         return {"X": "an iterable of batches"}
     data, own = source.data, source.measured.weight
     by_class = " with class_weight" if data is not source.measured and data.weight is not own else ""
-    validation = "None" if held_out is None else f"{_array(held_out.x)} with y {_array(held_out.y)}"
-    if held_out is not None and source.divided:
+    if isinstance(held_out, ValidationBatches):
+        validation = "an iterable of batches"
+    elif held_out is None:
+        validation = "None"
+    elif source.divided:
         validation = f"a fraction of {len(held_out)} rows"
+    else:
+        validation = f"{_array(held_out.x)} with y {_array(held_out.y)}"
     return {
         "X": _array(data.x),
         "y": _array(data.y),

@@ -21,6 +21,7 @@ from fastnn.optim.schedules import Constant, Schedule
 from fastnn.plan import Snapshot, State
 from fastnn.training.batches import InMemory, Stream, step_means
 from fastnn.training.history import History
+from fastnn.training.validation import ValidationBatches
 
 Array = np.ndarray
 SLICE_SECONDS = 0.05  # one call to the backend: short enough for Ctrl-C and the progress bar
@@ -41,7 +42,7 @@ class Fitter(Protocol):
     @property
     def named(self) -> dict[str, Metric]: ...
 
-    def score(self, data: Data) -> dict[str, float]: ...
+    def score(self, data: Data | ValidationBatches) -> dict[str, float]: ...
 
 
 class Resumable(Protocol):
@@ -59,7 +60,8 @@ class Callback:
     `every`: `on_step` comes after each multiple of so many optimizer steps (calls to the engine are cut there: a small
     number costs speed); None: never. `order`: where hooks of a larger one are called later, and their `on_fit_end`
     earlier; those of equal ones in the order they were given. `essential`: whether a fit that is resumed must have
-    it, if it had a state: False of what only writes down.
+    it, if it had a state: False of what only writes down. A callback that has an attribute `monitor`, "val_...", gets
+    `on_epoch_end` and `on_evaluated` after the epochs that were validated, which it counts.
 
     >>> class Announce(Callback):
     ...     def on_epoch_end(self, run):
@@ -129,20 +131,24 @@ class Run:
     trainer, model, history: whose it is. epoch: of the current epoch the number, from 0 at the model's first fit;
     epochs: where the run ends. step: optimizer steps taken so far; steps: in an epoch (None: not known yet). rows: in
     an epoch (None likewise). logs: what the current epoch measured. lr_scale: a factor on the learning rate of the
-    steps to come. validated: whether there is validation data. error: what ended the fit, in `on_fit_end`.
+    steps to come. validated: whether there is validation data; validation_freq: epochs from one validation to the next.
+    error: what ended the fit, in `on_fit_end`.
     """
 
     def __init__(
         self,
         trainer: Fitter,
         source: InMemory | Stream,
-        held_out: Data | None,
+        held_out: Data | ValidationBatches | None,
         epochs: int,
         callbacks: Sequence[Callback],
+        *,
+        validation_freq: int = 1,
     ) -> None:
         self.trainer, self.source, self.held_out = trainer, source, held_out
         self.model, self.history = trainer.model, trainer.history
         self.objective, self.backend, self.schedule = trainer.objective, trainer.backend, trainer.schedule
+        self.validation_freq = validation_freq
         self.callbacks = sorted(callbacks, key=lambda callback: callback.order)
         self.epoch = len(self.history)
         self.epochs = self.epoch + epochs
@@ -249,12 +255,20 @@ class Run:
         self.epoch, self.done, self.seconds, self.losses, self.weights = self.epoch + 1, 0, 0.0, [], []
         if not self.callbacks:
             return
-        for callback in self.callbacks:
+        told = self._told()
+        for callback in told:
             callback.on_epoch_end(self)
         self.logs = {name: _real(name, value) for name, value in self.logs.items()}
         self.history.amend(self.logs)
-        for callback in self.callbacks:
+        for callback in told:
             callback.on_evaluated(self)
+
+    def _told(self) -> list[Callback]:
+        """The callbacks that hear of the epoch that just ended: who watches validation waits for one that has it."""
+        if not self.validated or "val_loss" in self.logs:
+            return self.callbacks
+        watched = ((callback, getattr(callback, "monitor", None)) for callback in self.callbacks)
+        return [callback for callback, name in watched if not (isinstance(name, str) and name.startswith("val_"))]
 
     def _train(self) -> None:
         """The steps of the epoch that are not done yet, in calls of about SLICE_SECONDS."""
@@ -325,6 +339,8 @@ class Run:
         """Loss and metrics after an epoch: on the validation data, else the metrics on the training data."""
         trainer = self.trainer
         if self.held_out is not None:
+            if (self.epoch + 1 - self.first_epoch) % self.validation_freq != 0:
+                return {}
             scores = trainer.score(self.held_out)
             return {f"val_{name}": value for name, value in scores.items()}
         if not trainer.metrics or isinstance(self.source, Stream):

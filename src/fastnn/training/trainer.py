@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -30,9 +31,10 @@ from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.class_weight import class_weights
 from fastnn.training.find_lr import LearningRates
 from fastnn.training.history import History
-from fastnn.training.holdout import split
+from fastnn.training.holdout import classes_of, split
 from fastnn.training.identity import described, identity
 from fastnn.training.run import Callback, Run
+from fastnn.training.validation import ValidationBatches, is_validation_batches
 
 Array = np.ndarray
 _SCALE_Y = "subtract its mean and divide by its standard deviation first, or take Sequential(layers, dtype='float64')"
@@ -156,7 +158,9 @@ class Trainer:
         *,
         epochs: int = 10,
         batch_size: int | Literal["full"] = 32,
-        validation: tuple[Any, Any] | tuple[Any, Any, Any] | Data | float | None = None,
+        validation: tuple[Any, Any] | tuple[Any, Any, Any] | Data | Iterable[Any] | float | None = None,
+        validation_freq: int = 1,
+        stratify: bool = True,
         sample_weight: Any = None,
         class_weight: Any = None,
         shuffle: bool = True,
@@ -175,10 +179,14 @@ class Trainer:
         again.
 
         batch_size "full" is one step an epoch, 1 is stochastic descent; a last short batch is taken as it is.
-        validation: (X, y) or (X, y, sample_weight), measured after each epoch, or the fraction of the rows to hold
-        out, drawn by the seed, labels in proportion. sample_weight (n,) >= 0, by position: a batch's loss is
-        sum(weight * loss) / (its rows * the mean weight), so that the optimum does not depend on batch_size; a row of
-        weight 0 is as if it were not there. Of batches the mean weight is that of all rows so far.
+        validation: what is measured after each epoch: (X, y) or (X, y, sample_weight); Data; an iterable of batches of
+        these, such as a DataLoader, gone through anew each time; or the fraction of the rows to hold out, drawn by the
+        seed, from each class in proportion, though a class keeps one row to learn from: as the command line does.
+        stratify: False draws them without a look at the classes. validation_freq: after every so many epochs only;
+        what watches validation, such as EarlyStopping, counts those; the others have NaN in the history.
+        sample_weight (n,) >= 0, by position: a batch's loss is sum(weight * loss) / (its rows * the mean weight), so
+        that the optimum does not depend on batch_size; a row of weight 0 is as if it were not there. Of batches the
+        mean weight is that of all rows so far.
         class_weight: "balanced", a dict or Series {label: weight} or one weight a class, multiplied with it; not in
         validation. Where y has several columns of 0 and 1: "balanced", or a list with one of these for each column,
         which is then weighted by itself.
@@ -198,7 +206,8 @@ class Trainer:
         with self._alone():
             shuffled, made = _validate.flag("shuffle", shuffle), _callbacks(callbacks, verbose)
             weights = sample_weight, class_weight
-            run = self._prepared(X, y, epochs, batch_size, validation, weights, shuffled, made, resume)
+            measured = validation, validation_freq, _validate.flag("stratify", stratify)
+            run = self._prepared(X, y, epochs, batch_size, measured, weights, shuffled, made, resume)
             run.go()
             return self.history
 
@@ -241,7 +250,7 @@ class Trainer:
             self._prepare_model(data, data, None, adapt=True)
             return find_lr.range_test(self, data, batch, np.geomspace(low, high, steps))
 
-    def score(self, data: Data) -> dict[str, float]:
+    def score(self, data: Data | ValidationBatches) -> dict[str, float]:
         """`evaluate` on rows that were checked already."""
         return self.model.score(data, self.named, self.backend)
 
@@ -260,7 +269,7 @@ class Trainer:
         y: Any,
         epochs: int,
         batch_size: int | Literal["full"],
-        validation: Any,
+        measured: tuple[Any, Any, bool],
         weights: tuple[Any, Any],
         shuffle: bool,
         callbacks: list[Callback],
@@ -269,6 +278,8 @@ class Trainer:
         """Everything checked, then the model prepared: a Run that is ready to go."""
         sample_weight, class_weight = weights
         epochs = _validate.integer("epochs", epochs)
+        validation, every, stratify = measured
+        every = _validation_freq(every, epochs, validation)
         named = self.named  # checked anew: the loss may be another one by now
         saved = checkpoint.find(resume, callbacks)
         if saved is not None and self._seed_drawn:
@@ -286,7 +297,7 @@ class Trainer:
             first = data = self.model.checked(X, y, sample_weight, self.loss, advice=_SCALE_Y)
             rows, held_out = None, None
             if isinstance(validation, (float, np.floating)):
-                rows, held_out = self._held_out(data, validation)
+                rows, held_out = self._held_out(data, validation, stratify)
             else:
                 held_out = self._validation(validation, data)
             if class_weight is not None:
@@ -295,8 +306,9 @@ class Trainer:
             source = InMemory(data, rows, batch, shuffle, self.seed, self.backend.kernels)
             source.measured = first
         outputs = self.model.plan_for(first.row_shape).outputs
-        check_metrics(named, self.loss, outputs, [first] if held_out is None else [held_out])
-        run = Run(self, source, held_out, epochs, callbacks)
+        held = [held_out] if isinstance(held_out, Data) else [first] if held_out is None else held_out.seen
+        check_metrics(named, self.loss, outputs, held)
+        run = Run(self, source, held_out, epochs, callbacks, validation_freq=every)
         run.resumed = saved
         for callback in run.callbacks:
             callback.before_fit(run)
@@ -312,37 +324,47 @@ class Trainer:
         advice = _SCALE_Y if prefix.startswith("batch 0 ") else None  # said once, not of every batch
         return self.model.checked(X, y, sample_weight, self.loss, prefix=prefix, advice=advice)
 
-    def _held_out(self, data: Data, validation: Any) -> tuple[Array, Data]:
+    def _held_out(self, data: Data, validation: Any, stratify: bool) -> tuple[Array, Data]:
         """The numbers of the rows to learn from, ascending, and a copy of the others, drawn by the seed from those that
         have a weight. ValueError where either would have no row."""
         weighing = data.weighing()
         among = np.arange(len(data)) if weighing is None else weighing
-        labels = data.y[among] if data.y.ndim == 1 else None
+        labels = classes_of(data.y[among]) if stratify else None
         parts = split(len(among), {"validation": validation}, self.seed, labels)
         return among[parts["training"]], data.part(among[parts["validation"]])
 
-    def _validation(self, validation: Any, data: Data, *, fraction: bool = True) -> Data | None:
-        """The validation data that were given, as like `data` as they must be."""
+    def _validation(self, validation: Any, data: Data, *, fraction: bool = True) -> Data | ValidationBatches | None:
+        """The validation data that were given, each batch as like `data` as it must be."""
         if validation is None:
             return None
         if not fraction and isinstance(validation, (float, np.floating)):
-            raise ValueError(f"validation is {validation:g}, a fraction of rows, but X is batches, expected (X, y)")
+            raise ValueError(
+                f"validation is {validation:g}, a fraction of rows, but X is batches, expected (X, y) or batches"
+            )
+        check = partial(self._checked_validation, data)
+        if is_validation_batches(validation):
+            return ValidationBatches(validation, check)
         if isinstance(validation, Data):
             validation = (validation, None)
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(
-                f"validation is {type(validation).__name__}, expected (X, y), (X, y, sample_weight) or a fraction"
+                f"validation is {type(validation).__name__}, expected (X, y), (X, y, sample_weight), an iterable of "
+                f"such batches or a fraction"
             )
-        weight = validation[2] if len(validation) == 3 else None
-        _validate.same_names(_validate.feature_names(validation[0]), data.names, name="validation X")
-        features = self.model.features(validation[0], name="validation X")
+        X, y, *weight = validation
+        return check(X, y, weight[0] if weight else None, "validation ")
+
+    def _checked_validation(self, data: Data, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
+        """Rows to measure on, which must be like `data`, those to learn from."""
+        name = f"{prefix}X"
+        names = X.names if isinstance(X, Data) else _validate.feature_names(X)
+        _validate.same_names(names, data.names, name=name)
+        features = self.model.features(X, name=name)
         any_shape, other = self.model.takes_any_shape, "X has rows of shape"
-        _validate.same_row_shape(
-            features.row_shape, data.row_shape, any_shape=any_shape, name="validation X", other=other
-        )
+        _validate.same_row_shape(features.row_shape, data.row_shape, any_shape=any_shape, name=name, other=other)
         if features.inputs != data.inputs:
-            raise ValueError(f"validation X has {features.inputs} features, but X has {data.inputs}")
-        return self.model.checked(features, validation[1], weight, self.loss, prefix="validation ")
+            raise ValueError(f"{name} has {features.inputs} features, but X has {data.inputs}")
+        return self.model.checked(features, y, sample_weight, self.loss, prefix=prefix)
 
     def _weighted(self, data: Data, rows: Array | None, class_weight: Any) -> Data:
         """The data with weights by class, which depend on the rows to learn from alone."""
@@ -381,6 +403,18 @@ class Trainer:
         if model.feature_names is None:
             model.feature_names = first.names
         model._note_shape(first.row_shape)
+
+
+def _validation_freq(every: Any, epochs: int, validation: Any) -> int:
+    """Epochs from one validation to the next. ValueError where a fit would have none of those that were asked for."""
+    count = _validate.integer("validation_freq", every)
+    if count > 1 and validation is None:
+        raise ValueError(f"validation_freq is {count}, but validation is None, expected what to measure on")
+    if count > epochs:
+        raise ValueError(
+            f"validation_freq is {count}, but epochs is {epochs}, expected at most that: nothing would be measured"
+        )
+    return count
 
 
 def _callbacks(callbacks: Any, verbose: bool | None) -> list[Callback]:

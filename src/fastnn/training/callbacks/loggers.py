@@ -62,7 +62,7 @@ class CSVLogger(Callback):
     def on_epoch_end(self, run: Run) -> None:
         writer = csv.writer(self._file)
         if not self._names:
-            self._names = list(run.logs)
+            self._names = list(dict.fromkeys([*run.names, *run.logs]))
             writer.writerow(["epoch", *self._names])
         writer.writerow([run.epoch, *(run.logs.get(name, math.nan) for name in self._names)])
         self._file.flush()
