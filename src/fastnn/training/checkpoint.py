@@ -350,6 +350,21 @@ class Saved:
             if callback is not None:
                 waiting.remove(callback)
                 callback.load_state_dict(_with_arrays(values, arrays))
+        if run.stopped is not None:
+            self._stopped(run)
+
+    def _stopped(self, run: Run) -> None:
+        """Go on where who stopped the fit would not stop it now: with a larger patience. Else say that it is over."""
+        answers = [callback.stops_still() for callback in run.callbacks]
+        if False in answers and True not in answers:
+            run.stopped = None
+        elif run.epoch < run.epochs:
+            warnings.warn(
+                f"nothing is trained: the fit in {self.path} was stopped after epoch {run.epoch} of {run.epochs}: "
+                f"{run.stopped}. With a larger patience it would go on; another directory begins anew",
+                CheckpointWarning,
+                stacklevel=callers(),
+            )
 
 
 def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:

@@ -114,6 +114,11 @@ class Callback:
     def on_fit_end(self, run: Run) -> None:
         """At the end, also where it is an error: `run.error`."""
 
+    def stops_still(self) -> bool | None:
+        """A fit is resumed that was stopped: whether this callback, as it is set now, stops it there too. None: another
+        one did, or none."""
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: text, numbers, lists, arrays."""
         return {}

@@ -186,6 +186,12 @@ class EarlyStopping(_Monitor):
             put_back(self._kept, learned(run))
         self._kept = ()
 
+    def stops_still(self) -> bool | None:
+        if not self.stopped:
+            return None
+        self.stopped = self.waited >= self.patience
+        return self.stopped
+
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"kept": list(self._kept), "stopped": self.stopped}
 
