@@ -12,6 +12,7 @@ from torch import nn as tnn
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.plan import Plan
+from fastnn.torch.hooks import check_module
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def as_loss(loss: Any, plan: Plan) -> str | Loss:
         got = getattr(loss, option)
         if got is not expected and (isinstance(got, torch.Tensor) or got != expected):
             raise ValueError(f"loss is {name} with {option}={got!r}, expected {option}={expected!r}")
+    check_module(loss, "loss")
     made = mapping.make(loss)
     if plan.training_ops(made) != plan.ops:
         raise ValueError(

@@ -12,6 +12,7 @@ from torch import nn as tnn
 from fastnn import optim
 from fastnn.optim.optimizers import Optimizer
 from fastnn.plan import Penalty
+from fastnn.torch.hooks import check_optimizer
 from fastnn.torch.pairs import Pair, roles
 
 
@@ -46,7 +47,6 @@ _OTHER = {
     "params",
     "param_names",
     "lr",
-    "initial_lr",
     "weight_decay",
     "foreach",
     "fused",
@@ -64,6 +64,7 @@ def as_optimizer(optimizer: Any, pairs: Sequence[Pair]) -> tuple[str | Optimizer
     if mapping is None:
         known = ", ".join(kind.__name__ for kind in OPTIMIZERS)
         raise TypeError(f"optimizer is {name}, expected one of: {known}, or an optimizer of fastnn")
+    check_optimizer(optimizer)
     if any(_moved(state) for state in optimizer.state.values()):
         raise ValueError(
             f"optimizer is {name}, which has taken steps, expected a new one: its moments are not taken over"

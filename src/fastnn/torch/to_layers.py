@@ -14,6 +14,7 @@ from fastnn.formulas import activations
 from fastnn.nn import layers
 from fastnn.nn.layers import Layer
 from fastnn.nn.model import Sequential
+from fastnn.torch.hooks import check_module
 from fastnn.torch.normalize import Normalize
 from fastnn.torch.pairs import NAMED, Pair, tensors
 
@@ -133,18 +134,11 @@ def _width(module: Any) -> int | None:
 def _leaves(module: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The modules within nested Sequentials, in order, each with its position."""
     if isinstance(module, tnn.Sequential) and type(module).forward is tnn.Sequential.forward:
-        _no_hooks(module, path)
+        check_module(module, path)
         for index, child in enumerate(module):
             yield from _leaves(child, f"{path}[{index}]")
     else:
         yield path, module
-
-
-def _no_hooks(module: Any, path: str) -> None:
-    """TypeError where calling the module does more than its class says: spectral_norm, for one, is such a hook."""
-    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-    if any(getattr(module, kind, None) for kind in kinds):
-        raise TypeError(f"{path} is {type(module).__name__} with hooks, expected one without")
 
 
 def _pairs(module: Any) -> list[Pair]:
@@ -155,7 +149,7 @@ def _pairs(module: Any) -> list[Pair]:
         make = LAYER_OF.get(type(leaf))
         if make is None:
             raise TypeError(f"{path} is {type(leaf).__name__}, expected one of: {_supported()}")
-        _no_hooks(leaf, path)
+        check_module(leaf, path)
         if any(leaf is other.module for other in pairs) and list(leaf.parameters()):
             raise ValueError(f"{path} is {type(leaf).__name__}, which is in use already, expected one of its own")
         try:

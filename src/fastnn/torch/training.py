@@ -11,6 +11,7 @@ from torch import nn as tnn
 from fastnn.metrics import Metrics
 from fastnn.nn import layers
 from fastnn.optim.schedules import Schedule
+from fastnn.torch.hooks import check_parameter
 from fastnn.torch.losses import as_loss
 from fastnn.torch.optimizers import as_optimizer
 from fastnn.torch.pairs import Pair, roles, write_back
@@ -37,6 +38,7 @@ def _all_learn(pairs: Sequence[Pair]) -> None:
                     f"make the module outside of it, or call fit within"
                 )
         for role, tensor in roles(pair.module):
+            check_parameter(tensor, f"the {role} of {pair.path}")
             if isinstance(tensor, tnn.Parameter) and not tensor.requires_grad:
                 raise ValueError(
                     f"the {role} of {pair.path} does not require a gradient, expected parameters that learn"
@@ -47,7 +49,7 @@ def _all_learn(pairs: Sequence[Pair]) -> None:
                 f"{len(pair.layer.slope)} to train it: one slope a column"
             )
     parameters = [tensor for pair in pairs for _, tensor in roles(pair.module) if isinstance(tensor, tnn.Parameter)]
-    if len({id(tensor) for tensor in parameters}) < len(parameters):
+    if len({tensor.data_ptr() for tensor in parameters}) < len(parameters):  # also two that share their memory
         raise ValueError("module has a parameter in two places, expected each in one")
 
 
