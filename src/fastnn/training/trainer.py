@@ -29,6 +29,7 @@ from fastnn.training.batches import InMemory, Stream, is_batches
 from fastnn.training.callbacks import ProgressBar
 from fastnn.training.checkpoint import Checkpoint
 from fastnn.training.class_weight import class_weights
+from fastnn.training.ends import check_end
 from fastnn.training.find_lr import LearningRates
 from fastnn.training.history import History
 from fastnn.training.holdout import classes_of, split
@@ -317,6 +318,7 @@ class Trainer:
             run.described = described(run)
         if saved is not None:
             saved.check(run, self.model.plan_for(first.row_shape))
+        check_end(self.model.plan_for(first.row_shape), self.loss, first.y)
         self._prepare_model(first, data, rows, adapt=saved is None)
         return run
 
