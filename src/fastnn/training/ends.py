@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.errors import callers
 from fastnn.formulas.losses import Loss
-from fastnn.metrics import classifies
+from fastnn.metrics.answers import classifies
 from fastnn.plan import Op, Plan
 
 Array = np.ndarray
