@@ -182,6 +182,40 @@ def test_batches_are_measured_as_scikit_learn_measures_them():
     assert trainer.history["val_accuracy"][-1] == pytest.approx(accuracy, rel=1e-6)
 
 
+def test_values_of_batches_are_measured_as_they_were_passed():
+    """In float64: float32 rounds these targets to 128."""
+    y = 1.7e9 + 5 * _rng.normal(size=90)
+    made = [(X[start : start + 30], y[start : start + 30]) for start in range(0, 90, 30)]
+    made[1] = made[1][0], made[1][1][:, None]  # a column among vectors
+
+    def measured(validation):
+        model = Sequential([nn.Dense(1, init=0.0)]).build(3, seed=0)
+        model.layers[0].bias[...] = 1.7e9
+        trainer = Trainer(model, "mse", optim.SGD(1e-30), metrics=["mae", "r2"], seed=0)
+        with pytest.warns(fastnn.PrecisionWarning, match="y spreads"):
+            trainer.fit(X, y, epochs=1, validation=validation, verbose=False)
+        return {name: trainer.history[name][0] for name in ("val_loss", "val_mae", "val_r2")}, model
+
+    found, model = measured(made)
+    errors = y - model.predict(X)[:, 0].astype(np.float64)
+    assert found["val_mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-9)
+    assert found["val_loss"] == pytest.approx((errors**2).mean(), rel=1e-9)
+    assert found["val_r2"] == pytest.approx(1 - (errors**2).sum() / ((y - y.mean()) ** 2).sum(), rel=1e-6)
+
+
+def test_rates_of_batches_are_those_of_predict():
+    """A poisson model that ends with its exponential is trained on logarithms, and measured on rates."""
+    y = np.exp(X[:, 0])
+
+    def measured(validation):
+        trainer = Trainer(Sequential([nn.Dense(1, "exponential")]), "poisson", metrics=["mae"], seed=0)
+        return trainer.fit(X, y, epochs=2, validation=validation, verbose=False)["val_mae"], trainer.model
+
+    found, model = measured([(X[:40], y[:40]), (X[40:], y[40:])])
+    assert found == measured((X, y))[0]
+    assert found[-1] == pytest.approx(np.abs(y - model.predict(X)[:, 0]).mean(), rel=1e-6)
+
+
 def test_some_batches_have_weights():
     mixed = [batches()[0], *batches(weight=False)[1:]]
     ones = np.append(WEIGHT[:12], np.ones(23))
