@@ -16,6 +16,8 @@ from fastnn.errors import (
     ModelFormatError,
     NotFittedError,
     PrecisionWarning,
+    RateWarning,
+    TableWarning,
 )
 from fastnn.gradient_check import gradient_check
 from fastnn.metrics import METRICS, metric
@@ -60,8 +62,10 @@ __all__ = [
     "OptunaPruning",
     "PrecisionWarning",
     "ProgressBar",
+    "RateWarning",
     "ReduceLROnPlateau",
     "Sequential",
+    "TableWarning",
     "TensorBoard",
     "TerminateOnNaN",
     "Timer",

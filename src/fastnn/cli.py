@@ -112,8 +112,8 @@ def _report(result: tabular.Result) -> None:
     end = "stopped early, " if result.stopped else ""
     seconds = sum(history["seconds"])
     print(f"{len(history)} epochs in {seconds:.3g} s on {result.backend}, {end}best: epoch {result.best_epoch}")
-    if not result.stopped:  # patience has not run out: how much better it would have become nobody knows
-        print(f"the loss was still becoming better: more epochs may help, as with --epochs {2 * len(history)}")
+    if not result.stopped and result.best_epoch is not None and result.best_epoch > 0.9 * len(history):
+        print(f"the best epoch is among the last: more may help, as with --epochs {2 * len(history)}")
     for part, scores in result.scores.items():
         print(f"{part}: " + ", ".join(_score(name, value) for name, value in scores.items()))
 

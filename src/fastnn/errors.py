@@ -39,6 +39,10 @@ class PrecisionWarning(UserWarning):
     scales them before."""
 
 
+class RateWarning(UserWarning):
+    """A range test of learning rates has not found what it looks for; the message says what it suggests instead."""
+
+
 class TableWarning(UserWarning):
     """A table has columns that are likely not what they seem: row numbers, names, text that the training has not
     seen."""

@@ -301,8 +301,8 @@ def draw(result: Result, path: str | os.PathLike[str]) -> None:
     axes = figure.subplots()
     result.history.plot(axes)
     if result.best_epoch is not None:
-        axes.axvline(result.best_epoch, color="grey", linewidth=0.8)
+        axes.axvline(result.best_epoch, color="grey", linewidth=0.8, zorder=0)
     axes.set_title(f"{result.description.target}: parameters of epoch {result.best_epoch} are kept")
     if result.description.classes is None:
-        axes.set_ylabel("loss (squared error in standard deviations of the target)")
+        axes.set_ylabel("loss: squared error, the target in standard deviations")
     figure.savefig(path, dpi=110, format="png")

@@ -55,7 +55,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {  # what becomes of a setting, whene
 
 
 class Trainer:
-    """Trains `model` to minimise `loss`: gradient descent in batches, with everything of it here to set.
+    """Trains `model` to minimise `loss` by gradient descent in batches; its settings are the arguments here.
 
     loss: a name of `fastnn.nn.LOSSES` or one of `nn.Huber(delta)`, `nn.CrossEntropy(label_smoothing)`, ... optimizer:
     a name of `fastnn.optim.OPTIMIZERS` or an optimizer. schedule: factors on its learning rate. metrics: a list, or a
@@ -224,7 +224,8 @@ class Trainer:
 
         X (n, I), y and sample_weight as in `fit`; steps >= 2. On a copy of the model: it and the trainer stay as they
         are, but that the model is built and its Normalize has learned from X. `LearningRates.suggestion` is a tenth
-        of the rate at which the loss was lowest, `.plot()` draws the losses.
+        of the rate at which the loss was lowest, `.plot()` draws the losses. RateWarning where no rate was too high,
+        the suggestion then being where the loss fell fastest, or where the loss did not fall: see `LearningRates`.
 
         >>> trainer = Trainer(fastnn.Sequential([nn.Dense(16, "tanh"), nn.Dense(1)]), "mse", seed=0)
         >>> x = np.random.default_rng(0).normal(size=(500, 4))
