@@ -1014,7 +1014,9 @@ def test_to_frame(monkeypatch):
     assert frame["val_loss"].dropna().index.tolist() == [3]
     assert isinstance(History().to_frame(), pandas.DataFrame)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"a DataFrame needs pandas: install this package with the extra \[table\]"):
+    with pytest.raises(
+        ImportError, match=r"a DataFrame needs pandas: pip install .*, or in a checkout of fastnn the extra \[table\]"
+    ):
         history.to_frame()
 
 

@@ -95,7 +95,8 @@ def __getattr__(name: str) -> Any:
         from fastnn import estimators
 
         return getattr(estimators, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    hint = f", expected fastnn.nn.{name}" if name in nn.__all__ else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _validate, backends, files
+from fastnn import _hints, _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.contract import Backend
@@ -81,6 +81,9 @@ class Sequential:
         self._plan: Plan | None = None
         self._state: State | None = None
         self._spans: list[tuple[Shape, Shape]] = []  # of the rows into and out of each layer
+
+    def __getattr__(self, name: str) -> Any:
+        raise _hints.attribute(self, name, _hints.MODEL_ATTRIBUTES)
 
     def _place_layers(self) -> None:
         for position, layer in enumerate(self.layers):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _validate, backends
+from fastnn import _hints, _validate, backends
 from fastnn.contract import Backend
 from fastnn.data import Data
 from fastnn.engine import Objective
@@ -91,6 +91,7 @@ class Trainer:
     clip_norm: float | None
     clip_value: float | None
 
+    @_hints.arguments(_hints.TRAINER)
     def __init__(
         self,
         model: Sequential,
@@ -128,6 +129,9 @@ class Trainer:
             self._seed_drawn = value is None
         object.__setattr__(self, name, checked)
 
+    def __getattr__(self, name: str) -> Any:
+        raise _hints.attribute(self, name, _hints.TRAINER_ATTRIBUTES)
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"backend": self.backend.name}
 
@@ -149,6 +153,7 @@ class Trainer:
         """The metrics by their keys in the history. ValueError or TypeError for what is none, or none of this loss."""
         return named_metrics(self.metrics, self.loss)
 
+    @_hints.arguments(_hints.FIT)
     def fit(
         self,
         X: Any,
