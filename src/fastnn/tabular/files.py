@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.errors import missing_extra
+from fastnn.files import naming
 
 PARQUET = (".parquet", ".pq")
 STANDARD_INPUT = "-"
@@ -137,10 +138,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def write(frame: Any, path: str | os.PathLike[str]) -> None:
     """The table into a file: Parquet where it ends in .parquet or .pq, else CSV, with tabs in .tsv."""
     name = os.fspath(path)
-    if name.lower().endswith(PARQUET):
-        frame.to_parquet(path, index=False, engine="pyarrow")
-    else:
-        frame.to_csv(path, index=False, sep="\t" if ".tsv" in Path(name).suffixes else ",")
+    with naming(path):
+        if name.lower().endswith(PARQUET):
+            frame.to_parquet(path, index=False, engine="pyarrow")
+        else:
+            frame.to_csv(path, index=False, sep="\t" if ".tsv" in Path(name).suffixes else ",")
 
 
 def shown(name: str) -> str:

@@ -17,6 +17,7 @@ from fastnn import _validate, nn, optim
 from fastnn._plot import new_figure
 from fastnn.data import Features
 from fastnn.errors import TableWarning, callers
+from fastnn.files import naming
 from fastnn.metrics import mae, r2, rmse
 from fastnn.nn.model import Sequential
 from fastnn.tabular.columns import numbers
@@ -56,7 +57,7 @@ class Settings:
     patience: int = 20
     backend: str = "auto"
     verbose: bool | None = None
-    class_weight: Literal["balanced"] | None = None
+    class_weight: Literal["balanced"] | None = None  # each class as much as the others: in the validation's loss too
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,10 @@ def _fit(
         seed=settings.seed,
         backend=settings.backend,
     )
-    data = model.checked(features, y, table.weight, trainer.loss)
+    weight = table.weight
+    if settings.class_weight is not None:
+        weight = _balanced(aim, learned_from, weight)
+    data = model.checked(features, y, weight, trainer.loss)
     for part, rows in parts.items():
         data.check_weights(rows, f"for {part}")
     held = {part: data.part(rows) for part, rows in parts.items() if part != "training"}
@@ -243,13 +247,19 @@ def _fit(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         validation=held["validation"],
-        class_weight=settings.class_weight,
         callbacks=[stopping],
         verbose=settings.verbose,
     )
     model.metadata = {"table": description.kept()}
     scores = {
-        part: score(model, description, rows, aim.values[parts[part]], rows.weight) for part, rows in held.items()
+        part: score(
+            model,
+            description,
+            rows,
+            aim.values[parts[part]],
+            None if table.weight is None else table.weight[parts[part]],
+        )
+        for part, rows in held.items()
     }
     return Result(
         model=model,
@@ -263,6 +273,19 @@ def _fit(
         backend=trainer.backend.name,
         left_out=table.left_out,
     )
+
+
+def _balanced(aim: Target, rows: Array, weight: Array | None) -> Array:
+    """The weight (n,) of each row, so that the classes have the same in all among `rows`. Of the validation too: by a
+    loss that it weighs otherwise, the epoch would be chosen against the balance."""
+    if aim.classes is None:
+        raise ValueError(f"class_weight is 'balanced', but the target {aim.name!r} is numbers, expected classes")
+    own = np.ones(len(aim.values)) if weight is None else weight.astype(np.float64)
+    counts = np.bincount(aim.values[rows], weights=own[rows], minlength=len(aim.classes))
+    present = counts > 0
+    balance = np.where(present, counts.sum() / (present.sum() * np.where(present, counts, 1.0)), 1.0)
+    balanced: Array = own * balance[aim.values]
+    return balanced
 
 
 def _moments(values: Array) -> tuple[float, float]:
@@ -305,4 +328,5 @@ def draw(result: Result, path: str | os.PathLike[str]) -> None:
     axes.set_title(f"{result.description.target}: parameters of epoch {result.best_epoch} are kept")
     if result.description.classes is None:
         axes.set_ylabel("loss: squared error, the target in standard deviations")
-    figure.savefig(path, dpi=110, format="png")
+    with naming(path):
+        figure.savefig(path, dpi=110, format="png")
