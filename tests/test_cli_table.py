@@ -305,7 +305,8 @@ WRONG = {
     "target alone": ("y\nu\nv\nu\nv\n", "no column beside the target 'y'"),
     "missing values": (
         GOOD + ",1,u\n,NA,v\n1,,u\n",
-        "t.csv has missing values in 'a' (2 of 13 rows), 'b' (2 of 13 rows): fill or encode them (--fill, --encode, --drop-missing), or leave columns out with --ignore",
+        "t.csv has missing values in 'a' (2 of 13 rows), 'b' (2 of 13 rows): fill "
+        "or encode them (--fill, --encode, --drop-missing), or leave columns out with --ignore",
     ),
     "text": (GOOD + "x,1,u\n?,1,u\n", "values that are not numbers in 'a' (2 of 12 rows, such as 'x')"),
     "both": (
