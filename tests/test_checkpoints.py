@@ -419,7 +419,7 @@ def test_two_fits_in_one_folder(tmp_path):
     ("resume", "error", "message"),
     [
         (True, ValueError, "resume is True, which needs a Checkpoint among the callbacks"),
-        ("nowhere", FileNotFoundError, "resume is 'nowhere', where there is no checkpoint"),
+        ("nowhere", FileNotFoundError, "resume is 'nowhere', which has no checkpoint"),
         (3.5, TypeError, "resume is 3.5, expected True, a checkpoint or a directory"),
     ],
 )
@@ -450,7 +450,7 @@ def test_a_damaged_newest_file_is_passed_over(tmp_path):
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
     newest.write_bytes(data)
-    with pytest.warns(CheckpointWarning, match="passed over a checkpoint: .* is damaged"):
+    with pytest.warns(CheckpointWarning, match="skipped a damaged checkpoint: .* is damaged"):
         same(fit(trainer(), tmp_path, resume=True), whole)
     assert before.name < newest.name
 

@@ -205,7 +205,7 @@ def _array(member: Any, info: zipfile.ZipInfo) -> Array:
         raise ModelFormatError(f"{info.filename} has dtype {dtype}, expected numbers")
     size = math.prod(shape) * dtype.itemsize  # of Python's integers, which do not wrap
     if any(extent < 0 for extent in shape) or size != info.file_size - member.tell():
-        raise ModelFormatError(f"{info.filename} has shape {shape} of {dtype}, which are not its bytes")
+        raise ModelFormatError(f"{info.filename} has shape {shape} of {dtype}, which does not match its size")
     array = np.empty(size, np.uint8)
     for start in range(0, size, _PIECE):
         piece = member.read(min(_PIECE, size - start))

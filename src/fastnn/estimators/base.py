@@ -185,7 +185,7 @@ class BaseMLP(BaseEstimator):
         elif layout != self._fitted_layout or loss != self._trainer.loss:
             raise ValueError(
                 "the network's layers or loss are not those of the previous fit, expected the same parameters "
-                "(hidden_layer_sizes, activation, dropout, batch_norm, loss) where a fit goes on with it"
+                "(hidden_layer_sizes, activation, dropout, batch_norm, loss) to continue a fit"
             )
         if not incremental:
             self._forget_optimizer()

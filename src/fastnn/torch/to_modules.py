@@ -45,7 +45,7 @@ def _parts(layer: Layer, inputs: int, outputs: int, options: dict[str, Any]) -> 
         if isinstance(follow, Layer):
             yield from _parts(follow, inputs, outputs, options)
         elif follow.name not in _SETTINGS:
-            raise TypeError(f"activation is {follow}, which torch.nn has not")
+            raise TypeError(f"activation is {follow}, which torch.nn does not have")
         elif follow.name != "identity" or isinstance(layer, layers.Activation):
             yield layer, _SETTINGS[follow.name](follow)
     elif isinstance(layer, layers.PReLU):

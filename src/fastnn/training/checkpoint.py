@@ -281,7 +281,7 @@ class Saved:
             raise ModelFormatError(f"{path} is a {self.header.get('kind')}, expected a checkpoint")
         missing = [name for name in _FIELDS if not isinstance(self.header.get(name), _FIELDS[name])]
         if missing or not 0 <= self.header["slots"] <= _MOST_SLOTS or any(self.header[name] < 0 for name in _COUNTS):
-            raise ModelFormatError(f"{path} says what cannot be of {', '.join(missing) or 'its numbers'}")
+            raise ModelFormatError(f"{path} has impossible values of {', '.join(missing) or 'its numbers'}")
         if self.header["version"] != __version__:
             raise ValueError(
                 f"{path} has version {self.header['version']}, but this is fastnn {__version__}: the bits may differ"
@@ -293,7 +293,7 @@ class Saved:
 
     def _check_size(self, name: str, size: int) -> None:
         if name not in self.arrays or self.arrays[name].shape != (size,):
-            raise ModelFormatError(f"{self.path} has not the {size} values of {name}")
+            raise ModelFormatError(f"{self.path} does not have the {size} values of {name}")
 
     def check(self, run: Run, plan: Plan) -> None:
         """ValueError where the fit is not the one that was saved, naming what differs; nothing is touched.
@@ -374,7 +374,7 @@ def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
             raise TypeError(f"resume is {resume!r}, expected True, a checkpoint or a directory of them") from None
         found = checkpoints(path) if path.is_dir() else [path]
         if not found or not path.exists():
-            raise FileNotFoundError(f"resume is {resume!r}, where there is no checkpoint")
+            raise FileNotFoundError(f"resume is {resume!r}, which has no checkpoint")
     damaged: list[Path] = []
     for path in reversed(found):
         try:
@@ -385,5 +385,5 @@ def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
             damaged.append(path.absolute())
             if len(found) == 1:
                 raise CheckpointError(f"cannot resume: {error}") from error
-            warnings.warn(f"passed over a checkpoint: {error}", CheckpointWarning, stacklevel=callers())
+            warnings.warn(f"skipped a damaged checkpoint: {error}", CheckpointWarning, stacklevel=callers())
     raise CheckpointError(f"cannot resume: all {len(found)} checkpoints in {found[0].parent} are damaged")

@@ -402,6 +402,6 @@ def _callbacks(callbacks: Any, verbose: bool | None) -> list[Callback]:
         if callback.every is not None:
             _validate.integer(f"every of {type(callback).__name__}", callback.every)
     if len({id(callback) for callback in made}) < len(made):
-        raise ValueError("callbacks has an object twice, expected one of each")
+        raise ValueError("callbacks has the same object twice, expected each once")
     shown = any(isinstance(callback, ProgressBar) for callback in made)
     return made if shown else made + ProgressBar.wanted(None if verbose is None else _validate.flag("verbose", verbose))
