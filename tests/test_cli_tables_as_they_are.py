@@ -483,3 +483,10 @@ def test_one_legend_below_the_curves(tmp_path):
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["loss", "val_loss", "val_accuracy"]
     frame, legend, label = (thing.get_window_extent() for thing in (left, left.get_legend(), left.xaxis.label))
     assert legend.y1 < frame.y0 and legend.y1 <= label.y0 + 1 and legend.y0 >= 0
+
+
+def test_info_lists_every_package_that_an_extra_brings(capsys):
+    run("info")
+    said = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    packages = {"numba", "scikit-learn", "matplotlib", "tqdm", "pandas", "pyarrow", "torch", "optuna", "tensorboardX"}
+    assert packages <= said

@@ -481,7 +481,12 @@ def wrong(position, batch):
     ("x", "settings", "error", "message"),
     [
         (lambda: slices(), dict(epochs=2), ValueError, "X is a generator, .* anew for each of 2 epochs"),
-        (lambda: iter([*slices()]), dict(epochs=2), ValueError, "X is a list_iterator, which can be iterated only once"),
+        (
+            lambda: iter([*slices()]),
+            dict(epochs=2),
+            ValueError,
+            "X is a list_iterator, which can be iterated only once",
+        ),
         (lambda: iter(()), dict(epochs=1), ValueError, r"X has no batches, expected at least one \(X, y\)"),
         (lambda: Again(lambda: iter(())), {}, ValueError, "X has no batches"),
         (
