@@ -18,6 +18,7 @@ from fastnn.errors import (
     PrecisionWarning,
     RateWarning,
     TableWarning,
+    TargetWarning,
 )
 from fastnn.gradient_check import gradient_check
 from fastnn.metrics import METRICS, metric
@@ -66,6 +67,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Sequential",
     "TableWarning",
+    "TargetWarning",
     "TensorBoard",
     "TerminateOnNaN",
     "Timer",

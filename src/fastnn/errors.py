@@ -39,6 +39,11 @@ class PrecisionWarning(UserWarning):
     scales them before."""
 
 
+class TargetWarning(UserWarning):
+    """Targets are far from what an untrained model says, and nothing scales them: `Trainer(scale_targets=True)`
+    does."""
+
+
 class RateWarning(UserWarning):
     """A range test of learning rates has not found what it looks for; the message says what it suggests instead."""
 

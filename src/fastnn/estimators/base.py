@@ -250,6 +250,7 @@ class BaseMLP(BaseEstimator):
         layout.draw(model, random)
         model.loss = loss
         trainer = Trainer(model, loss, seed=0)
+        trainer.advises = False  # of Trainer's settings
         self._trainer, self._fitted_layout = trainer, layout
         self.n_iter_ = self.t_ = 0
         self.n_outputs_, self.n_layers_ = outputs, len(layout.hidden) + 2

@@ -235,6 +235,7 @@ def _fit(
         seed=settings.seed,
         backend=settings.backend,
     )
+    trainer.advises = False  # the targets are scaled here
     weight = table.weight
     if settings.class_weight is not None:
         weight = _balanced(aim, learned_from, weight)

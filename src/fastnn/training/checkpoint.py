@@ -21,6 +21,7 @@ import numpy as np
 from fastnn import _validate, files
 from fastnn._version import __version__
 from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError, callers
+from fastnn.nn.target_scale import TargetScale
 from fastnn.plan import Plan, aligned
 from fastnn.training.history import History
 from fastnn.training.identity import differs, in_words
@@ -225,6 +226,7 @@ def content(run: Run) -> tuple[dict[str, Any], dict[str, Array]]:
         "stopped": None if run.resumable else run.stopped,
         "history": dict(run.history.epochs),
         "feature_names": run.model.feature_names,
+        "target_scale": None if run.model.target_scale is None else run.model.target_scale.config(),
         "callbacks": kept,
     }
     return header, arrays
@@ -290,6 +292,11 @@ class Saved:
     @property
     def seed(self) -> int:
         return int(self.header["seed"])
+
+    def target_scale(self, outputs: int) -> TargetScale | None:
+        """What the targets were scaled by."""
+        config = self.header.get("target_scale")
+        return None if config is None else TargetScale.from_config(config, outputs)
 
     def _check_size(self, name: str, size: int) -> None:
         if name not in self.arrays or self.arrays[name].shape != (size,):

@@ -122,4 +122,6 @@ def range_test(trainer: Fitter, data: Data, batch: int, rates: Array) -> Learnin
     order = among[order[: len(rates) * rows]]
     batches = Batches(data.x, data.y, data.weight, order, rows, data.mean_weight(among))
     losses = trainer.backend.train_steps(model.plan, model.state, trainer.objective, batches, rates)
+    if model.target_scale is not None:
+        losses = losses * model.target_scale.unit(trainer.objective.loss)
     return LearningRates.of(rates, losses)
