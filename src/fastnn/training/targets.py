@@ -73,9 +73,9 @@ def warn_if_far(model: Sequential, loss: Loss, data: Data, rows: Array | None) -
         return
     taken = taken[:: -(-len(taken) // _SAMPLE)]
     y = data.reported_y.reshape(len(data), -1)[taken].astype(np.float64)
-    z = model._walk(model.plan, replace(data, x=data.x[taken]), None).astype(np.float64)
-    unit = float(z.std(axis=0).max()) or 1.0  # a last layer that begins with zeros
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):  # of features and targets beyond all measure
+        z = model._walk(model.plan, replace(data, x=data.x[taken]), "numpy").astype(np.float64)  # there, and fast
+        unit = float(z.std(axis=0).max()) or 1.0  # a last layer that begins with zeros
         means, spreads = np.abs(y.mean(axis=0)), y.std(axis=0)
     worst = int(np.argmax(np.maximum(means, spreads)))
     mean, spread = float(means[worst]), float(spreads.max())
