@@ -107,16 +107,19 @@ def test_the_unit_of_y_does_not_matter(unit, offset):
     assert fit(made, y, epochs=30, validation=(X, y))["val_r2"][-1] > 0.8
 
 
-def test_the_scale_is_that_of_the_rows_to_learn_from():
+@pytest.mark.parametrize("case", ["held out", "weight 0"])
+def test_the_scale_is_that_of_the_rows_to_learn_from(case):
     """Not of those held out, nor of those whose weight is 0."""
-    wild = Y.copy()
-    weight = np.ones(300)
-    weight[::5], wild[::5] = 0.0, 1e7
-    made = trainer()
-    fit(made, wild, validation=0.25, sample_weight=weight)
     rows = fastnn.training.holdout.split(300, {"validation": 0.25}, 0)["training"]
-    shift, scale = moments(Y[np.intersect1d(rows, np.flatnonzero(weight))])
-    assert made.model.target_scale.shift == pytest.approx(shift, rel=1e-12)
+    wild = np.full_like(Y, 1e7)
+    wild[rows] = Y[rows]
+    made = trainer()
+    if case == "held out":
+        fit(made, wild, validation=0.25)
+    else:
+        fit(made, wild, sample_weight=np.isin(np.arange(300), rows).astype(float))
+    shift, scale = moments(Y[rows])
+    assert made.model.target_scale.shift == pytest.approx(tuple(shift), rel=1e-12)
     assert made.model.target_scale.scale == pytest.approx(scale, rel=1e-12)
 
 

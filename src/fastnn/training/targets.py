@@ -66,9 +66,8 @@ def warn_if_far(model: Sequential, loss: Loss, data: Data, rows: Array | None) -
     has not learned yet, and nothing scales them."""
     if not scalable(loss) or data.y.ndim == 1:
         return
+    rows = data.weighing(rows)
     taken = np.arange(len(data)) if rows is None else rows
-    if data.weight is not None:
-        taken = taken[data.weight[taken] != 0]
     if len(taken) < _FEW:
         return
     taken = taken[:: -(-len(taken) // _SAMPLE)]
