@@ -55,7 +55,7 @@ def test_classes_of_text(kind, tmp_path, capsys):
     assert "rows: 36 for validation, 44 for test, 98 for training" in said
     out = tmp_path / f"answers.{kind}"
     run("predict", model, data, "--out", out, "--proba")
-    assert "not looked at: species" in capsys.readouterr().err
+    assert "ignored columns: species" in capsys.readouterr().err
     answers = tabular.read(out)
     assert list(answers) == ["species", *(f"probability of class_{i}" for i in range(3))]
     assert (answers["species"].to_numpy() == frame["species"].to_numpy()).mean() > 0.95
@@ -72,7 +72,7 @@ def test_numbers_are_scaled_and_scaled_back(kind, tmp_path, capsys):
     data, model = write(frame, tmp_path / f"diabetes.{kind}"), tmp_path / "m"
     run("train", data, "--target", "target", "--out", model, "--quiet", "--no-plot", "--hidden", "16", "--seed", 1)
     said = capsys.readouterr().out
-    assert "regression of 'target' by 10 features (a guess" in said and "r2 0." in said
+    assert "regression of 'target' by 10 features (guessed; --task decides)" in said and "r2 0." in said
     run("predict", model, data)
     captured = capsys.readouterr()
     predicted = np.array([float(line) for line in captured.out.split()[1:]])
@@ -128,7 +128,7 @@ def test_columns_are_found_by_their_names(tmp_path, capsys):
     run("predict", model, write(mixed, tmp_path / "mixed.csv"))
     captured = capsys.readouterr()
     assert captured.out == expected
-    assert captured.err == "fastnn: not looked at: species, note, empty\n"
+    assert captured.err == "fastnn: ignored columns: species, note, empty\n"
     less = write(frame.drop(columns=["petal width (cm)", "sepal width (cm)"]), tmp_path / "less.csv")
     assert cli.main(["predict", str(model), less]) == 1
     assert "less.csv has no column 'sepal width (cm)', 'petal width (cm)', which" in capsys.readouterr().err
@@ -247,7 +247,7 @@ def test_the_task_can_be_set(tmp_path, capsys):
     data = write(frame, tmp_path / "a.csv")
     arguments = ["train", data, "--target", "y", "--out", tmp_path / "m", "--quiet", "--no-plot", "--epochs", 2]
     run(*arguments, "--task", "regression")
-    assert "regression of 'y' by 1 features\n" in capsys.readouterr().out
+    assert "regression of 'y' by 1 feature\n" in capsys.readouterr().out
     run(*arguments, "--task", "classification")
     assert "classification into 3 classes" in capsys.readouterr().out
 
@@ -305,12 +305,13 @@ WRONG = {
     "target alone": ("y\nu\nv\nu\nv\n", "no column beside the target 'y'"),
     "missing values": (
         GOOD + ",1,u\n,NA,v\n1,,u\n",
-        "t.csv has missing values in 'a' (2 of 13 rows), 'b' (2 of 13 rows): fill or encode them, or leave columns out",
+        "t.csv has missing values in 'a' (2 of 13 rows), 'b' (2 of 13 rows): fill "
+        "or encode them (--fill, --encode, --drop-missing), or leave columns out with --ignore",
     ),
-    "text": (GOOD + "x,1,u\n?,1,u\n", "what is no number in 'a' (2 of 12 rows, such as 'x')"),
+    "text": (GOOD + "x,1,u\n?,1,u\n", "values that are not numbers in 'a' (2 of 12 rows, such as 'x')"),
     "both": (
         GOOD + ",x,u\n",
-        "missing values in 'a' (1 of 11 rows); what is no number in 'b' (1 of 11 rows, such as 'x')",
+        "missing values in 'a' (1 of 11 rows); values that are not numbers in 'b' (1 of 11 rows, such as 'x')",
     ),
     "infinity": (GOOD + "inf,-inf,u\n", "infinity in 'a' (1 of 11 rows), 'b' (1 of 11 rows)"),
     "target missing": (GOOD + "1,2,\n1,2,NA\n", "the target 'y' is missing in 2 of 12 rows"),
@@ -454,7 +455,10 @@ def test_parquet_gone_wrong(tmp_path, capsys):
     frame.to_parquet(path)
     assert cli.main(["train", str(path), "--target", "y", "--out", str(tmp_path / "m")]) == 1
     error = capsys.readouterr().err
-    assert "missing values in 'count' (3 of 9 rows); what is no number in 'when' (9 of 9 rows, such as '2020" in error
+    assert (
+        "missing values in 'count' (3 of 9 rows); values that are not numbers in 'when' (9 of 9 rows, such as '2020"
+        in error
+    )
     assert "'who' (9 of 9 rows, such as 'u')" in error and "'on'" not in error
     path.write_bytes(b"PAR1" + b"x" * 40)
     assert cli.main(["train", str(path), "--target", "y", "--out", str(tmp_path / "m")]) == 1
@@ -474,7 +478,7 @@ def test_the_hidden_index_of_parquet_is_no_feature(tmp_path, capsys):
     assert result.model.state.parameters.tobytes() == same.model.state.parameters.tobytes()
     result.model.save(tmp_path / "m")
     run("predict", tmp_path / "m", tmp_path / "a.parquet")
-    assert capsys.readouterr().err == "fastnn: not looked at: species\n"
+    assert capsys.readouterr().err == "fastnn: ignored columns: species\n"
     two = shuffled.set_index([np.arange(150) % 3, np.arange(150)])
     two.to_parquet(tmp_path / "two.parquet")
     assert list(tabular.read(tmp_path / "two.parquet")) == list(frame)
@@ -546,7 +550,7 @@ def test_predictions_that_cannot_be_made(tmp_path, capsys):
     for arguments, message in (
         (
             [model, "bad.csv"],
-            "missing values in 'b' (1 of 2 rows); what is no number in 'a' (1 of 2 rows, such as 'x')",
+            "missing values in 'b' (1 of 2 rows); values that are not numbers in 'a' (1 of 2 rows, such as 'x')",
         ),
         ([model, "none.csv"], "none.csv is not there"),
         (["none", "t.csv"], "No such file"),
@@ -602,7 +606,10 @@ def test_without_pandas_the_error_names_the_extra(tmp_path):
         sys.exit(cli.main(["train", {str(tmp_path / "t.csv")!r}, "--target", "y", "--out", {str(tmp_path / "m")!r}]))
     """)
     assert result.returncode == 1
-    assert "reading a table needs pandas: install this package with the extra [table]" in result.stderr
+    assert (
+        "reading a table needs pandas: pip install pandas pyarrow, or in a checkout of fastnn the extra [table]"
+        in result.stderr
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")

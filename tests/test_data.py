@@ -481,7 +481,12 @@ def wrong(position, batch):
     ("x", "settings", "error", "message"),
     [
         (lambda: slices(), dict(epochs=2), ValueError, "X is a generator, .* anew for each of 2 epochs"),
-        (lambda: iter([*slices()]), dict(epochs=2), ValueError, "X is a list_iterator, which can be gone through once"),
+        (
+            lambda: iter([*slices()]),
+            dict(epochs=2),
+            ValueError,
+            "X is a list_iterator, which can be iterated only once",
+        ),
         (lambda: iter(()), dict(epochs=1), ValueError, r"X has no batches, expected at least one \(X, y\)"),
         (lambda: Again(lambda: iter(())), {}, ValueError, "X has no batches"),
         (
@@ -1014,7 +1019,9 @@ def test_to_frame(monkeypatch):
     assert frame["val_loss"].dropna().index.tolist() == [3]
     assert isinstance(History().to_frame(), pandas.DataFrame)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"a DataFrame needs pandas: install this package with the extra \[table\]"):
+    with pytest.raises(
+        ImportError, match=r"a DataFrame needs pandas: pip install .*, or in a checkout of fastnn the extra \[table\]"
+    ):
         history.to_frame()
 
 

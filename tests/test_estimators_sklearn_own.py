@@ -53,7 +53,9 @@ def global_random_seed() -> int:
 for _name, _test in vars(_module()).items():
     if isinstance(_test, FunctionType) and _name.startswith("test_"):
         if _name in OTHERWISE:
-            _test = pytest.mark.xfail(raises=(AttributeError, AssertionError), strict=True, reason=OTHERWISE[_name])(_test)
+            _test = pytest.mark.xfail(raises=(AttributeError, AssertionError), strict=True, reason=OTHERWISE[_name])(
+                _test
+            )
         globals()[_name] = _test
 
 

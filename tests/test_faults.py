@@ -187,9 +187,9 @@ def test_columns_in_another_order():
     ):
         with pytest.raises(ValueError, match=message):
             attempt()
-    with pytest.raises(ValueError, match=r"^X has column 'nothing' at position 3, .* with 'd' there"):
+    with pytest.raises(ValueError, match=r"^X has no column at position 3, .* with 'd' there"):
         model.predict(Table(["a", "b", "c"], X[:, :3]))
-    with pytest.raises(ValueError, match=r"^X has column 'e' at position 4, .* with 'nothing' there"):
+    with pytest.raises(ValueError, match=r"^X has column 'e' at position 4, .* with none there"):
         model.predict(Table(list("abcde"), features(12, 5)))
     np.testing.assert_array_equal(model.predict(Table(["a", "b", "c", "d"])), model.predict(X))
 

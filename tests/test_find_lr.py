@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from common import ENGINES, parameters
 
+import fastnn
 from fastnn import Sequential, Trainer, nn, optim
 from fastnn.training.find_lr import LearningRates
 
@@ -57,12 +58,47 @@ def test_the_losses_are_those_of_the_steps(backend):
 
 
 def test_the_running_mean_and_the_suggestion():
-    loss, lr = np.array([4.0, 4.0, 3.9, 3.0, 1.0, 0.9, 0.9]), np.geomspace(1e-3, 1.0, 7)
+    loss, lr = np.array([4.0, 4.0, 3.9, 3.0, 1.0, 0.9, 9.0]), np.geomspace(1e-3, 1.0, 7)
     found = LearningRates.of(lr, loss)
     weights = 0.9 ** np.arange(7)
     expected = [weights[: s + 1] @ loss[s::-1] / weights[: s + 1].sum() for s in range(7)]
     np.testing.assert_allclose(found.smooth, expected)
-    assert found.suggestion == lr[-1] / 10
+    assert found.suggestion == lr[5] / 10 and found.bounded
+
+
+def test_where_no_rate_was_too_high_it_says_so():
+    """A fall of 0.1 a step, of 0.5 for 20 steps in the middle: the running mean follows within ten steps."""
+    falls = np.full(120, 0.1)
+    falls[40:60] = 0.5
+    lr = np.geomspace(1e-6, 10.0, 120)
+    with pytest.warns(fastnn.RateWarning, match="lowest at the last rate, 10, so that none is known to be too high"):
+        found = LearningRates.of(lr, 100.0 - np.cumsum(falls))
+    assert not found.bounded and lr[45] < found.suggestion < lr[65]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_the_loss_did_not_fall_there_is_no_suggestion(seed):
+    loss = 1.0 + 0.1 * np.random.default_rng(seed).normal(size=200)
+    with pytest.warns(fastnn.RateWarning, match="the loss fell nowhere between 1e-06 and 10: there is no suggestion"):
+        found = LearningRates.of(np.geomspace(1e-6, 10.0, 200), loss)
+    assert np.isnan(found.suggestion) and not found.bounded
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_rows_learned_by_heart(seed):
+    """wine: 178 rows, whose loss goes to 0 whatever the rate. The suggestion trains, as Adam(1.0) does not."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    X, y = datasets.load_wine(return_X_y=True)
+
+    def made(lr: float = 1e-3) -> Trainer:
+        return Trainer(
+            Sequential([nn.Normalize(), nn.Dense(32, "relu"), nn.Dense(3)]), "cross_entropy", optim.Adam(lr), seed=seed
+        )
+
+    with pytest.warns(fastnn.RateWarning):
+        rate = made().find_lr(X, y).suggestion
+    assert 1e-3 < rate < 0.05
+    assert made(rate).fit(X, y, epochs=20, validation=0.2, verbose=False)["val_loss"][-1] < 0.3
 
 
 def test_it_ends_where_the_loss_diverges():

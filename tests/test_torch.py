@@ -512,7 +512,7 @@ def test_modules_that_are_refused(make, error, message):
 def test_layers_that_are_refused():
     for layer, message in (
         (nn.Dense(4, nn.Maxout()), r"layers\[1\] is Dense.* no such module"),
-        (nn.Dense(4, "binary_step"), "activation is binary_step, which torch.nn has not"),
+        (nn.Dense(4, "binary_step"), "activation is binary_step, which torch.nn does not have"),
         (nn.Activation("exponential"), r"layers\[1\] is Activation\('exponential'\)"),
     ):
         with pytest.raises(TypeError, match=message):
@@ -590,7 +590,7 @@ BAD_OPTIMIZERS = {
     "some left out": (
         lambda m: to.Adam(list(m.parameters())[1:]),
         ValueError,
-        r"has not the weight of module\[0\]",
+        r"does not have the weight of module\[0\]",
     ),
     "no optimizer": (lambda m: "magic", ValueError, "optimizer is 'magic'"),
 }

@@ -265,7 +265,10 @@ def test_plot(backend):
 
 def test_plot_without_matplotlib(backend, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"plotting needs matplotlib: install this package with the extra \[plot\]"):
+    with pytest.raises(
+        ImportError,
+        match=r"plotting needs matplotlib: pip install matplotlib, or in a checkout of fastnn the extra \[plot\]",
+    ):
         History().plot()
 
 

@@ -16,6 +16,9 @@ from fastnn.errors import (
     ModelFormatError,
     NotFittedError,
     PrecisionWarning,
+    RateWarning,
+    TableWarning,
+    TargetWarning,
 )
 from fastnn.gradient_check import gradient_check
 from fastnn.metrics import METRICS, metric
@@ -60,8 +63,11 @@ __all__ = [
     "OptunaPruning",
     "PrecisionWarning",
     "ProgressBar",
+    "RateWarning",
     "ReduceLROnPlateau",
     "Sequential",
+    "TableWarning",
+    "TargetWarning",
     "TensorBoard",
     "TerminateOnNaN",
     "Timer",
@@ -91,7 +97,8 @@ def __getattr__(name: str) -> Any:
         from fastnn import estimators
 
         return getattr(estimators, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    hint = f", expected fastnn.nn.{name}" if name in nn.__all__ else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)
 
 
 def __dir__() -> list[str]:

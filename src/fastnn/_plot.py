@@ -13,7 +13,13 @@ def axes_or_new(axes: Any) -> Any:
         from matplotlib import pyplot
     except ImportError as error:
         raise missing_extra("matplotlib", "plotting", "plot") from error
-    return pyplot.subplots()[1] if axes is None else axes
+    return pyplot.subplots(layout="constrained")[1] if axes is None else axes
+
+
+def legend_below(axes: Any, *others: Any) -> None:
+    """One legend for all the lines of axes that lie on each other, below the lower one's label, where no line runs."""
+    lines = [line for each in (axes, *others) for line in each.get_lines() if not line.get_label().startswith("_")]
+    axes.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=max(1, len(lines)), frameon=False)
 
 
 def new_figure(size: tuple[float, float]) -> Any:

@@ -356,11 +356,9 @@ def same_names(names: list[str] | None, fitted: list[str] | None, *, name: str =
     if fitted is not None and names is not None and names != fitted:
         shorter = min(len(names), len(fitted))
         wrong = next((i for i in range(shorter) if names[i] != fitted[i]), shorter)
-        got = names[wrong] if wrong < len(names) else "nothing"
-        expected = fitted[wrong] if wrong < len(fitted) else "nothing"
-        raise ValueError(
-            f"{name} has column {got!r} at position {wrong}, but this model was fitted with {expected!r} there"
-        )
+        got = f"column {names[wrong]!r}" if wrong < len(names) else "no column"
+        expected = repr(fitted[wrong]) if wrong < len(fitted) else "none"
+        raise ValueError(f"{name} has {got} at position {wrong}, but this model was fitted with {expected} there")
 
 
 def same_row_shape(
@@ -418,7 +416,8 @@ def target_numbers(y: Any, *, name: str = "y") -> Array:
         kinds = {type(item).__name__ for item in array.ravel()[:1000].tolist()}
         if kinds & {"str", "bytes"}:
             raise TypeError(
-                f"{name} has text ({', '.join(sorted(kinds))}), expected numbers: encode labels as 0 .. n-1"
+                f"{name} has text ({', '.join(sorted(kinds))}), expected numbers: encode labels as 0 .. n-1, as by "
+                f"classes, y = np.unique(y, return_inverse=True), or take fastnn.MLPClassifier"
             )
     return _real(name, array)
 

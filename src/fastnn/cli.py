@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from fastnn.bench import demo, ladder
 from fastnn.bench import train as race
 from fastnn.bench.runners import OURS
 from fastnn.config import show_config
+from fastnn.errors import FallbackWarning, PrecisionWarning, TableWarning
 from fastnn.nn.reading import load
 
 
@@ -75,14 +78,19 @@ def _train(options: argparse.Namespace) -> None:
         patience=options.patience,
         backend=options.backend,
         verbose=False if options.quiet else None,
+        class_weight=options.class_weight,
     )
     result = tabular.train(
         options.data,
         options.target,
         settings,
         task=options.task,
-        ignore=[name for names in options.ignore for name in names.split(",")],
-        separator=options.separator,
+        ignore=options.ignore,
+        **_dialect(options),
+        encode=options.encode,
+        fill=options.fill,
+        drop_missing=options.drop_missing,
+        weight=options.weight,
     )
     result.model.save(options.out)
     if picture is not None:
@@ -94,24 +102,43 @@ def _train(options: argparse.Namespace) -> None:
 def _report(result: tabular.Result) -> None:
     about, history = result.description, result.history
     classes = "" if about.classes is None else f" into {len(about.classes)} classes"
-    guess = " (a guess: --task says otherwise)" if result.guessed else ""
-    print(f"{about.task}{classes} of {about.target!r} by {len(about.features)} features{guess}")
+    guess = " (guessed; --task decides)" if result.guessed else ""
+    inputs, columns = result.model.plan.inputs, len(about.features)
+    encoded = f" (of {columns} columns)" if inputs != columns else ""
+    print(f"{about.task}{classes} of {about.target!r} by {inputs} feature{'s' * (inputs != 1)}{encoded}{guess}")
     print(result.model.summary())
     parts = ", ".join(f"{count:,} for {part}" for part, count in result.rows.items())
-    print(f"rows: {parts}")
+    print(f"rows: {parts}" + (f"; {result.left_out:,} with missing values left out" if result.left_out else ""))
     end = "stopped early, " if result.stopped else ""
     seconds = sum(history["seconds"])
     print(f"{len(history)} epochs in {seconds:.3g} s on {result.backend}, {end}best: epoch {result.best_epoch}")
+    if not result.stopped and result.best_epoch is not None and result.best_epoch > 0.9 * len(history):
+        print(f"the best epoch is among the last: more may help, as with --epochs {2 * len(history)}")
     for part, scores in result.scores.items():
-        print(f"{part}: " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+        print(f"{part}: " + ", ".join(_score(name, value) for name, value in scores.items()))
+
+
+def _score(name: str, value: float) -> str:
+    """Shares with their four decimals, errors in the target's unit with four digits."""
+    return f"{name} {value:.4f}" if name in ("accuracy", "largest class", "r2") else f"{name} {value:.4g}"
+
+
+def _dialect(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("separator", "decimal", "encoding")}
 
 
 def _predict(options: argparse.Namespace) -> None:
     if options.out is not None:
         _writable("--out", options.out, options.data, options.model)
-    frame, extra = tabular.predict(load(options.model), options.data, proba=options.proba, separator=options.separator)
+        try:
+            tabular.check_writable(options.out)
+        except ValueError as error:
+            raise ValueError(f"--out: {error}") from None
+    if options.model == options.data == tabular.STANDARD_INPUT:
+        raise ValueError("model and data are both '-', expected one of them to be a file")
+    frame, extra = tabular.predict(load(options.model), options.data, proba=options.proba, **_dialect(options))
     if extra:
-        print(f"fastnn: not looked at: {', '.join(extra)}", file=sys.stderr)
+        print(f"fastnn: ignored columns: {', '.join(extra)}", file=sys.stderr)
     if options.out is None:
         frame.to_csv(sys.stdout, index=False)
     else:
@@ -150,73 +177,165 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def _add_dialect(command: Any) -> None:
+    command.add_argument(
+        "--separator", metavar="CHAR", help="between values of a CSV, \\t for a tab (default: a comma; a tab in .tsv)"
+    )
+    command.add_argument(
+        "--decimal", default=".", metavar="CHAR", help="before the decimals of numbers, . or , (default: %(default)s)"
+    )
+    command.add_argument(
+        "--encoding", default="utf-8", metavar="NAME", help="of a CSV, such as latin-1 or utf-16 (default: %(default)s)"
+    )
+
+
 def _add_train(commands: Any) -> None:
     usual = tabular.Settings()
     fit = commands.add_parser("train", help="train a network on a table (CSV or Parquet) to predict one of its columns")
-    fit.add_argument("data", help="a file of numbers with a line of column names; the target may be text")
+    fit.add_argument("data", help="a file with a line of column names, or - for standard input; the target may be text")
     fit.add_argument("--target", required=True, metavar="COL", help="the column to predict")
     fit.add_argument(
-        "--task", default="auto", choices=["auto", "classification", "regression"], help="classes or numbers"
+        "--task",
+        default="auto",
+        choices=["auto", "classification", "regression"],
+        help="classes or numbers (default: guessed)",
     )
-    fit.add_argument("--ignore", action="append", default=[], metavar="COL,...", help="columns not to learn from")
-    fit.add_argument(
-        "--separator", metavar="CHAR", help="between values of a CSV, \\t for a tab (default: comma; a tab in .tsv)"
+
+    table = fit.add_argument_group("what is in the table")
+    table.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="COL,...",
+        help="columns not to learn from; may be repeated; a name with a comma in it in quotes, '\"a, b\",c', or alone",
     )
-    fit.add_argument("--out", default="model.fastnn", metavar="FILE", help="where the model goes (%(default)s)")
-    fit.add_argument(
-        "--hidden", type=_sizes, default=usual.hidden, metavar="N,...", help="units of hidden layers (128,64)"
+    table.add_argument(
+        "--encode", action="store_true", help="columns of text become columns of 0 and 1, one for each value"
     )
-    fit.add_argument("--epochs", type=int, default=usual.epochs, help="passes over the data, at most (%(default)s)")
-    fit.add_argument("--batch-size", type=int, default=usual.batch_size, help="rows a step (%(default)s)")
-    fit.add_argument("--lr", type=float, default=usual.lr, help="learning rate of Adam (%(default)s)")
-    fit.add_argument("--patience", type=int, default=usual.patience, help="epochs without a better loss (%(default)s)")
-    fit.add_argument(
-        "--validation", type=float, default=usual.validation, help="part of the rows to stop by (%(default)s)"
+    table.add_argument(
+        "--fill",
+        choices=list(tabular.FILLS),
+        help="what missing numbers become, of the rows to learn from; rows without a target are left out "
+        "(default: missing values are an error)",
     )
-    fit.add_argument("--test", type=float, default=usual.test, help="part of the rows to measure by alone (none)")
-    fit.add_argument("--seed", type=int, default=usual.seed)
-    fit.add_argument("--backend", default="auto", choices=["auto", *backends.BACKENDS], help="who computes")
-    fit.add_argument("--plot", metavar="PNG", help="where the curves go (beside the model, if matplotlib is installed)")
-    fit.add_argument("--no-plot", action="store_true", help="draw no curves")
-    fit.add_argument("--quiet", action="store_true", help="no progress bar")
+    table.add_argument("--drop-missing", action="store_true", help="leave out rows with missing values")
+    table.add_argument("--weight", metavar="COL", help="the column with the weights of the rows (default: all alike)")
+    table.add_argument("--class-weight", choices=["balanced"], help="give every class the same weight in all")
+    _add_dialect(table)
+
+    how = fit.add_argument_group("how it learns")
+    how.add_argument(
+        "--hidden",
+        type=_sizes,
+        default=usual.hidden,
+        metavar="N,...",
+        help=f"units of hidden layers, or none (default: {','.join(map(str, usual.hidden))})",
+    )
+    how.add_argument(
+        "--epochs",
+        type=int,
+        default=usual.epochs,
+        metavar="N",
+        help="passes over the data, at most (default: %(default)s)",
+    )
+    how.add_argument(
+        "--batch-size", type=int, default=usual.batch_size, metavar="N", help="rows a step (default: %(default)s)"
+    )
+    how.add_argument("--lr", type=float, default=usual.lr, help="learning rate of Adam (default: %(default)s)")
+    how.add_argument(
+        "--patience",
+        type=int,
+        default=usual.patience,
+        metavar="N",
+        help="stop after so many epochs without a better validation loss (default: %(default)s)",
+    )
+    how.add_argument(
+        "--validation",
+        type=float,
+        default=usual.validation,
+        metavar="PART",
+        help="part of the rows to choose the epoch by (default: %(default)s)",
+    )
+    how.add_argument(
+        "--test",
+        type=float,
+        default=usual.test,
+        metavar="PART",
+        help="part of the rows to measure by alone (default: none)",
+    )
+    how.add_argument(
+        "--seed",
+        type=int,
+        default=usual.seed,
+        metavar="N",
+        help="of the initial weights, the split and the order of rows (default: %(default)s)",
+    )
+    _add_backend(how)
+
+    out = fit.add_argument_group("where it goes")
+    out.add_argument("--out", default="model.fastnn", metavar="FILE", help="the model (default: %(default)s)")
+    out.add_argument(
+        "--plot", metavar="PNG", help="the curves (default: beside the model, where matplotlib is installed)"
+    )
+    out.add_argument("--no-plot", action="store_true", help="draw no curves")
+    out.add_argument("--quiet", action="store_true", help="show no progress bar")
     fit.set_defaults(run=_train)
 
 
+def _add_backend(command: Any) -> None:
+    command.add_argument(
+        "--backend",
+        default="auto",
+        choices=["auto", *backends.BACKENDS],
+        help="what computes (default: the fastest that is installed)",
+    )
+
+
 def _add_predict(commands: Any) -> None:
-    say = commands.add_parser("predict", help="what a model of `fastnn train` says of the rows of a table")
+    say = commands.add_parser("predict", help="predict with a model of `fastnn train` for the rows of another table")
     say.add_argument("model", help="the file that `fastnn train` wrote")
-    say.add_argument("data", help="CSV or Parquet; columns are found by their names")
+    say.add_argument("data", help="CSV or Parquet, or - for standard input; columns are found by their names")
     say.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: CSV to the terminal)")
     say.add_argument("--proba", action="store_true", help="a probability for each class as well")
-    say.add_argument(
-        "--separator", metavar="CHAR", help="between values of a CSV, \\t for a tab (default: comma; a tab in .tsv)"
-    )
+    _add_dialect(say)
     say.set_defaults(run=_predict)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line. Every command's function takes the parsed options."""
-    root = argparse.ArgumentParser(prog="fastnn", description="Neural networks on the CPU, at the speed of it.")
+    root = argparse.ArgumentParser(prog="fastnn", description="Trains neural networks on the CPU.")
     root.add_argument("--version", action="version", version=f"fastnn {__version__}")
-    commands = root.add_subparsers(required=True, metavar="command")
+    root.set_defaults(run=lambda options: root.print_help())
+    commands = root.add_subparsers(metavar="command")
 
     learn = commands.add_parser("demo", help="train a classifier on real images and draw the result")
-    learn.add_argument("--data", metavar="DIR", help="a directory of idx files (as MNIST's), or 'digits'")
-    learn.add_argument("--backend", default="auto", choices=["auto", *backends.BACKENDS], help="who computes")
-    learn.add_argument("--epochs", type=int, help="passes over the data")
-    learn.add_argument("--seed", type=int, default=0)
-    learn.add_argument("--out", default="demo.png", metavar="PNG", help="where the picture goes")
-    learn.add_argument("--quiet", action="store_true", help="no progress bar")
+    learn.add_argument(
+        "--data", metavar="DIR", help="a directory of idx files (as MNIST's), or 'digits' (default: what is installed)"
+    )
+    _add_backend(learn)
+    learn.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help=f"passes over the data (default: {demo.FASHION.epochs}, of the small digits {demo.SMALL.epochs})",
+    )
+    learn.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random (default: %(default)s)")
+    learn.add_argument("--out", default="demo.png", metavar="PNG", help="where the picture goes (default: %(default)s)")
+    learn.add_argument("--quiet", action="store_true", help="show no progress bar")
     learn.set_defaults(run=_demo)
 
     _add_train(commands)
     _add_predict(commands)
 
-    bench = commands.add_parser("bench", help="measure this machine").add_subparsers(required=True, metavar="what")
-    rungs = bench.add_parser("ladder", help="explicit loops, vectorised, compiled: the same steps, timed")
-    rungs.add_argument("--out", default="ladder.png", metavar="PNG", help="where the picture goes")
+    bench = commands.add_parser("bench", help="measure this machine")
+    bench.set_defaults(run=lambda options: bench.print_help())
+    measured = bench.add_subparsers(metavar="what")
+    rungs = measured.add_parser("ladder", help="explicit loops, vectorised, compiled: the same steps, timed")
+    rungs.add_argument(
+        "--out", default="ladder.png", metavar="PNG", help="where the picture goes (default: %(default)s)"
+    )
     rungs.set_defaults(run=_ladder)
-    steps = bench.add_parser("train", help="training steps of eight networks on each backend, and NumPy's by hand")
+    steps = measured.add_parser("train", help="training steps of eight networks on each backend, and NumPy's by hand")
     race.add_options(steps, OURS)
     steps.set_defaults(run=_race)
 
@@ -225,11 +344,29 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """The package's warnings as a line each on stderr, without the line of code that they came from."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def say(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if category in (TableWarning, PrecisionWarning, FallbackWarning):
+                print(f"fastnn: {message}", file=sys.stderr)
+            else:
+                show(message, category, *place)
+
+        warnings.showwarning = say  # type: ignore[assignment]
+        warnings.simplefilter("always", TableWarning)
+        yield
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0, or 1 with one line on stderr for what the user can mend."""
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
+        with _said():
+            options.run(options)
     except BrokenPipeError:  # `fastnn predict ... | head`: nothing to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE

@@ -12,7 +12,10 @@ import numpy as np
 from fastnn import _cpus, backends
 from fastnn._version import __version__
 
-_OPTIONAL = ("numba", "scikit-learn", "matplotlib", "tqdm")
+_OPTIONAL = (
+    *("numba", "scipy", "scikit-learn", "matplotlib", "tqdm", "pandas", "pyarrow"),
+    *("torch", "optuna", "tensorboardX"),
+)
 
 
 def config() -> dict[str, Any]:

@@ -39,9 +39,32 @@ class PrecisionWarning(UserWarning):
     scales them before."""
 
 
+class TargetWarning(UserWarning):
+    """Targets are far from what an untrained model says, and nothing scales them: `Trainer(scale_targets=True)`
+    does."""
+
+
+class RateWarning(UserWarning):
+    """A range test of learning rates has not found what it looks for; the message says what it suggests instead."""
+
+
+class TableWarning(UserWarning):
+    """A table has columns that are likely not what they seem: row numbers, names, text that the training has not
+    seen."""
+
+
+_PACKAGES = {"pyarrow": "pandas pyarrow", "pandas": "pandas pyarrow", "PyTorch": "torch"}  # what pip calls them
+
+
 def missing_extra(package: str, purpose: str, extra: str) -> ImportError:
-    """The error for an optional dependency that is not installed; names the extra that brings it."""
-    return ImportError(f"{purpose} needs {package}: install this package with the extra [{extra}]")
+    """The error for an optional dependency that is not installed; names the extra that brings it.
+
+    Not with the name of this package, which on the public index is another project's."""
+    packages = _PACKAGES.get(package, package)
+    return ImportError(
+        f"{purpose} needs {package}: pip install {packages}, or in a checkout of fastnn the extra [{extra}]: "
+        f'pip install ".[{extra}]"'
+    )
 
 
 def callers() -> int:

@@ -71,7 +71,7 @@ def write(
     limit = _limit(most_header, sum(np.asanyarray(array).nbytes for array in arrays.values()))
     if len(text) > limit:
         raise ValueError(f"the header has {len(text)} bytes, expected at most {limit}: less metadata, or shorter names")
-    with _replacing(Path(path)) as file:
+    with naming(path), _replacing(Path(path)) as file:
         stream = _Digested(file)
         stream.write(MAGIC)
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as members:
@@ -80,6 +80,17 @@ def write(
                 with members.open(zipfile.ZipInfo(f"{name}.npy", _DATE), "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
         file.write(stream.digest.digest())
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """An OSError of writing says to which file: that of a full disk has no name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = os.fspath(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -194,7 +205,7 @@ def _array(member: Any, info: zipfile.ZipInfo) -> Array:
         raise ModelFormatError(f"{info.filename} has dtype {dtype}, expected numbers")
     size = math.prod(shape) * dtype.itemsize  # of Python's integers, which do not wrap
     if any(extent < 0 for extent in shape) or size != info.file_size - member.tell():
-        raise ModelFormatError(f"{info.filename} has shape {shape} of {dtype}, which are not its bytes")
+        raise ModelFormatError(f"{info.filename} has shape {shape} of {dtype}, which does not match its size")
     array = np.empty(size, np.uint8)
     for start in range(0, size, _PIECE):
         piece = member.read(min(_PIECE, size - start))

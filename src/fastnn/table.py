@@ -4,10 +4,14 @@ It has the same functions and nothing of its own; what is written today takes `f
 """
 
 from fastnn.tabular import (
+    FILLS,
+    STANDARD_INPUT,
     Description,
+    Encoding,
     Result,
     Settings,
     Target,
+    check_writable,
     draw,
     numbers,
     predict,
@@ -18,10 +22,14 @@ from fastnn.tabular import (
 )
 
 __all__ = [
+    "FILLS",
+    "STANDARD_INPUT",
     "Description",
+    "Encoding",
     "Result",
     "Settings",
     "Target",
+    "check_writable",
     "draw",
     "numbers",
     "predict",

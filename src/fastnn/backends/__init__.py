@@ -32,7 +32,7 @@ BACKENDS: dict[str, _Source] = {
     "numpy": _Source("fastnn.backends.reference", ""),
     "python": _Source("fastnn.backends.python_loops", ""),
     "cython": _Source("fastnn.backends.cython_loops", _COMPILED),
-    "numba": _Source("fastnn.backends.numba_engine", "install this package with the extra [numba]"),
+    "numba": _Source("fastnn.backends.numba_engine", "pip install numba, or in a checkout of fastnn the extra [numba]"),
     "native": _Source("fastnn.backends.native_engine", _COMPILED),
 }
 AUTOMATIC = ("native", "numba", "numpy")

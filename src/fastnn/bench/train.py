@@ -189,10 +189,16 @@ def measure(
 def add_options(parser: argparse.ArgumentParser, specs: Sequence[Spec]) -> None:
     """The options of `fastnn bench train` and of `python -m bench.train`."""
     names = [spec.name for spec in specs]
-    parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), metavar="NAME", help=", ".join(WORKLOADS))
+    parser.add_argument(
+        "--workloads",
+        nargs="+",
+        choices=list(WORKLOADS),
+        metavar="NAME",
+        help=f"of {', '.join(WORKLOADS)} (default: all)",
+    )
     parser.add_argument("--runners", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--rounds", type=int, help=f"times that each runner has its turn ({ROUNDS})")
-    parser.add_argument("--seconds", type=float, help=f"of a turn ({SECONDS}); at least one epoch is run")
+    parser.add_argument("--rounds", type=int, help=f"turns of each runner (default: {ROUNDS})")
+    parser.add_argument("--seconds", type=float, help=f"of a turn, at least one epoch (default: {SECONDS})")
     parser.add_argument("--quick", action="store_true", help="a few batches each: does it work? No timing is right")
     parser.add_argument("--out", metavar="NAME", help="write NAME.json, and NAME.png where matplotlib is installed")
 

@@ -185,7 +185,7 @@ class BaseMLP(BaseEstimator):
         elif layout != self._fitted_layout or loss != self._trainer.loss:
             raise ValueError(
                 "the network's layers or loss are not those of the previous fit, expected the same parameters "
-                "(hidden_layer_sizes, activation, dropout, batch_norm, loss) where a fit goes on with it"
+                "(hidden_layer_sizes, activation, dropout, batch_norm, loss) to continue a fit"
             )
         if not incremental:
             self._forget_optimizer()
@@ -250,6 +250,7 @@ class BaseMLP(BaseEstimator):
         layout.draw(model, random)
         model.loss = loss
         trainer = Trainer(model, loss, seed=0)
+        trainer.advises = False  # of Trainer's settings
         self._trainer, self._fitted_layout = trainer, layout
         self.n_iter_ = self.t_ = 0
         self.n_outputs_, self.n_layers_ = outputs, len(layout.hidden) + 2

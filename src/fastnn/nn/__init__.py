@@ -1,5 +1,8 @@
 """What a network is: layers, activations, losses, initialisers."""
 
+from typing import Any
+
+from fastnn import _hints
 from fastnn.formulas import activations, initializers, losses
 from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, Zeros
@@ -53,3 +56,11 @@ __all__ = [
     "initializers",
     "losses",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """AttributeError, with a hint for what other libraries call so."""
+    hint = _hints.of_network(name, ACTIVATIONS)
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}{f', expected {hint}' if hint else ''}", name=name
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _validate, backends, files
+from fastnn import _hints, _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.contract import Backend
@@ -24,6 +24,7 @@ from fastnn.metrics import check as check_metrics
 from fastnn.nn import serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
+from fastnn.nn.target_scale import TargetScale
 from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
 
@@ -76,11 +77,15 @@ class Sequential:
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
         self.feature_names: list[str] | None = None
         self.row_shape: tuple[int, ...] | None = None  # once rows of several dimensions were built for, or seen
+        self.target_scale: TargetScale | None = None  # where a Trainer has learned one: predictions are in y's units
         self.metadata: dict[str, Any] = {}  # what its files say of it beside all this: the user's own
         self.fitting = FitLock()  # held by the one Trainer that may change the model
         self._plan: Plan | None = None
         self._state: State | None = None
         self._spans: list[tuple[Shape, Shape]] = []  # of the rows into and out of each layer
+
+    def __getattr__(self, name: str) -> Any:
+        raise _hints.attribute(self, name, _hints.MODEL_ATTRIBUTES)
 
     def _place_layers(self) -> None:
         for position, layer in enumerate(self.layers):
@@ -109,7 +114,7 @@ class Sequential:
         state = State(plan)
         state.initialize(_validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
-        self.feature_names = self.row_shape = None
+        self.feature_names = self.row_shape = self.target_scale = None
         self._note_shape(shape)
         for layer in self.layers:
             if isinstance(layer, Normalize):
@@ -280,21 +285,30 @@ class Sequential:
         outputs = plan.outputs
         if isinstance(features, Data):
             self._check_targets(features.y, loss, outputs, f"{prefix}X")
-            return features
+            return self._scaled(features)
         rows, wanted = len(features), self.dtype if dtype is None else dtype
         given = _validate.target_numbers(y, name=f"{prefix}y")
         target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y")
         given_weight = _validate.given_weight(sample_weight, name=f"{prefix}sample_weight")
         weight = _validate.sample_weight(given_weight, rows, wanted, name=f"{prefix}sample_weight")
-        if advice is not None and target.ndim == 2:
+        if advice is not None and target.ndim == 2 and self.target_scale is None:
             _validate.warn_of_rounding(f"{prefix}y", given, wanted, advice)
-        return Data(
-            *(features.x, features.row_shape, features.names),
-            y=target,
-            weight=weight,
-            given_y=given,
-            given_weight=given_weight,
+        return self._scaled(
+            Data(
+                *(features.x, features.row_shape, features.names),
+                y=target,
+                weight=weight,
+                given_y=given,
+                given_weight=given_weight,
+            ),
+            wanted,
         )
+
+    def _scaled(self, data: Data, dtype: np.dtype | None = None) -> Data:
+        """With targets as the network learns them."""
+        if self.target_scale is None or data.y.ndim == 1:
+            return data
+        return self.target_scale.applied(data, self.dtype if dtype is None else dtype)
 
     def _check_targets(self, y: Array, loss: Loss, outputs: int, name: str) -> None:
         """ValueError where the y of `Data` is not what the loss and this model take: Data from elsewhere."""
@@ -312,12 +326,14 @@ class Sequential:
 
     def predict(self, X: Any, *, backend: str | Backend | None = None) -> Array:
         """The last layer's output for every row: X (B, I) -> (B, O), or (B, ..., O) where its rows have positions, in
-        the model's dtype.
+        the model's dtype; in float64 where a Trainer has scaled the targets.
 
         NotFittedError before the model is built; ValueError or TypeError where X does not fit it.
         """
         plan = self.plan
         out = self._walk(plan, self.features(X), backend)
+        if self.target_scale is not None:
+            out = self.target_scale.undone(out)
         return out if len(plan.output_shape) == 1 else out.reshape(len(out), *plan.output_shape)
 
     def predict_proba(self, X: Any, *, backend: str | Backend | None = None) -> Array:
@@ -383,6 +399,8 @@ class Sequential:
             outputs.append(self._walk(plan, part, chosen) if twice else logits[-1])
             targets.append(part.targets)
         z, all_targets = _stacked(logits), Targets.joined(targets)
+        if self.target_scale is not None:
+            z = self.target_scale.undone(z)
         found = {"loss": _mean_loss(chosen, loss, z, all_targets)}
         return found | measure(metrics, loss, z, _stacked(outputs) if twice else None, all_targets)
 
@@ -422,6 +440,7 @@ class Sequential:
             loss=self.loss if self.loss is None else self._known_loss(),
             row_shape=self.row_shape,
             feature_names=self.feature_names,
+            target_scale=None if self.target_scale is None else self.target_scale.config(),
             metadata=self.metadata if metadata is None else metadata,
         )
         if self.built and self._lower(self.plan.input_shape)[0] != self.plan:

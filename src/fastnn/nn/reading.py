@@ -15,6 +15,7 @@ from fastnn import _validate, files
 from fastnn.errors import ModelFormatError
 from fastnn.nn.model import Sequential
 from fastnn.nn.serialize import check_header, layer_from_config, loss_from_config, same_keys, short
+from fastnn.nn.target_scale import TargetScale
 from fastnn.plan import Plan, State
 
 Array = np.ndarray
@@ -55,6 +56,9 @@ def _assemble(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
         same_keys("the model, which was not built, with its tensors,", set(arrays), set())
     else:
         _restore_state(model, header["inputs"], arrays)
+    if "target_scale" in header:
+        outputs = model.plan.outputs if model.built else None
+        model.target_scale = TargetScale.from_config(header["target_scale"], outputs)
     model.feature_names = _feature_names(header["feature_names"], header["inputs"])
     return model
 

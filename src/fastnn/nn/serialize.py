@@ -40,6 +40,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "feature_names": (list, type(None)),
     "metadata": dict,
 }
+OPTIONAL = {"target_scale"}  # of models that have one
 
 
 def _classes(module: Any, base: type) -> dict[str, type]:
@@ -159,6 +160,7 @@ def header(
     row_shape: tuple[int, ...] | None,
     feature_names: list[str] | None,
     metadata: Mapping[str, Any],
+    target_scale: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that is not tensors; inputs is None before the model is built. TypeError or ValueError for what it cannot be.
 
@@ -178,6 +180,7 @@ def header(
         "row_shape": None if row_shape is None else list(row_shape),
         "feature_names": feature_names,
         "metadata": _checked_metadata(metadata),
+        **({} if target_scale is None else {"target_scale": target_scale}),
     }
 
 
@@ -219,7 +222,7 @@ def check_header(header: dict[str, Any]) -> None:
     if header.get("version") != VERSION:
         found, writer = short(header.get("version")), short(header.get("written_by"))
         raise ModelFormatError(f"version is {found}, expected {VERSION}: written by {writer}, this is {__version__}")
-    same_keys("the header", set(header), set(FIELDS))
+    same_keys("the header", set(header) - OPTIONAL, set(FIELDS))
     for name, kind in FIELDS.items():
         if not isinstance(header[name], kind) or isinstance(header[name], bool):
             raise ModelFormatError(f"{name} is {short(header[name])}, of the wrong type")

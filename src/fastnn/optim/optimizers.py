@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn import _validate
+from fastnn import _hints, _validate
 from fastnn.formulas.rules import RULES, Rule
 
 Array = np.ndarray
@@ -69,6 +69,9 @@ class Optimizer(Penalties):
 
     ValueError or TypeError names a hyper-parameter that is out of range or no number.
 
+    >>> Adam(0.01, decay=1e-4)
+    Adam(lr=0.01, decay=0.0001)
+
     >>> model = fastnn.Sequential([nn.Dense(1, init=1.0, bias=False)]).build(1, seed=0)
     >>> trainer = fastnn.Trainer(model, "half_mse", SGD(1.0, l2=0.5, decay=0.25), clip_value=2.0)
     >>> history = trainer.fit([[1.0]], [[-9.0]], epochs=1, verbose=False)  # g = 10 -> 2 -> 2 + 0.5
@@ -85,6 +88,17 @@ class Optimizer(Penalties):
             check = _validate.number if item.metadata else _validate.flag
             checked = check(item.name, value, **item.metadata)
             object.__setattr__(self, item.name, checked)  # a float, whatever kind of number it was
+
+    def __init_subclass__(cls) -> None:
+        if "__repr__" not in vars(cls):  # which a dataclass leaves alone
+            cls.__repr__ = Optimizer.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """The rate first, then what differs from the defaults: `eval` makes the same optimizer of it."""
+        items = sorted(dataclasses.fields(self), key=lambda item: item.name != "lr")
+        values = [(item.name, getattr(self, item.name), item.default) for item in items]
+        shown = [f"{name}={value!r}" for name, value, default in values if name == "lr" or value != default]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
     def rule(self) -> Rule:
@@ -322,6 +336,9 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": AdamW,
     "nadam": NAdam,
 }
+
+for _kind in OPTIMIZERS.values():  # a dataclass's __init__ is made after __init_subclass__
+    _kind.__init__ = _hints.arguments(_hints.OPTIMIZER)(_kind.__init__)  # type: ignore[method-assign]
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:

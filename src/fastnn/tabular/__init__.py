@@ -6,16 +6,21 @@ the task, the classes or the scaling of the target. With these `predict` needs n
 
 from fastnn.tabular.columns import numbers
 from fastnn.tabular.description import Description
-from fastnn.tabular.files import read, write
+from fastnn.tabular.encoding import FILLS, Encoding
+from fastnn.tabular.files import STANDARD_INPUT, check_writable, read, write
 from fastnn.tabular.prediction import predict
 from fastnn.tabular.targets import Target, target
 from fastnn.tabular.training import Result, Settings, draw, train
 
 __all__ = [
+    "FILLS",
+    "STANDARD_INPUT",
     "Description",
+    "Encoding",
     "Result",
     "Settings",
     "Target",
+    "check_writable",
     "draw",
     "numbers",
     "predict",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from fastnn import _validate
 from fastnn.errors import ModelFormatError
 from fastnn.nn.model import Sequential
+from fastnn.tabular.encoding import Encoding
 from fastnn.tabular.targets import Scalar
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a model's metadata say of the table it learned from."""
+    """What a model's metadata say of the table it learned from. features: its columns; see `Encoding` for what
+    becomes of those in categories and fill."""
 
     task: str
     target: str
@@ -20,6 +23,16 @@ class Description:
     classes: list[Scalar] | None = None
     mean: float = 0.0  # of the target: prediction = mean + scale * output
     scale: float = 1.0
+    categories: dict[str, list[str | None]] = field(default_factory=dict)
+    fill: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def encoding(self) -> Encoding:
+        return Encoding(self.categories, self.fill)
+
+    def kept(self) -> dict[str, Any]:
+        """What goes into the metadata: of an encoding only what there is."""
+        return {name: value for name, value in asdict(self).items() if name not in ("categories", "fill") or value}
 
     @classmethod
     def of(cls, model: Sequential) -> Description:
@@ -37,12 +50,29 @@ class Description:
     def _check(self, model: Sequential) -> None:
         outputs = 1 if self.classes is None else len(self.classes) if isinstance(self.classes, list) else -1
         named = isinstance(self.features, list) and all(isinstance(name, str) for name in self.features)
-        if not named or not isinstance(self.target, str) or not model.built or len(self.features) != model.plan.inputs:
+        if not named or not isinstance(self.target, str) or not model.built:
+            raise ModelFormatError("metadata['table'] has features or a target that are not the model's")
+        self._check_encoding()
+        if len(self.encoding.inputs(self.features)) != model.plan.inputs:
             raise ModelFormatError("metadata['table'] has features or a target that are not the model's")
         if outputs != model.plan.outputs or (self.task == "classification") != (self.classes is not None):
             raise ModelFormatError("metadata['table'] has a task or classes that are not the model's")
         try:
             _validate.number("mean", self.mean)
             _validate.number("scale", self.scale, low=0.0, open_low=True)
+        except (TypeError, ValueError) as error:
+            raise ModelFormatError(f"metadata['table']: {error}") from None
+
+    def _check_encoding(self) -> None:
+        for name, kept in (("categories", self.categories), ("fill", self.fill)):
+            if not isinstance(kept, dict) or not set(kept) <= set(self.features):
+                raise ModelFormatError(f"metadata['table'] has {name} that are not of its features")
+        for values in self.categories.values():
+            texts = isinstance(values, list) and all(value is None or isinstance(value, str) for value in values)
+            if not texts or len(set(values)) < len(values):
+                raise ModelFormatError("metadata['table'] has categories that are not different texts")
+        try:
+            for column, value in self.fill.items():
+                _validate.number(f"fill of {column!r}", value)
         except (TypeError, ValueError) as error:
             raise ModelFormatError(f"metadata['table']: {error}") from None

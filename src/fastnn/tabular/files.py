@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 import lzma
 import os
+import sys
 import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastnn.errors import missing_extra
+from fastnn.files import naming
 
 PARQUET = (".parquet", ".pq")
+STANDARD_INPUT = "-"
 NAMED = 20  # columns that an error names
+NO_VALUE = (  # what a CSV has where a value is missing, as pandas has it by default
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+    *("NULL", "NaN", "None", "n/a", "nan", "null"),
+)
 _INDEX = ": if it is the row index of a DataFrame, write the file with df.to_csv(..., index=False)"
+_SEPARATORS = ";\t|,"
+_COMPRESSED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".tar")
+_WRITTEN = ("", ".csv", ".tsv", ".txt", *PARQUET)
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 
 
 def pandas_module() -> Any:
@@ -26,53 +41,128 @@ def pandas_module() -> Any:
     return pandas
 
 
-def read(path: str | os.PathLike[str], *, text: Sequence[str] = (), separator: str | None = None) -> Any:
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV is written: what stands between its values, before their decimals, and how its bytes are text.
+
+    separator: one character of ASCII; a backslash and t, as one types it in a shell, are a tab; None: a tab in .tsv,
+    else a comma. encoding: any that Python knows; a byte order mark before UTF-8 does not count.
+    """
+
+    separator: str | None = None
+    decimal: str = "."
+    encoding: str = "utf-8"
+
+    def checked(self, name: str) -> Dialect:
+        """With the separator of this file. ValueError where a setting cannot be."""
+        given = self.separator
+        if given is None:
+            separator = "\t" if ".tsv" in Path(name).suffixes else ","
+        else:
+            separator = "\t" if given == "\\t" else given
+        if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':  # others pandas takes for patterns
+            raise ValueError(f"separator is {given!r}, expected one character of ASCII such as ';', or \\t for a tab")
+        if self.decimal not in (".", ","):
+            raise ValueError(f"decimal is {self.decimal!r}, expected '.' or ','")
+        if self.decimal == separator:
+            raise ValueError(f"decimal is {self.decimal!r}, as the separator is: set another one, such as ';'")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise ValueError(
+                f"encoding is {self.encoding!r}, expected one that Python knows, such as utf-8, latin-1 or utf-16"
+            ) from None
+        return Dialect(separator, self.decimal, self.encoding)
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    text: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    separator: str | None = None,
+    decimal: str = ".",
+    encoding: str = "utf-8",
+) -> Any:
     """The table in a CSV or Parquet file as a pandas DataFrame whose columns have names, each once.
 
-    What ends in .parquet or .pq is Parquet, else CSV with a line of names: in UTF-8, perhaps compressed (.gz, .zip),
-    with `separator` (one character of ASCII; backslash and t, as one types it in a shell, are a tab), or tabs in .tsv
-    and commas otherwise. Blanks around values and names are left out. Columns named in `text` stay as they are written.
+    What ends in .parquet or .pq is Parquet, else CSV with a line of names, perhaps compressed (.gz, .zip); "-" is the
+    standard input, a CSV, and a pipe is read as one. Blanks around values and names are left out. Columns named in
+    `text` stay as they are written, also where that says that a value is missing; those in `categories` but there.
+    separator, decimal, encoding: see `Dialect`.
 
     ValueError naming the file where it is not that, OSError where it cannot be read, ImportError naming the extra
     [table] where pandas (for Parquet: pyarrow) is missing.
     """
     pandas = pandas_module()
     name = os.fspath(path)
-    chosen = _separator(separator, name)
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{name} is not there")
+    chosen = Dialect(separator, decimal, encoding).checked(name)
+    if name.lower().endswith(_SPREADSHEETS):
+        raise ValueError(f"{name} is a spreadsheet, expected CSV or Parquet: save it as CSV")
     try:
-        frame = _parquet(pandas, name) if name.lower().endswith(PARQUET) else _csv(pandas, name, text, chosen)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not text in UTF-8 ({error.reason} at byte {error.start})") from None
+        if name.lower().endswith(PARQUET):
+            frame = _parquet(pandas, name)
+        else:
+            frame = _Csv(pandas, name, chosen).read(text, categories)
+        frame.columns = [str(column) for column in frame.columns]
+        _check_names(list(frame.columns))
+        if len(frame) == 0:
+            raise _Reason(" has no rows")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{name} is not there") from None
+    except UnicodeError as error:
+        raise ValueError(_not_text(name, chosen, error)) from None
+    except _Reason as error:
+        raise ValueError(f"{shown(name)}{error}") from None
     except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, pandas.errors.ParserWarning) as error:
-        raise ValueError(f"{name} cannot be read: {_line(error)}") from None
-    _check_names(name, [str(column) for column in frame.columns])
-    if len(frame) == 0:
-        raise ValueError(f"{name} has no rows")
-    frame.columns = [str(column) for column in frame.columns]
+        raise ValueError(f"{shown(name)} cannot be read: {_line(error)}") from None
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise ValueError(f"{shown(name)} cannot be read: {_line(error)}") from None  # a .gz that is none
     return frame
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """ValueError where the name of a file to write says that it is something else than CSV or Parquet."""
+    name = os.fspath(path)
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    if suffixes and suffixes[-1] not in _WRITTEN and not Path(name).exists():
+        raise ValueError(f"{name} ends in {suffixes[-1]}, expected .csv or .tsv (perhaps with .gz), or .parquet")
+    if suffixes and suffixes[-1] in _SPREADSHEETS:
+        raise ValueError(f"{name} is a spreadsheet, expected the name of a .csv or .parquet file")
+
+
 def write(frame: Any, path: str | os.PathLike[str]) -> None:
-    """The table into a file: Parquet where it ends in .parquet or .pq, else CSV."""
-    if os.fspath(path).lower().endswith(PARQUET):
-        frame.to_parquet(path, index=False, engine="pyarrow")
-    else:
-        frame.to_csv(path, index=False)
+    """The table into a file: Parquet where it ends in .parquet or .pq, else CSV, with tabs in .tsv."""
+    name = os.fspath(path)
+    with naming(path):
+        if name.lower().endswith(PARQUET):
+            frame.to_parquet(path, index=False, engine="pyarrow")
+        else:
+            frame.to_csv(path, index=False, sep="\t" if ".tsv" in Path(name).suffixes else ",")
 
 
-def _separator(given: str | None, name: str) -> str:
-    if given is None:
-        return "\t" if ".tsv" in Path(name).suffixes else ","
-    separator = "\t" if given == "\\t" else given
-    if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':  # others pandas takes for patterns
-        raise ValueError(f"separator is {given!r}, expected one character of ASCII such as ';', or \\t for a tab")
-    return separator
+def shown(name: str) -> str:
+    """What messages call a table."""
+    return "standard input" if name == STANDARD_INPUT else name
+
+
+class _Reason(Exception):
+    """What is wrong with a file: what follows its name."""
 
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _not_text(name: str, dialect: Dialect, error: UnicodeError) -> str:
+    where = f" ({error.reason} at byte {error.start})" if isinstance(error, UnicodeDecodeError) else f" ({error})"
+    return (
+        f"{shown(name)} is not text in {dialect.encoding.upper()}{where}: name its encoding, as in --encoding latin-1"
+    )
 
 
 def _parquet(pandas: Any, name: str) -> Any:
@@ -88,69 +178,128 @@ def _parquet(pandas: Any, name: str) -> Any:
     return rows.drop(hidden).to_pandas(ignore_metadata=True)
 
 
-def _csv(pandas: Any, name: str, text: Sequence[str], separator: str) -> Any:
-    settings = {
-        "sep": separator,
-        "skipinitialspace": True,
-        "skip_blank_lines": False,  # in a table of one column such a line is a row whose value is missing
-        "encoding": "utf-8-sig",
-        "low_memory": False,
-    }
-    as_written = {"dtype": str, "keep_default_na": False}
-    try:
-        names = pandas.read_csv(name, header=None, nrows=1, **settings, **as_written).iloc[0].tolist()
-    except pandas.errors.EmptyDataError:
-        raise ValueError("it is empty or begins with a blank line, expected a line of column names") from None
-    names = [column.strip() for column in names]  # behind them too: skipinitialspace is for those before
-    text = [column.strip() for column in text]
-    _check_names(name, names)  # before pandas renames what is there twice
-    settings |= {"header": 0, "names": names}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pandas.errors.ParserWarning)  # longer rows than the first line
+class _Csv:
+    """A CSV file as it is read: its settings for pandas, and its content where that can be read once only."""
+
+    def __init__(self, pandas: Any, name: str, dialect: Dialect) -> None:
+        self.pandas, self.name, self.dialect = pandas, name, dialect
+        self.content: bytes | None = None
+        if name == STANDARD_INPUT:
+            self.content = sys.stdin.buffer.read()
+        elif not Path(name).is_file() and not Path(name).is_dir():  # a pipe, /dev/stdin, what a shell has for <(...)
+            self.content = Path(name).read_bytes()
+        self.settings: dict[str, Any] = {
+            "sep": dialect.separator,
+            "decimal": dialect.decimal,
+            "skipinitialspace": True,
+            "skip_blank_lines": False,  # in a table of one column such a line is a row whose value is missing
+            "encoding": "utf-8-sig" if codecs.lookup(dialect.encoding).name == "utf-8" else dialect.encoding,
+            "low_memory": False,
+            "keep_default_na": False,
+        }
+
+    def _frame(self, **settings: Any) -> Any:
+        source = self.name if self.content is None else io.BytesIO(self.content)
+        return self.pandas.read_csv(source, **self.settings | settings)
+
+    def read(self, text: Sequence[str], categories: Sequence[str]) -> Any:
+        """In one pass, and a second one where blank lines end the file."""
+        try:
+            names = self._frame(header=None, nrows=1, dtype=str).iloc[0].tolist()
+        except self.pandas.errors.EmptyDataError:
+            raise _Reason(
+                " cannot be read: it is empty or begins with a blank line, expected a line of column names"
+            ) from None
+        names = [column.strip() for column in names]  # behind them too: skipinitialspace is for those before
+        _check_names(names)  # before pandas renames what is there twice
+        as_written = {column.strip() for column in text} & set(names)
         # index_col: where rows are longer pandas would take their first value for a name of the row
-        frame = pandas.read_csv(name, index_col=False, **settings)
-        end = _blank_end(pandas, name, frame, settings)
-        if end:  # read anew: what is missing there has made floats of whole numbers
-            settings["nrows"] = len(frame) - end
-            frame = pandas.read_csv(name, index_col=False, **settings)
-        columns = [column for column in text if column in names]
-        if columns:
-            kept = pandas.read_csv(name, index_col=False, **settings, **as_written)
-            frame[columns] = kept[columns]
-    return frame
+        self.settings |= {
+            "header": 0,
+            "names": names,
+            "index_col": False,
+            "dtype": dict.fromkeys(as_written | {column.strip() for column in categories} & set(names), str),
+            "na_values": {column: NO_VALUE for column in names if column not in as_written},
+        }
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", self.pandas.errors.ParserWarning)  # longer rows than the first line
+                frame = self._frame()
+                end = self._blank_end(frame, as_written)
+                if end:  # read anew: what is missing there has made floats of whole numbers
+                    frame = self._frame(nrows=len(frame) - end)
+        except (self.pandas.errors.ParserWarning, self.pandas.errors.ParserError) as error:
+            raise _Reason(f" cannot be read: {self._longer(names) or _line(error)}") from None
+        return frame
+
+    def _blank_end(self, frame: Any, as_written: set[str]) -> int:
+        """How many blank lines end the file. Of one column: 1 at most, for others may be rows whose value is missing.
+
+        A row of separators alone is not blank, but missing here alike. Rows and blank lines are told apart by their
+        number: where a blank line elsewhere makes up for such a row at the end, that line stays and is an error by
+        itself.
+        """
+        end = 0
+        while end < len(frame) and all(
+            value == "" if column in as_written else self.pandas.isna(value)
+            for column, value in frame.iloc[len(frame) - 1 - end].items()
+        ):
+            end += 1
+        if end == 0:
+            return 0
+        rows = len(self._frame(skip_blank_lines=True))
+        return min(end, len(frame) - rows, 1 if frame.shape[1] == 1 else end)
+
+    def _longer(self, names: list[str]) -> str | None:
+        """The first row with more values than the first line has names, in words; None where none is found."""
+        encoding = self.settings["encoding"]
+        try:
+            content = Path(self.name).read_bytes() if self.content is None else self.content
+            place = _first_longer(io.StringIO(content.decode(encoding), newline=""), self.settings["sep"], len(names))
+        except (OSError, UnicodeError, csv.Error):  # compressed
+            return None
+        if place is None:
+            return None
+        hint = _separator_hint(names) or (
+            ": does it begin with a comment, or has it decimal commas (--decimal) or another --separator?"
+        )
+        return f"line {place[0]} has {place[1]} values, but the first line has {len(names)} names{hint}"
 
 
-def _blank_end(pandas: Any, name: str, frame: Any, settings: dict[str, Any]) -> int:
-    """How many blank lines end the file. Of one column: 1 at most, for others may be rows whose value is missing.
-
-    A row of separators alone is not blank, but missing here alike. Rows and blank lines are told apart by their number:
-    where a blank line elsewhere makes up for such a row at the end, that line stays and is an error by itself.
-    """
-    end = 0
-    while end < len(frame) and frame.iloc[len(frame) - 1 - end].isna().all():
-        end += 1
-    if end == 0:
-        return 0
-    rows = len(pandas.read_csv(name, index_col=False, **settings | {"skip_blank_lines": True}))
-    return min(end, len(frame) - rows, 1 if frame.shape[1] == 1 else end)
+def _first_longer(lines: Any, separator: str, columns: int) -> tuple[int, int] | None:
+    """Number and length of the first line with more values."""
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    for values in reader:
+        if len(values) > columns:
+            return reader.line_num, len(values)
+    return None
 
 
-def _check_names(name: str, names: Sequence[str]) -> None:
+def _separator_hint(names: Sequence[str]) -> str:
+    """Where all names seem to be in one: what stands between them."""
+    found = [mark for mark in _SEPARATORS if len(names) == 1 and mark in names[0]]
+    if not found:
+        return ""
+    mark = max(found, key=names[0].count)
+    written = '"\\t"' if mark == "\t" else f'"{mark}"'
+    return f": its one column {names[0][:60]!r} has separators in its name, say --separator {written}"
+
+
+def _check_names(names: Sequence[str]) -> None:
     for number, column in enumerate(names, start=1):
         if not column.strip():
-            raise ValueError(
-                f"{name}: column {number} has no name, expected one for each{_INDEX if number == 1 else ''}"
-            )
+            raise _Reason(f": column {number} has no name, expected one for each{_INDEX if number == 1 else ''}")
     twice = [column for column in dict.fromkeys(names) if names.count(column) > 1]
     if twice:
-        raise ValueError(f"{name} has several columns of the name {listed(twice)}, expected each once")
+        raise _Reason(f" has several columns of the name {listed(twice)}, expected each once")
 
 
 def known(wanted: str, names: Sequence[str], name: str) -> str:
     """The column of this name, or, as names in a CSV have no blanks around them, of the name without them."""
     found = wanted if wanted in names else wanted.strip()
     if found not in names:
-        raise ValueError(f"{name} has no column {found!r}, expected one of: {listed(names)}")
+        hint = _separator_hint(names) or f", expected one of: {listed(names)}"
+        raise ValueError(f"{shown(name)} has no column {found!r}{hint}")
     return found
 
 

@@ -11,18 +11,26 @@ from fastnn.data import Features
 from fastnn.nn.model import Sequential
 from fastnn.tabular.columns import numbers
 from fastnn.tabular.description import Description
-from fastnn.tabular.files import listed, pandas_module, read
+from fastnn.tabular.files import listed, pandas_module, read, shown
 
 Array = np.ndarray
 
 
 def predict(
-    model: Sequential, path: str | os.PathLike[str], *, proba: bool = False, separator: str | None = None
+    model: Sequential,
+    path: str | os.PathLike[str],
+    *,
+    proba: bool = False,
+    separator: str | None = None,
+    decimal: str = ".",
+    encoding: str = "utf-8",
 ) -> tuple[Any, list[str]]:
-    """What the model says of each row of the table in `path`: a DataFrame, and the columns that were not looked at.
+    """What the model says of each row of the table in `path`: a DataFrame, and the columns that were ignored.
 
-    Its column has the name of the target; with `proba`, which classes alone have, a column "probability of c" for each.
-    ValueError where a feature is missing, has something else than numbers, or where two columns would have one name.
+    Its column has the name of the target; with `proba`, which classes alone have, a column "probability of c" for
+    each. Text is encoded and missing numbers are filled as in the training; of text that the training has not seen
+    TableWarning tells. ValueError where a feature is missing, has something else than numbers, or where two columns
+    would have one name. separator, decimal, encoding: as in `read`.
     """
     pandas = pandas_module()
     description = Description.of(model)
@@ -32,12 +40,12 @@ def predict(
     if description.target in columns:
         raise ValueError(f"the target is {description.target!r}, as a column of --proba is: predict without it")
     name = os.fspath(path)
-    frame = read(path, separator=separator)
+    frame = read(path, categories=list(description.categories), separator=separator, decimal=decimal, encoding=encoding)
     absent = [column for column in description.features if column not in frame.columns]
     if absent:
-        raise ValueError(f"{name} has no column {listed(absent)}, which the model was trained with")
+        raise ValueError(f"{shown(name)} has no column {listed(absent)}, which the model was trained with")
     extra = [column for column in frame.columns if column not in description.features]
-    features = numbers(frame, description.features, name, dtype=model.dtype)
+    features = numbers(frame, description.features, name, dtype=model.dtype, encoding=description.encoding)
     found = answers(model, description, features)
     if description.classes is not None:
         table: dict[str, Any] = {description.target: [description.classes[label] for label in found]}

@@ -67,19 +67,31 @@ def target(series: Any, name: str, task: Task = "auto") -> Target:
     return Target(name, np.array([number[label] for label in labels], np.int64), classes, task == "auto")
 
 
+def without_target(series: Any) -> Array:
+    """The rows (n,) whose target is missing."""
+    missing: Array = series.isna().to_numpy()
+    if _as_text(series):
+        written = ["" if lost else str(value).strip() for value, lost in zip(series, missing, strict=True)]
+        missing = np.array([value in MISSING for value in written], bool)
+    return missing
+
+
+def _as_text(series: Any) -> bool:
+    types = pandas_module().api.types
+    return not (types.is_numeric_dtype(series.dtype) or types.is_bool_dtype(series.dtype))
+
+
 def _target_values(series: Any, name: str) -> tuple[Array | None, list[Any]]:
     """The column as numbers (None where it has text) and as labels: as they are written, see `target`."""
     pandas = pandas_module()
     types = pandas.api.types
-    as_text = not (types.is_numeric_dtype(series.dtype) or types.is_bool_dtype(series.dtype))
-    missing = series.isna().to_numpy()
-    if as_text:
-        written = ["" if lost else str(value).strip() for value, lost in zip(series, missing, strict=True)]
-        missing = np.array([value in MISSING for value in written])
+    as_text, missing = _as_text(series), without_target(series)
     if missing.any():
         raise ValueError(
-            f"the target {name!r} is missing in {int(missing.sum()):,} of {len(series):,} rows: leave them out"
+            f"the target {name!r} is missing in {int(missing.sum()):,} of {len(series):,} rows: leave them out with "
+            f"--drop-missing"
         )
+    written = [str(value).strip() for value in series] if as_text else []
     if types.is_bool_dtype(series.dtype):
         return None, [bool(value) for value in series]
     try:

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
+import re
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import nn, optim
+from fastnn import _validate, nn, optim
 from fastnn._plot import new_figure
 from fastnn.data import Features
+from fastnn.errors import TableWarning, callers
+from fastnn.files import naming
 from fastnn.metrics import mae, r2, rmse
 from fastnn.nn.model import Sequential
 from fastnn.tabular.columns import numbers
 from fastnn.tabular.description import Description
-from fastnn.tabular.files import known, read
+from fastnn.tabular.encoding import (
+    FILLS,
+    Encoding,
+    Fill,
+    as_numbers,
+    counts_its_rows,
+    is_text,
+    learned,
+    names_its_rows,
+)
+from fastnn.tabular.files import known, read, shown
 from fastnn.tabular.prediction import answers
-from fastnn.tabular.targets import Target, Task, target
+from fastnn.tabular.targets import Target, Task, target, without_target
 from fastnn.training.callbacks import EarlyStopping
 from fastnn.training.history import History
 from fastnn.training.holdout import split
@@ -41,6 +57,7 @@ class Settings:
     patience: int = 20
     backend: str = "auto"
     verbose: bool | None = None
+    class_weight: Literal["balanced"] | None = None  # each class as much as the others: in the validation's loss too
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,18 @@ class Result:
     best_epoch: int | None
     stopped: bool  # before the last epoch
     backend: str
+    left_out: int = 0  # rows with missing values
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What is learned from: a frame without the rows to leave out, the columns of it to take, the weights of its
+    rows."""
+
+    frame: Any
+    features: list[str]
+    weight: Array | None
+    left_out: int
 
 
 def train(
@@ -66,32 +95,135 @@ def train(
     task: Task = "auto",
     ignore: Sequence[str] = (),
     separator: str | None = None,
+    decimal: str = ".",
+    encoding: str = "utf-8",
+    encode: bool = False,
+    fill: Fill | None = None,
+    drop_missing: bool = False,
+    weight: str | None = None,
 ) -> Result:
     """Train a network to predict one column of the table in `path` from all others but those to ignore.
 
     The features are normalised within the model; numbers to predict are scaled to mean 0 and variance 1 and back.
+
+    ignore: names of columns, or several in one text with commas between, quoted as in a CSV. separator, decimal,
+    encoding: as in `read`. encode: columns of text become one of 0 and 1 for each value that the rows to learn from
+    have, also for a missing one; those that name their rows are left out. fill: missing numbers become the "mean" or
+    "median" of those rows, or "zero". drop_missing: rows with missing values are left out, but for what `fill` fills;
+    rows without a target are with either of the two. weight: the column with the weights of the rows, which is no
+    feature.
+
     ValueError, before training, for what the file or the settings have wrong, naming columns; see also `read`.
+    TableWarning of columns that count or name the rows.
     """
     chosen = settings or Settings()
     name = os.fspath(path)
-    frame = read(path, text=(target_name,), separator=separator)
+    if fill is not None and fill not in FILLS:
+        raise ValueError(f"fill is {fill!r}, expected one of: {', '.join(FILLS)}")
+    frame = read(path, text=(target_name,), separator=separator, decimal=decimal, encoding=encoding)
     names = list(frame.columns)
-    target_name, *ignore = (known(wanted, names, name) for wanted in (target_name, *ignore))
-    features = [column for column in names if column != target_name and column not in ignore]
+    target_name = known(target_name, names, name)
+    ignored = [known(each, names, name) for text in ignore for each in _names_in(text, names)]
+    weight = None if weight is None else known(weight, names, name)
+    if weight == target_name:
+        raise ValueError(f"weight is {weight!r}, which is the target, expected another column")
+    features = [column for column in names if column not in (target_name, weight, *ignored)]
     if not features:
-        raise ValueError(f"{name} has no column beside the target {target_name!r} to learn from")
+        raise ValueError(f"{shown(name)} has no column beside the target {target_name!r} to learn from")
     if len(frame) == 1:
-        raise ValueError(f"{name} has 1 row, expected rows to learn from and others to validate with")
-    aim = target(frame[target_name], target_name, task)
-    rows = numbers(frame, features, name, hint=", or leave columns out with --ignore")
+        raise ValueError(f"{shown(name)} has 1 row, expected rows to learn from and others to validate with")
+    features = _noted(frame, features, name, encode)
+    table = _rows(frame, features, target_name, weight, name, fill, drop_missing)
+    aim = target(table.frame[target_name], target_name, task)
     fractions = {"validation": chosen.validation} | ({"test": chosen.test} if chosen.test else {})
-    labels = aim.values if aim.classes is not None else np.zeros(len(rows), np.int64)  # numbers: as of one class
-    return _fit(rows, aim, split(len(rows), fractions, chosen.seed, labels), chosen)
+    labels = aim.values if aim.classes is not None else np.zeros(len(table.frame), np.int64)  # numbers: as of one class
+    parts = split(len(table.frame), fractions, chosen.seed, labels)
+    rows = _counting(table, parts["training"])
+    codes = learned(table.frame, features, rows, text=encode, fill=fill)
+    hint = " (--fill, --encode, --drop-missing), or leave columns out with --ignore"
+    matrix = numbers(table.frame, features, name, hint=hint, encoding=codes)
+    return _fit(matrix, table, aim, codes, parts, chosen)
 
 
-def _fit(features: Features, aim: Target, parts: dict[str, Array], settings: Settings) -> Result:
-    mean, scale = (0.0, 1.0) if aim.classes is not None else _moments(aim.values[parts["training"]])
-    description = Description(aim.task, aim.name, features.names or [], aim.classes, mean, scale)
+def _names_in(text: str, names: Sequence[str]) -> list[str]:
+    """The names of columns in a text: itself, where a column is called so, else what commas divide as in a CSV."""
+    if text in names or text.strip() in names:
+        return [text]
+    return [name for line in csv.reader([text], skipinitialspace=True) for name in line]
+
+
+def _noted(frame: Any, features: list[str], name: str, encode: bool) -> list[str]:
+    """The features without those columns of text to encode that name the rows. TableWarning of these, and of numbers
+    that count the rows, which stay: they may mean something, a year, say."""
+    kept = []
+    for column in features:
+        series = frame[column]
+        if encode and names_its_rows(series):
+            _warn(f"column {column!r} has {series.nunique():,} different texts in {len(frame):,} rows: left out")
+            continue
+        if counts_its_rows(series):
+            first = as_numbers(series).min()
+            _warn(
+                f"column {column!r} counts the rows ({first:.0f}, {first + 1:.0f}, ...): leave it out with --ignore "
+                f"{_quoted(column)} unless it means something"
+            )
+        kept.append(column)
+    if not kept:
+        raise ValueError(f"{shown(name)} has no column to learn from: all of them name the rows")
+    return kept
+
+
+def _quoted(column: str) -> str:
+    return f"'{column}'" if re.search(r"[^\w.-]", column) else column
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, TableWarning, stacklevel=callers())
+
+
+def _rows(
+    frame: Any,
+    features: list[str],
+    target_name: str,
+    weight: str | None,
+    name: str,
+    fill: Fill | None,
+    drop_missing: bool,
+) -> _Table:
+    """The rows to take, see `train`."""
+    lost = np.zeros(len(frame), bool)
+    if fill is not None or drop_missing:
+        lost |= without_target(frame[target_name])
+    if drop_missing:
+        looked_at = [*features, *([] if weight is None else [weight])]
+        for column in looked_at:
+            filled = fill is not None and column != weight and not is_text(frame[column])
+            if not filled:
+                lost |= frame[column].isna().to_numpy()
+    if lost.all():
+        raise ValueError(f"{shown(name)} has missing values in all of its {len(frame):,} rows, expected others")
+    if lost.any():
+        frame = frame[~lost].reset_index(drop=True)
+    weights = None
+    if weight is not None:
+        values = numbers(frame, [weight], name).x[:, 0]
+        weights = _validate.sample_weight(values, len(frame), np.dtype(np.float32), name=f"the weight {weight!r}")
+    return _Table(frame, features, weights, int(lost.sum()))
+
+
+def _counting(table: _Table, rows: Array) -> Array:
+    """Those of the rows whose weight is not 0."""
+    return rows if table.weight is None else rows[table.weight[rows] > 0]
+
+
+def _fit(
+    features: Features, table: _Table, aim: Target, codes: Encoding, parts: dict[str, Array], settings: Settings
+) -> Result:
+    learned_from = _counting(table, parts["training"])
+    mean, scale = (0.0, 1.0) if aim.classes is not None else _moments(aim.values[learned_from])
+    description = Description(
+        aim.task, aim.name, table.features, aim.classes, mean, scale, dict(codes.categories), dict(codes.fill)
+    )
     y = aim.values if aim.classes is not None else (aim.values - mean) / scale
     model = network(settings.hidden, 1 if aim.classes is None else len(aim.classes))
     stopping = EarlyStopping(patience=settings.patience)
@@ -103,7 +235,13 @@ def _fit(features: Features, aim: Target, parts: dict[str, Array], settings: Set
         seed=settings.seed,
         backend=settings.backend,
     )
-    data = model.checked(features, y, None, trainer.loss)
+    trainer.advises = False  # the targets are scaled here
+    weight = table.weight
+    if settings.class_weight is not None:
+        weight = _balanced(aim, learned_from, weight)
+    data = model.checked(features, y, weight, trainer.loss)
+    for part, rows in parts.items():
+        data.check_weights(rows, f"for {part}")
     held = {part: data.part(rows) for part, rows in parts.items() if part != "training"}
     history = trainer.fit(
         data.part(parts["training"]),
@@ -113,8 +251,17 @@ def _fit(features: Features, aim: Target, parts: dict[str, Array], settings: Set
         callbacks=[stopping],
         verbose=settings.verbose,
     )
-    model.metadata = {"table": asdict(description)}
-    scores = {part: score(model, description, rows, aim.values[parts[part]]) for part, rows in held.items()}
+    model.metadata = {"table": description.kept()}
+    scores = {
+        part: score(
+            model,
+            description,
+            rows,
+            aim.values[parts[part]],
+            None if table.weight is None else table.weight[parts[part]],
+        )
+        for part, rows in held.items()
+    }
     return Result(
         model=model,
         description=description,
@@ -125,7 +272,21 @@ def _fit(features: Features, aim: Target, parts: dict[str, Array], settings: Set
         best_epoch=stopping.best_epoch,
         stopped=stopping.stopped,
         backend=trainer.backend.name,
+        left_out=table.left_out,
     )
+
+
+def _balanced(aim: Target, rows: Array, weight: Array | None) -> Array:
+    """The weight (n,) of each row, so that the classes have the same in all among `rows`. Of the validation too: by a
+    loss that it weighs otherwise, the epoch would be chosen against the balance."""
+    if aim.classes is None:
+        raise ValueError(f"class_weight is 'balanced', but the target {aim.name!r} is numbers, expected classes")
+    own = np.ones(len(aim.values)) if weight is None else weight.astype(np.float64)
+    counts = np.bincount(aim.values[rows], weights=own[rows], minlength=len(aim.classes))
+    present = counts > 0
+    balance = np.where(present, counts.sum() / (present.sum() * np.where(present, counts, 1.0)), 1.0)
+    balanced: Array = own * balance[aim.values]
+    return balanced
 
 
 def _moments(values: Array) -> tuple[float, float]:
@@ -142,13 +303,20 @@ def network(hidden: Sequence[int], outputs: int) -> Sequential:
     return Sequential([nn.Normalize(), *(nn.Dense(units, activation="relu") for units in hidden), nn.Dense(outputs)])
 
 
-def score(model: Sequential, description: Description, features: Features, truth: Array) -> dict[str, float]:
-    """Accuracy, and what always naming the largest class of these rows would have; or errors in the target's unit."""
+def score(
+    model: Sequential, description: Description, features: Features, truth: Array, weight: Array | None = None
+) -> dict[str, float]:
+    """Accuracy, and what always naming the largest class of these rows would have; or errors in the target's unit. With
+    the weights of the rows, where they have some."""
     if description.classes is not None:
         right = model.predict_class(features) == truth
-        return {"accuracy": float(right.mean()), "largest class": float(np.bincount(truth).max() / len(truth))}
+        shares = np.bincount(truth, weights=weight)
+        return {
+            "accuracy": float(np.average(right, weights=weight)),
+            "largest class": float(shares.max() / shares.sum()),
+        }
     prediction = answers(model, description, features)
-    return {metric.__name__: metric(truth[:, None], prediction[:, None]) for metric in (mae, rmse, r2)}
+    return {metric.__name__: metric(truth[:, None], prediction[:, None], weight) for metric in (mae, rmse, r2)}
 
 
 def draw(result: Result, path: str | os.PathLike[str]) -> None:
@@ -157,6 +325,9 @@ def draw(result: Result, path: str | os.PathLike[str]) -> None:
     axes = figure.subplots()
     result.history.plot(axes)
     if result.best_epoch is not None:
-        axes.axvline(result.best_epoch, color="grey", linewidth=0.8)
-    axes.set_title(f"{result.description.target}: kept are the parameters of epoch {result.best_epoch}")
-    figure.savefig(path, dpi=110, format="png")
+        axes.axvline(result.best_epoch, color="grey", linewidth=0.8, zorder=0)
+    axes.set_title(f"{result.description.target}: parameters of epoch {result.best_epoch} are kept")
+    if result.description.classes is None:
+        axes.set_ylabel("loss: squared error, the target in standard deviations")
+    with naming(path):
+        figure.savefig(path, dpi=110, format="png")

@@ -120,7 +120,9 @@ def _decays(optimizer: Any, pairs: Sequence[Pair], decoupled: bool) -> dict[str,
             if not isinstance(tensor, tnn.Parameter):
                 continue
             if id(tensor) not in decay:
-                raise ValueError(f"optimizer has not the {role} of {pair.path}, expected all parameters of the module")
+                raise ValueError(
+                    f"optimizer does not have the {role} of {pair.path}, expected all parameters of the module"
+                )
             value = decay[id(tensor)]
             penalty = Penalty(0.0, 0.0, value) if decoupled else Penalty(0.0, value, 0.0)
             penalties[f"{pair.layer.index}.{role}"] = penalty

@@ -45,7 +45,7 @@ def _parts(layer: Layer, inputs: int, outputs: int, options: dict[str, Any]) -> 
         if isinstance(follow, Layer):
             yield from _parts(follow, inputs, outputs, options)
         elif follow.name not in _SETTINGS:
-            raise TypeError(f"activation is {follow}, which torch.nn has not")
+            raise TypeError(f"activation is {follow}, which torch.nn does not have")
         elif follow.name != "identity" or isinstance(layer, layers.Activation):
             yield layer, _SETTINGS[follow.name](follow)
     elif isinstance(layer, layers.PReLU):
@@ -74,7 +74,7 @@ def to_torch(model: Sequential) -> Any:
     `Normalize` becomes a `fastnn.torch.Normalize`. The model's loss is not in it: outputs are those of `predict`.
 
     NotFittedError before the model is built; TypeError names a layer that PyTorch has no module for (Maxout, Scale,
-    Residual, Reshape, and the activations binary_step and exponential).
+    Residual, Reshape, and the activations binary_step and exponential), or that the model scales its targets.
 
     >>> model = fastnn.Sequential([nn.Dense(2, activation="tanh")]).build(3, seed=0)
     >>> to_torch(model)
@@ -85,6 +85,8 @@ def to_torch(model: Sequential) -> Any:
     """
     if not isinstance(model, Sequential):
         raise TypeError(f"model is {model!r}, expected a fastnn.Sequential")
+    if model.target_scale is not None:
+        raise TypeError("the model has a target_scale, which no module of PyTorch has: its outputs are scaled targets")
     options = {"dtype": torch.float32 if model.plan.dtype == np.float32 else torch.float64}
     pairs: list[Pair] = []
     for index, (layer, (inputs, outputs)) in enumerate(zip(model.layers, model._spans, strict=True)):

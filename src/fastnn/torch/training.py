@@ -107,6 +107,7 @@ def fit(
         clip_value=clip_value,
         threads=threads,
     )
+    trainer.advises = False  # of Trainer's settings
     plan = model.plan.with_penalties(penalties)
     model._plan = model.state.plan = plan
     try:

@@ -95,7 +95,7 @@ class Stream:
         self._rest: Iterator[Any] = iter(batches)  # also of the first epoch: who begins anew may start processes
         if self._rest is batches and epochs > 1:
             raise ValueError(
-                f"X is a {type(batches).__name__}, which can be gone through once, expected an iterable that begins "
+                f"X is a {type(batches).__name__}, which can be iterated only once, expected an iterable that starts "
                 f"anew for each of {epochs} epochs: a list, or an object whose __iter__ makes an iterator"
             )
         self.batches, self.check = batches, check

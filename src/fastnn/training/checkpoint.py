@@ -21,6 +21,7 @@ import numpy as np
 from fastnn import _validate, files
 from fastnn._version import __version__
 from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError, callers
+from fastnn.nn.target_scale import TargetScale
 from fastnn.plan import Plan, aligned
 from fastnn.training.history import History
 from fastnn.training.identity import differs, in_words
@@ -225,6 +226,7 @@ def content(run: Run) -> tuple[dict[str, Any], dict[str, Array]]:
         "stopped": None if run.resumable else run.stopped,
         "history": dict(run.history.epochs),
         "feature_names": run.model.feature_names,
+        "target_scale": None if run.model.target_scale is None else run.model.target_scale.config(),
         "callbacks": kept,
     }
     return header, arrays
@@ -281,7 +283,7 @@ class Saved:
             raise ModelFormatError(f"{path} is a {self.header.get('kind')}, expected a checkpoint")
         missing = [name for name in _FIELDS if not isinstance(self.header.get(name), _FIELDS[name])]
         if missing or not 0 <= self.header["slots"] <= _MOST_SLOTS or any(self.header[name] < 0 for name in _COUNTS):
-            raise ModelFormatError(f"{path} says what cannot be of {', '.join(missing) or 'its numbers'}")
+            raise ModelFormatError(f"{path} has impossible values of {', '.join(missing) or 'its numbers'}")
         if self.header["version"] != __version__:
             raise ValueError(
                 f"{path} has version {self.header['version']}, but this is fastnn {__version__}: the bits may differ"
@@ -291,9 +293,14 @@ class Saved:
     def seed(self) -> int:
         return int(self.header["seed"])
 
+    def target_scale(self, outputs: int) -> TargetScale | None:
+        """What the targets were scaled by."""
+        config = self.header.get("target_scale")
+        return None if config is None else TargetScale.from_config(config, outputs)
+
     def _check_size(self, name: str, size: int) -> None:
         if name not in self.arrays or self.arrays[name].shape != (size,):
-            raise ModelFormatError(f"{self.path} has not the {size} values of {name}")
+            raise ModelFormatError(f"{self.path} does not have the {size} values of {name}")
 
     def check(self, run: Run, plan: Plan) -> None:
         """ValueError where the fit is not the one that was saved, naming what differs; nothing is touched.
@@ -389,7 +396,7 @@ def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
             raise TypeError(f"resume is {resume!r}, expected True, a checkpoint or a directory of them") from None
         found = checkpoints(path) if path.is_dir() else [path]
         if not found or not path.exists():
-            raise FileNotFoundError(f"resume is {resume!r}, where there is no checkpoint")
+            raise FileNotFoundError(f"resume is {resume!r}, which has no checkpoint")
     damaged: list[Path] = []
     for path in reversed(found):
         try:
@@ -400,5 +407,5 @@ def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
             damaged.append(path.absolute())
             if len(found) == 1:
                 raise CheckpointError(f"cannot resume: {error}") from error
-            warnings.warn(f"passed over a checkpoint: {error}", CheckpointWarning, stacklevel=callers())
+            warnings.warn(f"skipped a damaged checkpoint: {error}", CheckpointWarning, stacklevel=callers())
     raise CheckpointError(f"cannot resume: all {len(found)} checkpoints in {found[0].parent} are damaged")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +14,12 @@ from fastnn import _random
 from fastnn._plot import axes_or_new
 from fastnn.data import Data
 from fastnn.engine import Batches
+from fastnn.errors import RateWarning, callers
 from fastnn.training.run import Fitter
 
 Array = np.ndarray
 _MEMORY = 0.9  # of the running mean of the losses: about 10 steps
+_FALL = 20  # steps: twice what the mean remembers
 _DIVERGED = 4.0  # times the smallest running mean: no rate beyond is looked at
 
 
@@ -23,12 +27,18 @@ _DIVERGED = 4.0  # times the smallest running mean: no rate beyond is looked at
 class LearningRates:
     """What a range test measured: `lr` (s,) rising, the `loss` (s,) of each batch before its step, the running mean
     `smooth` (s,) of these, sum_k m^k loss_{s-k} / sum_k m^k with m = 0.9, and `suggestion`: a tenth of the rate at
-    which that mean is lowest. (Where it falls fastest says less: batches differ by more than a step changes.)"""
+    which that mean is lowest. (Where it falls fastest says less: batches differ by more than a step changes.)
+
+    `bounded`: whether the mean rose again behind its lowest. Where it did not (few rows, say, which the steps learn by
+    heart), that tenth says only how high the test went, and the suggestion is the rate around which the mean fell
+    fastest, over 20 steps. Where it never fell by more than batches differ there is none: NaN. RateWarning says either.
+    """
 
     lr: Array
     loss: Array
     smooth: Array
     suggestion: float
+    bounded: bool = True
 
     @classmethod
     def of(cls, lr: Array, loss: Array) -> LearningRates:
@@ -41,7 +51,19 @@ class LearningRates:
         lowest = np.minimum.accumulate(smooth)
         wild = np.flatnonzero(smooth - lowest > (_DIVERGED - 1.0) * np.abs(lowest))
         count = max(2, int(wild[0])) if len(wild) else count
-        return cls(lr[:count], loss[:count], smooth[:count], float(lr[smooth[:count].argmin()]) / 10.0)
+        lr, loss, smooth = lr[:count], loss[:count], smooth[:count]
+        place = int(smooth.argmin())
+        if not _fell(loss, smooth):
+            _warn(f"the loss fell nowhere between {lr[0]:g} and {lr[-1]:g}: there is no suggestion, try other rates")
+            return cls(lr, loss, smooth, math.nan, False)
+        if place < count - 1:
+            return cls(lr, loss, smooth, float(lr[place]) / 10.0)
+        steepest = _steepest(lr, smooth)
+        _warn(
+            f"the loss was lowest at the last rate, {lr[-1]:g}, so that none is known to be too high: the suggestion "
+            f"{steepest:.2g} is where it fell fastest; a higher `high` or fewer `steps` may say more"
+        )
+        return cls(lr, loss, smooth, steepest, False)
 
     def plot(self, axes: Any = None) -> Any:
         """The losses over the rates (on a logarithmic axis) with matplotlib, the suggestion marked; returns the axes.
@@ -51,12 +73,32 @@ class LearningRates:
         axes = axes_or_new(axes)
         axes.plot(self.lr, self.loss, ".", alpha=0.3, label="loss of the batch")
         axes.plot(self.lr, self.smooth, label="running mean")
-        axes.axvline(self.suggestion, color="C2", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
+        if not math.isnan(self.suggestion):
+            axes.axvline(self.suggestion, color="C2", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
         axes.set_xscale("log")
         axes.set_xlabel("learning rate")
         axes.set_ylabel("loss")
         axes.legend()
         return axes
+
+
+def _fell(loss: Array, smooth: Array) -> bool:
+    """Whether the running mean fell by more than the losses of single batches differ around it at first: 4 standard
+    deviations of a mean of 10."""
+    first = slice(0, max(2, len(loss) // 4))
+    noise = float(np.std(loss[first] - smooth[first]))
+    return float(smooth[: min(10, len(smooth))].mean() - smooth.min()) > noise
+
+
+def _steepest(lr: Array, smooth: Array) -> float:
+    """The rate in the middle of the steps over which the mean fell most."""
+    steps = max(1, min(_FALL, len(smooth) // 4))
+    start = int((smooth[steps:] - smooth[:-steps]).argmin())
+    return float(lr[start + steps // 2])
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RateWarning, stacklevel=callers())
 
 
 def _running_mean(loss: Array) -> Array:
@@ -80,4 +122,6 @@ def range_test(trainer: Fitter, data: Data, batch: int, rates: Array) -> Learnin
     order = among[order[: len(rates) * rows]]
     batches = Batches(data.x, data.y, data.weight, order, rows, data.mean_weight(among))
     losses = trainer.backend.train_steps(model.plan, model.state, trainer.objective, batches, rates)
+    if model.target_scale is not None:
+        losses = losses * model.target_scale.unit(trainer.objective.loss)
     return LearningRates.of(rates, losses)

@@ -6,7 +6,7 @@ import math
 from collections.abc import ItemsView, Iterator, KeysView
 from typing import Any
 
-from fastnn._plot import axes_or_new
+from fastnn._plot import axes_or_new, legend_below
 from fastnn.errors import missing_extra
 
 
@@ -83,7 +83,7 @@ class History:
         return pandas.DataFrame(self.epochs, index=pandas.RangeIndex(1, len(self) + 1, name="epoch"))
 
     def plot(self, axes: Any = None) -> Any:
-        """Loss curves (and metrics, dashed, on an axis of their own) with matplotlib; returns the axes.
+        """Loss curves (and metrics, dashed, on the right axis) with matplotlib, the legend below; returns the axes.
 
         ImportError naming the extra [plot] where matplotlib is missing.
         """
@@ -105,6 +105,8 @@ class History:
             other = axes.twinx()
             for name in metrics:
                 draw(other, name, "--", color=f"C{2 + metrics.index(name)}")
-            other.legend(loc="center right")
-        axes.legend(loc="upper right")
+            other.set_ylabel(", ".join(dict.fromkeys(name.removeprefix("val_") for name in metrics)))
+            legend_below(axes, other)
+        else:
+            legend_below(axes)
         return axes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def identity(run: Run, plan: Plan) -> dict[str, str]:
     objective, source = run.objective, run.source
     shared = {
         "loss": repr((objective.loss.name, objective.loss.parameter)),
-        "optimizer": repr(objective.optimizer),
+        "optimizer": _settings(objective.optimizer),
         "schedule": repr(run.schedule),
         "clip_norm": repr(objective.clip_norm),
         "clip_value": repr(objective.clip_value),
@@ -64,6 +65,12 @@ def _measured_on(held_out: Data | ValidationBatches) -> str:
     if isinstance(held_out, ValidationBatches):
         return "batches"
     return digest(held_out.x) + digest(held_out.y) + digest(held_out.weight)
+
+
+def _settings(optimizer: Any) -> str:
+    """All of them, defaults too: these may be others in another version."""
+    named = (f"{item.name}={getattr(optimizer, item.name)!r}" for item in dataclasses.fields(optimizer))
+    return f"{type(optimizer).__qualname__}({', '.join(named)})"
 
 
 def _operation(op: Op) -> str:
@@ -173,6 +180,10 @@ def in_words(name: str, here: tuple[Texts, Texts], there: tuple[Texts, Texts]) -
     if not there[1]:  # saved before there were words
         here = here[0], {}
     missing = "None"
+    if name == "optimizer":
+        apart = _apart(here[0].get(name, ""), there[0].get(name, ""))
+        if apart is not None:
+            return f"optimizer is {apart[0]}, but {apart[1]} is"
     if name.startswith("layer"):
         missing = "no layer"
         paths = [path for path in dict.fromkeys([*here[1], *there[1]]) if path.startswith("layers[")]
@@ -181,3 +192,16 @@ def in_words(name: str, here: tuple[Texts, Texts], there: tuple[Texts, Texts]) -
     if name in _DIGESTS and (mine == other or not there[1]):
         return f"{name} has other values than"
     return f"{name} is {mine}, but {other} is"
+
+
+def _apart(here: str, there: str) -> tuple[str, str] | None:
+    """Of two texts "Adam(lr=0.1, beta1=0.9)" of one class those settings that differ; None of two classes."""
+    parts = [re.fullmatch(r"(\w+)\(([^()]*)\)", text) for text in (here, there)]
+    if parts[0] is None or parts[1] is None or parts[0][1] != parts[1][1]:
+        return None
+    mine, other = (part[2].split(", ") for part in parts if part is not None)
+    if len(mine) != len(other):
+        return None
+    pairs = [pair for pair in zip(mine, other, strict=True) if pair[0] != pair[1]]
+    said = [f"{parts[0][1]}({', '.join(side)})" for side in zip(*pairs, strict=True)]
+    return said[0], said[1]

@@ -159,6 +159,7 @@ class Run:
         self.epochs = self.epoch + epochs
         self.first_epoch = self.epoch
         self.logs: dict[str, float] = {}
+        self.loss_unit = 1.0  # of what the network learns in that of y
         self._lr_scale = 1.0
         self.stopped: str | None = None
         self.resumable = False  # the reason to stop does not hold for who resumes
@@ -253,6 +254,7 @@ class Run:
         losses, weights = _joined(self.losses), _joined(self.weights)
         # In one sum: added up call by call, whose lengths vary, its last bits would.
         self.logs = {"loss": float(losses @ weights / weights.sum()), "lr": self.rate, "seconds": self.seconds}
+        self.logs["loss"] *= self.loss_unit
         for callback in self.callbacks:
             callback.on_evaluate(self)
         self.logs |= self._measure()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _validate, backends
+from fastnn import _hints, _validate, backends
 from fastnn.contract import Backend
 from fastnn.data import Data
 from fastnn.engine import Objective
@@ -21,10 +21,11 @@ from fastnn.metrics import Metric, Metrics, named_metrics
 from fastnn.metrics import check as check_metrics
 from fastnn.nn.layers import Normalize
 from fastnn.nn.model import Sequential
+from fastnn.nn.target_scale import TargetScale
 from fastnn.optim import optimizers, schedules
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Constant, Schedule
-from fastnn.training import checkpoint, find_lr
+from fastnn.training import checkpoint, find_lr, targets
 from fastnn.training.batches import InMemory, Stream, is_batches
 from fastnn.training.callbacks import ProgressBar
 from fastnn.training.checkpoint import Checkpoint
@@ -38,7 +39,7 @@ from fastnn.training.run import Callback, Run
 from fastnn.training.validation import ValidationBatches, is_validation_batches
 
 Array = np.ndarray
-_SCALE_Y = "subtract its mean and divide by its standard deviation first, or take Sequential(layers, dtype='float64')"
+_SCALE_Y = "take Trainer(..., scale_targets=True), which scales it before that, or Sequential(layers, dtype='float64')"
 
 
 def _bound(name: str, value: Any) -> float | None:
@@ -54,21 +55,27 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {  # what becomes of a setting, whene
     "threads": lambda threads: None if threads is None else _validate.integer("threads", threads),
     "clip_norm": lambda bound: _bound("clip_norm", bound),
     "clip_value": lambda bound: _bound("clip_value", bound),
+    "scale_targets": lambda wanted: _validate.flag("scale_targets", wanted),
 }
 
 
 class Trainer:
-    """Trains `model` to minimise `loss`: gradient descent in batches, with everything of it here to set.
+    """Trains `model` to minimise `loss` by gradient descent in batches; its settings are the arguments here.
 
     loss: a name of `fastnn.nn.LOSSES` or one of `nn.Huber(delta)`, `nn.CrossEntropy(label_smoothing)`, ... optimizer:
     a name of `fastnn.optim.OPTIMIZERS` or an optimizer. schedule: factors on its learning rate. metrics: a list, or a
     dict by the names they shall have, of names of `fastnn.METRICS`, functions of (y, prediction) and what
-    `fastnn.metric` makes of these; measured each epoch on the validation data, else on the training data. seed: of the
-    initial weights, shuffles and random layers; None draws one (`trainer.seed`). backend: who computes; "auto" is the
-    fastest there is. clip_norm: bound on the gradient's global norm; clip_value: bound on each of its entries, after
-    that (`optim.Optimizer` has the order). threads: the most that the native backend uses, None for all there are;
-    their number changes no bit of the result. dtype: of a model that is not built yet, float32 or float64; None: its
-    own.
+    `fastnn.metric` makes of these; measured each epoch on the validation data, else on the training data. seed: of
+    the initial weights, shuffles and random layers; None draws one (`trainer.seed`). backend: who computes; "auto" is
+    the fastest there is. clip_norm: bound on the gradient's global norm; clip_value: bound on each of its entries,
+    after that (`optim.Optimizer` has the order). threads: the most that the native backend uses, None for all there
+    are; their number changes no bit of the result. dtype: of a model that is not built yet, float32 or float64; None:
+    its own. scale_targets: learn (y - mean) / spread, mean and spread being those of the first fit's targets, in
+    float64 before they are rounded; for mse, half_mse, mae and nn.Huber (and quantile and expectile, where there).
+    The scale is the model's from then on (`model.target_scale`, also in files and checkpoints): `predict` gives y, in
+    float64, and losses, metrics and delta are in y's units. What is minimised is the loss of y but for a factor;
+    learning rate, clipping and penalties are those of scaled targets. TargetWarning where it is False and y is far
+    from the outputs.
 
     All but the model and the dtype are attributes, checked as they are set: `trainer.optimizer = optim.Adam(1e-4)`
     between two fits goes on with a lower rate, the moments kept.
@@ -93,7 +100,10 @@ class Trainer:
     threads: int | None
     clip_norm: float | None
     clip_value: float | None
+    scale_targets: bool
+    advises = True  # where targets are far: not for those who fit in their own name
 
+    @_hints.arguments(_hints.TRAINER)
     def __init__(
         self,
         model: Sequential,
@@ -108,11 +118,15 @@ class Trainer:
         clip_value: float | None = None,
         threads: int | None = None,
         dtype: Any = None,
+        scale_targets: bool = False,
     ) -> None:
         if not isinstance(model, Sequential):
             raise TypeError(f"model is {model!r}, expected a fastnn.Sequential")
-        given = dict(loss=loss, optimizer=optimizer, schedule=schedule, seed=seed, backend=backend, threads=threads)
-        for name, value in (given | dict(clip_norm=clip_norm, clip_value=clip_value)).items():
+        given: dict[str, Any] = dict(
+            loss=loss, optimizer=optimizer, schedule=schedule, seed=seed, backend=backend, threads=threads
+        )
+        given |= dict(clip_norm=clip_norm, clip_value=clip_value, scale_targets=scale_targets)
+        for name, value in given.items():
             setattr(self, name, value)
         self.metrics = metrics
         if dtype is not None:
@@ -131,6 +145,9 @@ class Trainer:
             self._seed_drawn = value is None
         object.__setattr__(self, name, checked)
 
+    def __getattr__(self, name: str) -> Any:
+        raise _hints.attribute(self, name, _hints.TRAINER_ATTRIBUTES)
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"backend": self.backend.name}
 
@@ -144,14 +161,19 @@ class Trainer:
     @property
     def objective(self) -> Objective:
         """What is minimised and how, as the engine wants it."""
+        return self._objective(self.model.target_scale)
+
+    def _objective(self, scale: TargetScale | None) -> Objective:
         norm, value = (math.inf if bound is None else bound for bound in (self.clip_norm, self.clip_value))
-        return Objective(self.loss, self.optimizer, self.seed, norm, value)
+        loss = self.loss if scale is None else scale.loss(self.loss)
+        return Objective(loss, self.optimizer, self.seed, norm, value)
 
     @property
     def named(self) -> dict[str, Metric]:
         """The metrics by their keys in the history. ValueError or TypeError for what is none, or none of this loss."""
         return named_metrics(self.metrics, self.loss)
 
+    @_hints.arguments(_hints.FIT)
     def fit(
         self,
         X: Any,
@@ -234,7 +256,8 @@ class Trainer:
 
         X (n, I), y and sample_weight as in `fit`; steps >= 2. On a copy of the model: it and the trainer stay as they
         are, but that the model is built and its Normalize has learned from X. `LearningRates.suggestion` is a tenth
-        of the rate at which the loss was lowest, `.plot()` draws the losses.
+        of the rate at which the loss was lowest, `.plot()` draws the losses. RateWarning where no rate was too high,
+        the suggestion then being where the loss fell fastest, or where the loss did not fall: see `LearningRates`.
 
         >>> trainer = Trainer(fastnn.Sequential([nn.Dense(16, "tanh"), nn.Dense(1)]), "mse", seed=0)
         >>> x = np.random.default_rng(0).normal(size=(500, 4))
@@ -246,9 +269,11 @@ class Trainer:
         high = _validate.number("high", high, low=low, open_low=True)
         steps = _validate.integer("steps", steps, low=2)
         batch = _validate.integer("batch_size", batch_size)
-        data = self.model.checked(X, y, sample_weight, self.loss, advice=_SCALE_Y)
+        data = self.model.checked(X, y, sample_weight, self.loss, advice=None if self.scale_targets else _SCALE_Y)
         with self._alone():
-            self._prepare_model(data, data, None, adapt=True)
+            scale = targets.chosen(self.model, self.loss, self.scale_targets, data, data, None, None)
+            data = data if scale is None else scale.applied(data, self.model.dtype)
+            self._prepare_model(data, data, None, scale, adapt=True)
             return find_lr.range_test(self, data, batch, np.geomspace(low, high, steps))
 
     def score(self, data: Data | ValidationBatches) -> dict[str, float]:
@@ -294,13 +319,20 @@ class Trainer:
             first = source.first()
             held_out = self._validation(validation, first, fraction=False)
             self._check_stream(source)
+            scale = targets.chosen(self.model, self.loss, self.scale_targets, first, None, None, saved)
         else:
-            first = data = self.model.checked(X, y, sample_weight, self.loss, advice=_SCALE_Y)
+            advice = None if self.scale_targets else _SCALE_Y
+            first = data = self.model.checked(X, y, sample_weight, self.loss, advice=advice)
             rows, held_out = None, None
             if isinstance(validation, (float, np.floating)):
                 rows, held_out = self._held_out(data, validation, stratify)
             else:
                 held_out = self._validation(validation, data)
+            scale = targets.chosen(self.model, self.loss, self.scale_targets, data, data, rows, saved)
+            if scale is not None:
+                first = data = scale.applied(data, self.model.dtype)
+                if isinstance(held_out, Data):
+                    held_out = scale.applied(held_out, self.model.dtype)
             if class_weight is not None:
                 data = self._weighted(data, rows, class_weight)
             batch = len(data) if batch_size == "full" else _validate.integer("batch_size", batch_size)
@@ -311,6 +343,8 @@ class Trainer:
         check_metrics(named, self.loss, outputs, held)
         run = Run(self, source, held_out, epochs, callbacks, validation_freq=every)
         run.resumed = saved
+        if scale is not None:
+            run.objective, run.loss_unit = self._objective(scale), scale.unit(self.loss)
         for callback in run.callbacks:
             callback.before_fit(run)
         if saved is not None or any(isinstance(callback, Checkpoint) for callback in callbacks):
@@ -319,7 +353,7 @@ class Trainer:
         if saved is not None:
             saved.check(run, self.model.plan_for(first.row_shape))
         check_end(self.model.plan_for(first.row_shape), self.loss, first.y)
-        self._prepare_model(first, data, rows, adapt=saved is None)
+        self._prepare_model(first, data, rows, scale, adapt=saved is None)
         return run
 
     def _checked_batch(self, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
@@ -390,9 +424,12 @@ class Trainer:
                 "model.build(inputs) and model.layers[0].adapt(rows) with an array of rows"
             )
 
-    def _prepare_model(self, first: Data, data: Data | None, rows: Array | None, *, adapt: bool) -> None:
-        """The model built, its Normalize adapted, its loss, column names and shape of rows set."""
+    def _prepare_model(
+        self, first: Data, data: Data | None, rows: Array | None, scale: TargetScale | None, *, adapt: bool
+    ) -> None:
+        """The model built, its Normalize adapted, its loss, column names, shape of rows and scale of targets set."""
         model = self.model
+        new = model.loss is None
         if not model.built:
             model._build(first.row_shape, self.seed)
         for layer in model.layers:
@@ -401,7 +438,9 @@ class Trainer:
                     assert data is not None
                     layer.adapt(data.x, data.weighing(rows), kernel=self.backend.kernels.moments)
                 layer.adapted = True  # or about to be put back from a checkpoint
-        model.loss = self.loss
+        if new and self.advises and scale is None and data is not None:
+            targets.warn_if_far(model, self.loss, data, rows)
+        model.loss, model.target_scale = self.loss, scale
         if model.feature_names is None:
             model.feature_names = first.names
         model._note_shape(first.row_shape)
@@ -432,6 +471,6 @@ def _callbacks(callbacks: Any, verbose: bool | None) -> list[Callback]:
         if callback.every is not None:
             _validate.integer(f"every of {type(callback).__name__}", callback.every)
     if len({id(callback) for callback in made}) < len(made):
-        raise ValueError("callbacks has an object twice, expected one of each")
+        raise ValueError("callbacks has the same object twice, expected each once")
     shown = any(isinstance(callback, ProgressBar) for callback in made)
     return made if shown else made + ProgressBar.wanted(None if verbose is None else _validate.flag("verbose", verbose))

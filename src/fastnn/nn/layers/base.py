@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnn import _hints
 from fastnn.ops.operation import Shape
 from fastnn.plan import FREE, Op, Penalty, Tensor
 
@@ -34,6 +35,10 @@ class Layer:
     KEPT: ClassVar[dict[str, Any]] = {}  # what a fit sets, first values: a model's files and copies have it
     DISPENSABLE: ClassVar[tuple[str, ...]] = ()  # settings that a built model can do without: they may become None
     index: int | str | None = None
+
+    def __init_subclass__(cls) -> None:
+        if "__init__" in vars(cls):
+            cls.__init__ = _hints.arguments(_hints.LAYER)(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self) -> None:
         self._views: dict[str, Array] = {}
