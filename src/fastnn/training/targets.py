@@ -18,6 +18,7 @@ from fastnn.training.checkpoint import Saved
 Array = np.ndarray
 _FAR = 10.0  # times the spread of the outputs: Adam at 1e-3 takes thousands of steps there
 _SAMPLE = 256  # rows that tell what an untrained network's outputs are like
+_SPARSE_SAMPLE = 32  # of sparse rows, each made dense by itself: a wide one may be megabytes
 _FEW = 10  # rows whose spread says nothing
 
 
@@ -70,10 +71,10 @@ def warn_if_far(model: Sequential, loss: Loss, data: Data, rows: Array | None) -
     taken = np.arange(len(data)) if rows is None else rows
     if len(taken) < _FEW:
         return
-    taken = taken[:: -(-len(taken) // _SAMPLE)]
+    taken = taken[:: -(-len(taken) // (_SPARSE_SAMPLE if data.sparse else _SAMPLE))]
     y = data.reported_y.reshape(len(data), -1)[taken].astype(np.float64)
     with np.errstate(all="ignore"):  # of features and targets beyond all measure
-        z = model._walk(model.plan, replace(data, x=data.x[taken]), "numpy").astype(np.float64)  # there, and fast
+        z = _outputs(model, data, taken)
         unit = float(z.std(axis=0).max()) or 1.0  # a last layer that begins with zeros
         means, spreads = np.abs(y.mean(axis=0)), y.std(axis=0)
     worst = int(np.argmax(np.maximum(means, spreads)))
@@ -87,3 +88,10 @@ def warn_if_far(model: Sequential, loss: Loss, data: Data, rows: Array | None) -
         TargetWarning,
         stacklevel=callers(),
     )
+
+
+def _outputs(model: Sequential, data: Data, rows: Array) -> Array:
+    """What the model makes of these rows, on the backend that is always there and begins at once."""
+    parts = rows.reshape(-1, 1) if data.sparse else [rows]
+    z = [model._walk(model.plan, replace(data, x=data.x[part]), "numpy") for part in parts]
+    return np.concatenate(z).astype(np.float64)
