@@ -43,7 +43,7 @@ def test_as_many_threads_as_it_holds():
     trainer(threads=2**31 - 1).fit(X, Y, epochs=1, verbose=False)
 
 
-# An epsilon that a dtype rounds to 0, or that makes a division infinite ------------------------------------------------------
+# An epsilon that a dtype rounds to 0, or that makes a division infinite ----------------------------------
 
 WITH_EPSILON = [optim.AdaGrad, optim.AdaDelta, optim.RMSprop, optim.Adam, optim.AdamW, optim.NAdam]
 TINY = {"float32": 1.17e-38, "float64": 2.2e-308}  # a little below the smallest normal number
