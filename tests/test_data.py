@@ -274,7 +274,7 @@ def test_sparse_entries_of_one_place_add_up():
 
 @engines
 def test_no_more_sparse_rows_are_dense_than_a_batch(backend, monkeypatch):
-    """The native backend expands them itself, a row at a time; what a new model makes of single ones is looked at first."""
+    """The native backend expands them itself, a row at a time; a look at a new model's outputs takes single ones."""
     x = sparse("csr_matrix")
     made: list[int] = []
     toarray = type(x).toarray

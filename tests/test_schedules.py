@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from common import ENGINES, build, features, hyper_parameters
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastnn import Trainer, nn, optim
 from fastnn.optim import schedules
@@ -77,6 +80,136 @@ def test_one_cycle_rises_once_and_falls_once():
     assert factors.argmax() == 30
     assert (np.diff(factors[:31]) > 0).all()
     assert (np.diff(factors[30:]) < 0).all()
+
+
+# Fractions of an epoch: against arithmetic in fractions --------------------------------------------------------
+
+FRACTIONS = sorted({Fraction(k, n) for n in range(1, 61) for k in range(1, n + 1)})
+
+
+def cosine(position) -> float:
+    return 0.5 * (1 + math.cos(math.pi * position))
+
+
+def restarted(t: Fraction, period: Fraction, stretch: Fraction) -> float:
+    while t >= period:
+        t, period = t - period, period * stretch
+    return cosine(t / period)
+
+
+def warmed(t: Fraction, length: Fraction, then, start=0.01) -> float:
+    return float(start + (1 - start) * float(t / length)) if t < length else then(t - length)
+
+
+def one_cycle(t: Fraction, rise: Fraction, start=0.04, final=4e-6) -> float:
+    if t < rise:
+        return start + (1 - start) * cosine(1 - t / rise)
+    return final + (1 - final) * cosine((t - rise) / (1 - rise) if rise < 1 else 0)
+
+
+KINDS_OF_JUMPS = {  # the schedule for a length as float64 has it, and its factor at t in exact arithmetic
+    "decay": (lambda f: optim.StepDecay(f, 0.5), lambda t, f: 0.5 ** (t // f)),
+    "restart": (lambda f: optim.Cosine(restart=f), lambda t, f: cosine(t % f / f)),
+    "stretch": (lambda f: optim.Cosine(restart=f, stretch=2), lambda t, f: restarted(t, f, Fraction(2))),
+    "slow stretch": (lambda f: optim.Cosine(restart=f, stretch=1.1), lambda t, f: restarted(t, f, Fraction(11, 10))),
+    "warm-up, restart": (
+        lambda f: optim.Warmup(f, optim.Cosine(restart=1)),
+        lambda t, f: warmed(t, f, lambda rest: cosine(rest % 1)),
+    ),
+    "warm-up, decay": (
+        lambda f: optim.Warmup(f, optim.StepDecay(f, 0.1)),
+        lambda t, f: warmed(t, f, lambda rest: 0.1 ** (rest // f)),
+    ),
+    "two warm-ups, restart": (
+        lambda f: optim.Warmup(f, optim.Warmup(0.3, optim.Cosine(restart=0.7), start=0.5)),
+        lambda t, f: warmed(
+            t,
+            f,
+            lambda rest: warmed(
+                rest, Fraction(3, 10), lambda u: cosine(u % Fraction(7, 10) / Fraction(7, 10)), start=0.5
+            ),
+        ),
+    ),
+    "warm-up, cycle": (
+        lambda f: optim.Warmup(f, optim.OneCycle()),
+        lambda t, f: warmed(t, f, lambda rest: one_cycle(rest / (2 - f), Fraction(3, 10))),
+    ),
+    "harmonic": (optim.Harmonic, lambda t, f: float(f / max(t, f))),
+    "cycle": (lambda f: optim.OneCycle(rise=f), lambda t, f: one_cycle(t / 2, f)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_JUMPS)
+def test_every_fraction_of_an_epoch_is_exact(kind):
+    """All k / n to n = 60, in epochs of n and of 10 steps: no factor is that of the step before or after."""
+    made, exact = KINDS_OF_JUMPS[kind]
+    for fraction in FRACTIONS:
+        for steps in {fraction.denominator, 10 if fraction.denominator <= 20 else fraction.denominator}:
+            factors = made(float(fraction)).factors(0, 2 * steps, steps, 2)
+            right = [exact(Fraction(step, steps), fraction) for step in range(2 * steps)]
+            np.testing.assert_allclose(factors, right, rtol=0, atol=1e-9, err_msg=f"{fraction}, {steps} steps")
+
+
+@pytest.mark.parametrize("kind", ["decay", "restart", "warm-up, restart"])
+@given(data=st.data())
+def test_long_fractions_and_late_epochs_are_exact(kind, data):
+    """Up to 100,000 steps an epoch and 10,000 epochs: a length of so many steps ends at just that step."""
+    made, exact = KINDS_OF_JUMPS[kind]
+    steps = data.draw(st.integers(1, 100_000), label="steps")
+    length = Fraction(data.draw(st.integers(1, 3 * steps), label="length"), steps)
+    periods = data.draw(st.integers(0, 50), label="periods")
+    first = max(0, min(int(length * periods * steps), 10_000 * steps) - 2)
+    factors = made(float(length)).factors(first, first + 5, steps, 20_000)
+    right = [exact(Fraction(step, steps), length) for step in range(first, first + 5)]
+    np.testing.assert_allclose(factors, right, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_JUMPS)
+def test_a_time_and_a_step_have_the_same_factor(kind):
+    """`factor` takes a time in float64 for the fraction that it stands for."""
+    for length in (0.1, 0.2, 0.3, 1 / 3, 0.7):
+        schedule = KINDS_OF_JUMPS[kind][0](length)
+        one_by_one = [schedule.factor(step / 30, 2.0) for step in range(60)]
+        np.testing.assert_allclose(one_by_one, schedule.factors(0, 60, 30, 2), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("computed", [0.1 + 0.2, 1 - 0.7, 0.9 / 3, 3 * 0.1, sum([0.1] * 3)], ids=repr)
+def test_a_computed_fraction_is_the_one_that_is_meant(computed):
+    assert optim.StepDecay(computed, 0.5).factors(0, 7, 10, 1).tolist() == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("length", [5e-324, 1e-308, 1e-300, 1e300, 1.7e308])
+@pytest.mark.parametrize("kind", KINDS_OF_JUMPS)
+def test_extreme_lengths_have_factors_from_0_to_1(kind, length):
+    if kind == "cycle":
+        length = min(length, 1.0)
+    factors = KINDS_OF_JUMPS[kind][0](length).factors(0, 20, 7, 3)
+    assert ((factors >= 0) & (factors <= 1)).all()
+
+
+@pytest.mark.parametrize("stretch", [1 + 2.3e-16, 1.5, 1e308])
+@pytest.mark.parametrize("restart", [5e-324, 1e-3, 1e308])
+def test_extreme_stretches_have_factors_from_0_to_1(restart, stretch):
+    """Their number of periods has no part in how long it takes."""
+    factors = optim.Cosine(restart=restart, stretch=stretch).factors(10**9, 10**9 + 5, 7, 10**9)
+    assert ((factors >= 0) & (factors <= 1)).all()
+
+
+def test_growth_beyond_float64_is_infinite():
+    """Such a step diverges, which the fit then says with its learning rate."""
+    assert optim.Exponential(2.0).factor(1e6, 1e6) == math.inf
+    assert optim.StepDecay(1e-308, gamma=2.0).factors(0, 2, 1, 2).tolist() == [1, math.inf]
+    assert optim.StepDecay(1e-308, gamma=1.0).factors(0, 2, 1, 2).tolist() == [1, 1]
+
+
+def test_time_in_steps_stays_as_it_was():
+    """Periods of whole steps: floor and remainder of whole numbers, to the same bits as in float64."""
+    decay, restarts = optim.StepDecay(7, 0.3, per="step"), optim.Cosine(0.1, restart=9, per="step")
+    steps = np.arange(1000)
+    assert decay.factors(0, 1000, 10, 100).tolist() == [math.pow(0.3, step // 7) for step in steps]
+    assert restarts.factors(0, 1000, 10, 100).tolist() == [
+        0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (k % 9 / 9))) for k in range(1000)
+    ]
 
 
 # In a fit -----------------------------------------------------------------------------------------------------

@@ -120,6 +120,7 @@ class Trainer<T>::Impl final : public Program {
         }
         // Only the last phase updates: before it, nothing has changed but running averages.
         if (index + 1 < phases()) return !interruption_.found() || abandon();
+        if (!averages_finite()) diverged_ = true;
         if (diverged_) losses_[step] = std::numeric_limits<double>::quiet_NaN();
         const bool over = static_cast<size_t>(++*taken_) == steps_ || diverged_ || interruption_.found();
         again_ = pacer_.step(schedule.batch) && !over;
@@ -165,6 +166,14 @@ class Trainer<T>::Impl final : public Program {
             kept += range.size();
         }
         return false;
+    }
+
+    // Values that a layer can take have squares that their running variance cannot hold: 1e20 in float32.
+    bool averages_finite() const {
+        for (const Range& range : running_)
+            for (size_t i = range.begin; i < range.end; ++i)
+                if (!isfinite(state_.statistics[i])) return false;
+        return true;
     }
 
     double forward_ns(const Op& op, size_t rows) const {

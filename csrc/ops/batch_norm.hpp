@@ -39,13 +39,35 @@ struct batch_norm : Operation {
             const V g = load(gamma + j, lanes), b = load(beta + j, lanes);
             store(mean + j, mu, lanes);
             store(inv_std + j, scale, lanes);
+            const V old_mean = load(running_mean + j, lanes), old_var = load(running_var + j, lanes);
             if (B > 1) {
-                store(running_mean + j, keep_ * load(running_mean + j, lanes) + take * mu, lanes);
-                store(running_var + j, keep_ * load(running_var + j, lanes) + take * (var * unbias), lanes);
+                store(running_mean + j, keep_ * old_mean + take * mu, lanes);
+                store(running_var + j, keep_ * old_var + take * (var * unbias), lanes);
             }
             for (size_t i = 0; i < B; ++i)
                 store(a + i * ld + j, g * ((load(x + i * ld + j, lanes) - mu) * scale) + b, lanes);
+            for (size_t l = 0; l < lane_count(lanes); ++l)
+                if (!is_finite(var[l])) large_column(c, first + j + l, old_mean[l], old_var[l]);
         });
+    }
+
+    // Channel j again, whose squares are beyond Real's range, and what its running averages were.
+    static void large_column(const Call& c, size_t j, Real old_mean, Real old_var) {
+        const size_t B = c.B * c.P, ld = c.O;
+        const Real* x = c.x + j;
+        const LargeMoments m(B, ld, x);
+        const double momentum = c.settings[0], spread = m.spread(c.settings[1]);
+        for (size_t i = 0; i < B; ++i)
+            c.a[i * ld + j] =
+                c.params[0][j] * static_cast<Real>((x[i * ld] / m.peak - m.mean) / spread) + c.params[1][j];
+        const double mu = m.mean * m.peak;
+        scratch<Real>(c, 0)[j] = static_cast<Real>(mu);
+        scratch<Real>(c, 1)[j] = static_cast<Real>(1 / spread / m.peak);
+        if (B == 1) return;
+        const double unbiased =
+            m.var * (static_cast<double>(B) / (static_cast<double>(B) - 1)) * m.peak * m.peak;
+        statistic(c, 0)[j] = static_cast<Real>(momentum * old_mean + (1 - momentum) * mu);
+        statistic(c, 1)[j] = static_cast<Real>(momentum * old_var + (1 - momentum) * unbiased);
     }
 
     static void predict(const Call& c, Range rows) {

@@ -33,6 +33,10 @@ struct layer_norm : Operation {
                                              return d * d;
                                          }) /
                                  outputs;
+                if (!is_finite(var)) {
+                    large_row(c, xi, ai, &mean[i], &inv_std[i]);
+                    continue;
+                }
                 const V scale = 1 / sqrt(broadcast(var + static_cast<Real>(epsilon)));
                 mean[i] = mu, inv_std[i] = scale[0];
                 for_vectors(O, [&](size_t j, auto lanes) {
@@ -43,6 +47,15 @@ struct layer_norm : Operation {
                 });
             }
         });
+    }
+
+    static void large_row(const Call& c, const Real* x, Real* a, Real* mean, Real* inv_std) {
+        const LargeMoments m(c.O, 1, x);
+        const double spread = m.spread(c.settings[0]);
+        for (size_t j = 0; j < c.O; ++j)
+            a[j] = c.params[0][j] * static_cast<Real>((x[j] / m.peak - m.mean) / spread) + c.params[1][j];
+        *mean = static_cast<Real>(m.mean * m.peak);
+        *inv_std = static_cast<Real>(1 / spread / m.peak);
     }
 
     static void backward(const Call& c, Range rows) {

@@ -49,4 +49,23 @@ FASTNN_INLINE V rows_sum(size_t B, F&& f) {
     return even + odd;
 }
 
+// What squares beyond Real's range are made of: mean and variance of n values, `step` apart, in units of their peak |x|. That is
+// not below 1, which it is beside a NaN.
+struct LargeMoments {
+    LargeMoments(size_t n, size_t step, const Real* x) {
+        const double count = static_cast<double>(n);
+        for (size_t i = 0; i < n; ++i) peak = __builtin_fmax(peak, __builtin_fabs(double{x[i * step]}));
+        for (size_t i = 0; i < n; ++i) mean += x[i * step] / peak / count;
+        for (size_t i = 0; i < n; ++i) {
+            const double d = x[i * step] / peak - mean;
+            var += d * d / count;
+        }
+    }
+    double spread(double epsilon) const { return __builtin_sqrt(var + epsilon / peak / peak); }
+    double peak = 1, mean = 0, var = 0;
+};
+FASTNN_INLINE bool is_finite(Real x) { return x - x == 0; }
+FASTNN_INLINE size_t lane_count(Full) { return W; }
+FASTNN_INLINE size_t lane_count(Part lanes) { return lanes.n; }
+
 }  // namespace

@@ -2,6 +2,8 @@
 // numbers, exactly.
 #pragma once
 
+#include <algorithm>
+
 #include "../kernels/gather.hpp"
 #include "operation.hpp"
 
@@ -46,14 +48,27 @@ struct normalize : Source {
         const double* __restrict scale = static_cast<const double*>(c.statistics[1]);
         if (data.starts != nullptr)
             return for_sparse_rows<Stored>(data, rows, B, F, out, [=](Stored x, size_t j) {
-                return static_cast<Real>((static_cast<double>(x) - shift[j]) * scale[j]);
+                return static_cast<Real>(normalized(static_cast<double>(x), shift[j], scale[j]));
             });
+        const bool wide = std::any_of(scale, scale + F, [](double c) { return c < kWide; });
         for_rows<Stored>(
             data, rows, B, following, F, out, 0.2, [=](const Stored* __restrict from, Real* __restrict to) {
+                if (wide) {
+                    for (size_t j = 0; j < F; ++j)
+                        to[j] =
+                            static_cast<Real>(normalized(static_cast<double>(from[j]), shift[j], scale[j]));
+                    return;
+                }
                 for (size_t j = 0; j < F; ++j)
                     to[j] = static_cast<Real>((static_cast<double>(from[j]) - shift[j]) * scale[j]);
             });
         return fastnn::kFine;
+    }
+
+    // The scale of a feature whose values may lie further apart than double goes: in halves, to the same bits.
+    static constexpr double kWide = 1e-30;
+    static double normalized(double x, double shift, double scale) {
+        return scale < kWide ? (0.5 * x - 0.5 * shift) * (2 * scale) : (x - shift) * scale;
     }
 };
 

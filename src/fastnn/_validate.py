@@ -23,6 +23,7 @@ GATHERED = tuple(
     map(np.dtype, ["float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64"])
 )  # as stored
 MOST_DIMENSIONS = 4  # (rows, height, width, channels)
+MOST_THREADS = 2**31 - 1
 _CHUNK = 1 << 17  # values looked at once: 1 MB of float64 stays in a core's cache from the minimum to the maximum
 _SMALL = 4096  # values: a dot product of so many takes 1 us, and no thread of a BLAS
 _SAMPLE = 1024  # rows that tell how far a feature spreads: within 5 %
@@ -67,6 +68,15 @@ def integer(name: str, value: Any, low: int = 1) -> int:
     if whole < low:
         raise ValueError(f"{name} is {value!r}, expected an integer >= {low}")
     return whole
+
+
+def epsilon(value: float, dtype: np.dtype, whose: str) -> None:
+    """ValueError for an epsilon that is 0 in dtype, or that its divisions make infinite: below the smallest normal."""
+    smallest = float(np.finfo(dtype).tiny)
+    if value < smallest:
+        raise ValueError(
+            f"epsilon of {whose} is {value!r}, expected at least {smallest:.2g}, which {dtype} can divide by"
+        )
 
 
 def sizes(name: str, value: Any, low: int = 1, also: str = "") -> tuple[int, ...]:
@@ -158,6 +168,8 @@ def _real(name: str, value: Any) -> Array:
         raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
     try:
         return array.astype(np.float64)
+    except OverflowError:
+        raise ValueError(f"{name} has a whole number beyond float64 (1.8e308), expected smaller ones") from None
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} has dtype {array.dtype}, expected numbers: {error}") from None
 
@@ -400,7 +412,8 @@ def labels(name: str, y: Array, outputs: int) -> Array:
     low, high = int(flat.min()), int(flat.max())
     if low < 0 or high >= outputs:
         wrong = low if low < 0 else high
-        raise ValueError(f"{name} has label {wrong}, expected labels 0 .. {outputs - 1} for {outputs} outputs")
+        label = f"{wrong:g}" if abs(wrong) >= 1 << 63 else wrong  # of a float: 1e300 has 301 digits
+        raise ValueError(f"{name} has label {label}, expected labels 0 .. {outputs - 1} for {outputs} outputs")
     return flat.astype(np.int64)
 
 

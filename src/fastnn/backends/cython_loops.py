@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import _loops_cython, loops_table, reference
+from fastnn.backends.loops import WIDE
 from fastnn.contract import Array
 
 _C_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double", np.dtype(np.uint8): "uint8_t"}
@@ -23,7 +24,9 @@ def _gathering(name: str) -> Callable[..., Any]:
     loops, others = getattr(_loops_cython, name), reference.KERNELS.ops[name.removesuffix("_forward")].forward
 
     def gather(data: Array, rows: Array, *rest: Array) -> None:
-        if isinstance(data, Array) and data.dtype in _C_NAMES and data.flags.aligned:
+        # it is compiled with -fassociative-math, which would make one difference of the two halves
+        wide = name == "normalize_forward" and bool((rest[1] < WIDE).any())
+        if isinstance(data, Array) and data.dtype in _C_NAMES and data.flags.aligned and not wide:
             loops[f"{_C_NAMES[data.dtype]}|{_C_NAMES[rest[-1].dtype]}"](data, rows, *rest)
         else:
             others(data, rows, *rest)
@@ -38,7 +41,7 @@ def _find(name: str, dtype: np.dtype) -> Callable[..., Any]:
     loop: Callable[..., Any] = getattr(_loops_cython, name)
     if name not in ("random_bits", "shuffle"):  # the loops without floats
         loop = getattr(_loops_cython, name)[_C_NAMES[dtype]]
-    return loop
+    return loops_table.summed(loop) if name == "backward_weights" else loop
 
 
 KERNELS = loops_table.kernels(_find)

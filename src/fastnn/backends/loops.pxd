@@ -16,6 +16,7 @@ ctypedef fused stored:  # what a data set is kept in; other types go through Num
     uint8_t
 
 cdef uint64_t MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1, LOW
+cdef double WIDE, LARGE
 
 @cython.locals(i=Py_ssize_t, k=Py_ssize_t, B=Py_ssize_t, I=Py_ssize_t, row=int64_t)
 cpdef void cast_forward(const stored[:, :] data, const int64_t[::1] rows, real[:, ::1] a) noexcept nogil
@@ -56,7 +57,8 @@ cpdef void prelu_forward(const real[:, ::1] x, const real[::1] slope, real[:, ::
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, negative=real)
 cpdef void prelu_backward(
-    const real[:, ::1] x, const real[::1] slope, const real[:, ::1] da, real[:, ::1] dx, real[::1] dslope
+    const real[:, ::1] x, const real[::1] slope, double[:, ::1] sums, const real[:, ::1] da, real[:, ::1] dx,
+    real[::1] dslope
 ) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, n=Py_ssize_t, count=int64_t, place=int64_t, row=int64_t)
@@ -86,10 +88,20 @@ cpdef void rrelu_backward(
     real[:, ::1] dx
 ) noexcept nogil
 
-@cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, centred=real, var=real)
+@cython.locals(s=Py_ssize_t, j=Py_ssize_t)
+cpdef void clear(double[:, ::1] sums) noexcept nogil
+
+@cython.locals(s=Py_ssize_t)
+cpdef void large_moments(
+    const real[:, ::1] x, Py_ssize_t i, Py_ssize_t j, Py_ssize_t down, Py_ssize_t count, double[:, ::1] sums,
+    Py_ssize_t k
+) noexcept nogil
+
+@cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, peak=double)
 cpdef void batch_norm_forward(
-    const real[:, ::1] x, const real[::1] gamma, const real[::1] beta, real momentum, real epsilon, real row_share,
-    real unbias, real[::1] running_mean, real[::1] running_var, real[::1] mean, real[::1] inv_std, real[:, ::1] a
+    const real[:, ::1] x, const real[::1] gamma, const real[::1] beta, real momentum, real epsilon, real unbias,
+    double[:, ::1] sums, real[::1] running_mean, real[::1] running_var, real[::1] mean,
+    real[::1] inv_std, real[:, ::1] a
 ) noexcept nogil
 
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, inv_std=real)
@@ -101,24 +113,24 @@ cpdef void batch_norm_predict(
 @cython.locals(i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, x_hat=real)
 cpdef void batch_norm_backward(
     const real[:, ::1] x, const real[::1] gamma, const real[::1] mean, const real[::1] inv_std, real row_share,
-    const real[:, ::1] da, real[:, ::1] dx, real[::1] dgamma, real[::1] dbeta
+    double[:, ::1] sums, const real[:, ::1] da, real[:, ::1] dx, real[::1] dgamma, real[::1] dbeta
 ) noexcept nogil
 
 @cython.locals(
-    i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, total=real, centre=real, centred=real, scale=real
+    i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, total=double, centre=double, unit=double, scale=double
 )
 cpdef void layer_norm_forward(
-    const real[:, ::1] x, const real[::1] gamma, const real[::1] beta, real epsilon, real share, real[::1] mean,
-    real[::1] inv_std, real[:, ::1] a
+    const real[:, ::1] x, const real[::1] gamma, const real[::1] beta, real epsilon, double start,
+    double[:, ::1] sums, real[::1] mean, real[::1] inv_std, real[:, ::1] a
 ) noexcept nogil
 
 @cython.locals(
-    i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, centre=real, scale=real, total=real, product=real,
+    i=Py_ssize_t, j=Py_ssize_t, B=Py_ssize_t, O=Py_ssize_t, centre=real, scale=real, total=double, product=double,
     x_hat=real,
 )
 cpdef void layer_norm_backward(
     const real[:, ::1] x, const real[::1] gamma, const real[::1] mean, const real[::1] inv_std, real share,
-    const real[:, ::1] da, real[:, ::1] dx, real[::1] dgamma, real[::1] dbeta
+    double start, double[:, ::1] sums, const real[:, ::1] da, real[:, ::1] dx, real[::1] dgamma, real[::1] dbeta
 ) noexcept nogil
 
 @cython.locals(

@@ -22,6 +22,8 @@ MULTIPLIER_1 = 0xCD9E8D57
 WEYL_0 = 0x9E3779B9
 WEYL_1 = 0xBB67AE85
 LOW = 0xFFFFFFFF
+WIDE = 1e-30  # the scale of a feature that spreads over 1e30
+LARGE = 1e37  # the variance from which on values are counted in the largest of them: no square leaves the range
 
 
 def cast_forward(data, rows, a):
@@ -51,10 +53,10 @@ def normalize_forward(data, rows, shift, scale, a):
     for i in range(B):
         row = rows[i]
         for k in range(I):
-            a[i, k] = (data[row, k] - shift[k]) * scale[k]
-
-
-# Dense ---------------------------------------------------------------------------------------------------
+            if scale[k] < WIDE:  # data and shift may lie further apart than float64 goes: in halves, to the same bits
+                a[i, k] = (0.5 * data[row, k] - 0.5 * shift[k]) * (2.0 * scale[k])
+            else:
+                a[i, k] = (data[row, k] - shift[k]) * scale[k]
 
 
 def affine(x, w, b, z):
@@ -85,8 +87,7 @@ def backward_weights(x, dz, dw, db):
     B, I, O = x.shape[0], x.shape[1], dz.shape[1]
     for o in range(O):
         db[o] = 0.0
-    for k in range(I):
-        for o in range(O):
+        for k in range(I):
             dw[k, o] = 0.0
     for i in range(B):
         for o in range(O):
@@ -95,9 +96,6 @@ def backward_weights(x, dz, dw, db):
             xk = x[i, k]
             for o in range(O):
                 dw[k, o] += xk * dz[i, o]
-
-
-# Activations ---------------------------------------------------------------------------------------------
 
 
 def activation_forward(value):
@@ -183,18 +181,16 @@ def prelu_forward(x, slope, a):
             a[i, j] = x[i, j] if x[i, j] > 0 else slope[j] * x[i, j]
 
 
-def prelu_backward(x, slope, da, dx, dslope):
+def prelu_backward(x, slope, sums, da, dx, dslope):
     B, O = x.shape[0], x.shape[1]
-    for j in range(O):
-        dslope[j] = 0.0
+    clear(sums)
     for i in range(B):
         for j in range(O):
             negative = 0.0 if x[i, j] > 0 else x[i, j]
-            dslope[j] += da[i, j] * negative
+            sums[0, j] += da[i, j] * negative
             dx[i, j] = da[i, j] if x[i, j] > 0 else slope[j] * da[i, j]
-
-
-# Random --------------------------------------------------------------------------------------------------
+    for j in range(O):
+        dslope[j] = sums[0, j]
 
 
 def random_bits(seed_low, seed_high, step_low, step_high, op, bits):
@@ -243,35 +239,57 @@ def rrelu_backward(x, lower, width, bits, da, dx):
             dx[i, j] = da[i, j] if x[i, j] > 0 else slope * da[i, j]
 
 
-# Normalisation: `row_share` is 1 / B and `share` 1 / O -----------------------------------------------------
+# Normalisation: `row_share` is 1 / B, `share` 1 / O, `start` 0 in float64 --------------------------------------------
 
 
-def batch_norm_forward(
-    x, gamma, beta, momentum, epsilon, row_share, unbias, running_mean, running_var, mean, inv_std, a
-):
+# Sums down the columns are float64, in `sums`: float32 that adds up 100,000 values around 10,000 loses a variance of 1.
+def clear(sums):
+    for s in range(2):
+        for j in range(sums.shape[1]):
+            sums[s, j] = 0.0
+
+
+def large_moments(x, i, j, down, count, sums, k):
+    """sums[:, k] <- mean and variance of values / peak, and their peak |value|: not below 1, which it is beside NaN.
+    The values: `count` of x from (i, j) on, down a column (`down` 1) or along a row (0)."""
+    sums[0, k] = sums[1, k] = 0.0
+    sums[2, k] = 1.0
+    for s in range(count):
+        sums[2, k] = max(sums[2, k], abs(x[i + s * down, j + s * (1 - down)]))
+    for s in range(count):
+        sums[0, k] += x[i + s * down, j + s * (1 - down)] / sums[2, k] / count
+    for s in range(count):
+        sums[1, k] += (x[i + s * down, j + s * (1 - down)] / sums[2, k] - sums[0, k]) ** 2 / count
+
+
+def batch_norm_forward(x, gamma, beta, momentum, epsilon, unbias, sums, running_mean, running_var, mean, inv_std, a):
     """`unbias` is B / (B - 1), and of no use for one row."""
     B, O = x.shape[0], x.shape[1]
-    for j in range(O):
-        mean[j] = 0.0
-        inv_std[j] = 0.0  # holds the variance first
+    clear(sums)
     for i in range(B):
         for j in range(O):
-            mean[j] += x[i, j]
+            sums[0, j] += x[i, j]
     for j in range(O):
-        mean[j] *= row_share
+        sums[0, j] /= B
+        sums[2, j] = 1.0
     for i in range(B):
         for j in range(O):
-            centred = x[i, j] - mean[j]
-            inv_std[j] += centred * centred
+            sums[1, j] += (x[i, j] - sums[0, j]) ** 2
     for j in range(O):
-        var = inv_std[j] * row_share
+        sums[1, j] /= B
+        if not sums[1, j] < LARGE:
+            large_moments(x, 0, j, 1, B, sums, j)
+        peak = sums[2, j]
+        mean[j] = sums[0, j] * peak
         if B > 1:
             running_mean[j] = momentum * running_mean[j] + (1.0 - momentum) * mean[j]
-            running_var[j] = momentum * running_var[j] + (1.0 - momentum) * (var * unbias)
-        inv_std[j] = 1.0 / math.sqrt(var + epsilon)
+            running_var[j] = momentum * running_var[j] + (1.0 - momentum) * (sums[1, j] * unbias * peak * peak)
+        sums[1, j] = 1.0 / math.sqrt(sums[1, j] + epsilon / peak / peak)  # from here on 1 / deviation, and 1 / peak
+        sums[2, j] = 1.0 / peak
+        inv_std[j] = sums[1, j] / peak
     for i in range(B):
         for j in range(O):
-            a[i, j] = gamma[j] * ((x[i, j] - mean[j]) * inv_std[j]) + beta[j]
+            a[i, j] = gamma[j] * ((x[i, j] * sums[2, j] - sums[0, j]) * sums[1, j]) + beta[j]
 
 
 def batch_norm_predict(x, gamma, beta, epsilon, running_mean, running_var, a):
@@ -282,53 +300,55 @@ def batch_norm_predict(x, gamma, beta, epsilon, running_mean, running_var, a):
             a[i, j] = gamma[j] * ((x[i, j] - running_mean[j]) * inv_std) + beta[j]
 
 
-def batch_norm_backward(x, gamma, mean, inv_std, row_share, da, dx, dgamma, dbeta):
+def batch_norm_backward(x, gamma, mean, inv_std, row_share, sums, da, dx, dgamma, dbeta):
     B, O = x.shape[0], x.shape[1]
-    for j in range(O):
-        dgamma[j] = 0.0
-        dbeta[j] = 0.0
+    clear(sums)
     for i in range(B):
         for j in range(O):
-            dgamma[j] += da[i, j] * ((x[i, j] - mean[j]) * inv_std[j])
-            dbeta[j] += da[i, j]
+            sums[0, j] += da[i, j] * ((x[i, j] - mean[j]) * inv_std[j])
+            sums[1, j] += da[i, j]
+    for j in range(O):
+        dgamma[j] = sums[0, j]
+        dbeta[j] = sums[1, j]
     for i in range(B):
         for j in range(O):
             x_hat = (x[i, j] - mean[j]) * inv_std[j]
             dx[i, j] = gamma[j] * inv_std[j] * (da[i, j] - (dbeta[j] + x_hat * dgamma[j]) * row_share)
 
 
-def layer_norm_forward(x, gamma, beta, epsilon, share, mean, inv_std, a):
+def layer_norm_forward(x, gamma, beta, epsilon, start, sums, mean, inv_std, a):
     B, O = x.shape[0], x.shape[1]
     for i in range(B):
-        total = 0.0
+        total = start
         for j in range(O):
             total += x[i, j]
-        centre = total * share
-        total = 0.0
+        centre = total / O
+        total = start
         for j in range(O):
-            centred = x[i, j] - centre
-            total += centred * centred
-        scale = 1.0 / math.sqrt(total * share + epsilon)
-        mean[i] = centre
-        inv_std[i] = scale
+            total += (x[i, j] - centre) ** 2
+        unit = start + 1.0
+        if not total / O < LARGE:
+            large_moments(x, i, 0, 0, O, sums, 0)
+            centre, total, unit = sums[0, 0], sums[1, 0] * O, 1.0 / sums[2, 0]
+        scale = 1.0 / math.sqrt(total / O + epsilon * unit * unit)
+        mean[i] = centre / unit
+        inv_std[i] = scale * unit
         for j in range(O):
-            a[i, j] = gamma[j] * ((x[i, j] - centre) * scale) + beta[j]
+            a[i, j] = gamma[j] * ((x[i, j] * unit - centre) * scale) + beta[j]
 
 
-def layer_norm_backward(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta):
+def layer_norm_backward(x, gamma, mean, inv_std, share, start, sums, da, dx, dgamma, dbeta):
     B, O = x.shape[0], x.shape[1]
-    for j in range(O):
-        dgamma[j] = 0.0
-        dbeta[j] = 0.0
+    clear(sums)
     for i in range(B):
         centre = mean[i]
         scale = inv_std[i]
-        total = 0.0
-        product = 0.0
+        total = start
+        product = start
         for j in range(O):
             x_hat = (x[i, j] - centre) * scale
-            dgamma[j] += da[i, j] * x_hat
-            dbeta[j] += da[i, j]
+            sums[0, j] += da[i, j] * x_hat
+            sums[1, j] += da[i, j]
             total += da[i, j] * gamma[j]
             product += da[i, j] * gamma[j] * x_hat
         total *= share
@@ -336,6 +356,9 @@ def layer_norm_backward(x, gamma, mean, inv_std, share, da, dx, dgamma, dbeta):
         for j in range(O):
             x_hat = (x[i, j] - centre) * scale
             dx[i, j] = scale * (da[i, j] * gamma[j] - total - x_hat * product)
+    for j in range(O):
+        dgamma[j] = sums[0, j]
+        dbeta[j] = sums[1, j]
 
 
 # Learning ------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from fastnn.formulas.activations import Activation, identity
 from fastnn.formulas.losses import Loss
 from fastnn.formulas.rules import Rule
 from fastnn.ops import OPS
+from fastnn.ops.dense import dense
 from fastnn.ops.spec import Call
 
 Find = Callable[[str, np.dtype], Callable[..., Any]]  # name of a function in loops.py, dtype -> the function
@@ -35,6 +36,15 @@ def kernels(find: Find, around: Around | None = None, rest: Kernels = reference.
     if around is not None:
         table = _formula_driven(around, table)
     return _composed(find, table)
+
+
+def summed(loop: Callable[..., Any]) -> Callable[..., None]:
+    """The loop backward_weights, or NumPy's sums in float64 for more rows than float32 adds up well."""
+
+    def backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
+        (loop if len(x) <= dense.SUMMED else dense.gradients)(x, dz, dw, db)
+
+    return backward_weights
 
 
 # Operations --------------------------------------------------------------------------------------------------
@@ -54,10 +64,12 @@ _DERIVED: dict[str, Callable[[Find, dict[str, Any]], Any]] = {
     "share": lambda find, named: 1.0 / named["x"].shape[1],
     "unbias": lambda find, named: len(named["x"]) / max(len(named["x"]) - 1, 1),
     "width": lambda find, named: (named["upper"] - named["lower"]) * 2.0**-32,
+    "start": lambda find, named: 0.0,
+    "sums": lambda find, named: np.empty((3, named["x"].shape[1])),
     "threshold": lambda find, named: _random.drop_threshold(named["rate"]),
     "scale": lambda find, named: 1.0 / (1.0 - named["rate"]),
 }
-_IN_FLOAT64 = ("lower", "width")  # beside bits of 32
+_IN_FLOAT64 = ("lower", "width", "start")  # beside bits of 32; sums
 
 
 def _adapted(find: Find, name: str, call: Call) -> Callable[..., None]:

@@ -24,6 +24,7 @@ from fastnn.backends import loops, loops_table, numba_jit, reference
 from fastnn.backends.numba_entries import Cell, Loop, Words, call_native, call_python, entry_of, kinds_of, words_of
 from fastnn.contract import Array, Kernels, OpKernels
 from fastnn.engine import Batches, Objective, Segment, Step
+from fastnn.ops.dense import dense
 from fastnn.plan import Plan, State
 
 KERNELS = numba_jit.KERNELS
@@ -128,6 +129,8 @@ class Program:
     def _backward_weights(self, x: Array, dz: Array, dw: Array, db: Array) -> None:
         if len(x) == 1 or numba_jit.small(len(x), dw):
             self.call(Loop("backward_weights", x.dtype), x, dz, dw, db)
+        elif len(x) > dense.SUMMED:
+            self.python(dense.gradients, x, dz, dw, db)
         else:
             self.python(np.matmul, x.T, dz, out=dw)
             self.call(Loop("column_sums", x.dtype), dz, db)

@@ -27,6 +27,7 @@ from numba.extending import overload
 from fastnn.backends import loops, loops_table, numba_math, reference
 from fastnn.contract import Array
 from fastnn.formulas import special
+from fastnn.ops.dense import dense
 
 # Sums may be reordered, which is what lets a dot product use vector registers, and a * b + c may be one
 # rounding. Not `nnan` and `ninf`: they would let the compiler drop what a NaN or an infinity must do.
@@ -147,8 +148,7 @@ def _backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
     if len(x) == 1 or small(len(x), dw):  # one row, 784 x 128: 15 us, NumPy 150
         find("backward_weights loop", x.dtype)(x, dz, dw, db)
     else:
-        np.matmul(x.T, dz, out=dw)
-        np.sum(dz, axis=0, out=db)
+        dense.gradients(x, dz, dw, db)
 
 
 @cache

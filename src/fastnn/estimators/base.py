@@ -23,7 +23,7 @@ from fastnn.data import Features
 from fastnn.errors import DivergenceError, callers
 from fastnn.estimators import lbfgs
 from fastnn.estimators.network import Layout, dense_layers, optimizer_for
-from fastnn.estimators.parameters import AUTO_BATCH, CONSTRAINTS, ONLY_STOCHASTIC, STOCHASTIC
+from fastnn.estimators.parameters import AUTO_BATCH, CONSTRAINTS, ONLY_STOCHASTIC, STOCHASTIC, no_dates
 from fastnn.estimators.samples import Samples, weights_of
 from fastnn.estimators.stopping import ReportedLoss, Stopping
 from fastnn.estimators.validation import Validation, drawn
@@ -204,10 +204,20 @@ class BaseMLP(BaseEstimator):
 
     def _check_arrays(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         """X and y as arrays that fit together, as scikit-learn has it. The values of X are not looked at."""
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=self._numeric, reset=reset, **_ARRAYS)
+        if self._numeric:
+            no_dates("y", y)
+        X, y = self._as_arrays(X, y, multi_output=True, y_numeric=self._numeric, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y
+
+    def _as_arrays(self, X: Any, *y: Any, **options: Any) -> Any:
+        no_dates("X", X)
+        try:
+            return validate_data(self, X, *y, **options, **_ARRAYS)
+        except OverflowError:
+            names = "X or y has" if y else "X has"
+            raise ValueError(f"{names} a whole number beyond float64 (1.8e308), expected smaller ones") from None
 
     def _features(self, X: Any, dtype: np.dtype, advice: str | None = None) -> Features:
         """The one look at the values of X. Where it finds some that are not finite, scikit-learn has the word."""
@@ -439,7 +449,7 @@ class BaseMLP(BaseEstimator):
         check_is_fitted(self)
         checked: Features | None = self.__dict__.get("_checked")  # what a scorer has each epoch: see `Validation`
         if checked is None or X is not checked.x:
-            checked = self._features(validate_data(self, X, reset=False, **_ARRAYS), self._model.dtype)
+            checked = self._features(self._as_arrays(X, reset=False), self._model.dtype)
         with self._limited():
             return self._model.predict(checked)
 

@@ -18,6 +18,7 @@ from fastnn.training.trainer import Trainer
 
 Array = np.ndarray
 ROWS = 1024  # a step's: with 100 values a row and layer, what a core's cache holds
+_DENSE = 16 << 20  # bytes of sparse rows that a step makes dense; their gradients' buffer has as many
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class LossAndGradient:
 
     def __init__(self, trainer: Trainer, data: Data, alpha: float, outputs: int) -> None:
         self.trainer, self.model, self.outputs, self.alpha = trainer, trainer.model, outputs, alpha
-        self.rows = InMemory(data, None, ROWS, False, 0, trainer.backend.kernels)
+        most = max(1, _DENSE // (data.inputs * self.model.dtype.itemsize)) if data.sparse else ROWS
+        self.rows = InMemory(data, None, min(ROWS, most), False, 0, trainer.backend.kernels)
         self.rows.begin(0)
         self.total = self.rows.count * self.rows.mean_weight
         self.objective = Objective(trainer.loss, Gather(1.0, l2=alpha / (self.total * outputs)), trainer.seed)

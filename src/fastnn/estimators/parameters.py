@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from fastnn._validate import MOST_THREADS
 from fastnn.formulas.activations import ACTIVATIONS, ROW_ACTIVATIONS, Activation
 from fastnn.nn.layers import Maxout, PReLU, RReLU, Softmax
 from fastnn.optim.optimizers import OPTIMIZERS, Optimizer
@@ -62,5 +63,15 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "restore_best": ["boolean"],
     "callbacks": [None, list, tuple],
     "dtype": [StrOptions({"auto", "float32", "float64"})],
-    "threads": [None, Interval(Integral, 1, None, closed="left")],
+    "threads": [None, Interval(Integral, 1, MOST_THREADS, closed="both")],
 }
+
+
+def no_dates(name: str, value: Any) -> None:
+    """TypeError for dates and times, of an array or a column: scikit-learn counts them in units of their own."""
+    if isinstance(value, (list, tuple)):
+        value = np.asarray(value, dtype=None if np.ndim(value[:1]) else object)
+    dtypes = [value.dtype] if hasattr(value, "dtype") else list(getattr(value, "dtypes", ()))
+    for dtype in dtypes:
+        if getattr(dtype, "kind", None) in ("m", "M") or str(dtype).lower().startswith(("date", "time", "duration")):
+            raise TypeError(f"{name} has dtype {dtype}, expected numbers")

@@ -126,6 +126,10 @@ class Sequential:
         """The plan for rows of that shape, and the shapes of the rows into and out of each layer."""
         shape = inputs if isinstance(inputs, tuple) else (inputs,)
         ops, spans = chain(self.layers, shape)
+        for layer in self.layers:
+            for _, part in layer.parts():
+                if hasattr(part, "epsilon"):
+                    _validate.epsilon(part.epsilon, self.dtype, part.where)
         return Plan.assemble(ops, shape, spans[-1][1], self.dtype), spans
 
     def _bind(self) -> None:

@@ -7,6 +7,23 @@ import numpy as np
 from fastnn.ops.operation import Array, Operation
 from fastnn.ops.spec import Spec
 
+_LARGE = 1e150  # a value whose square may leave float64's range
+
+
+def moments(x: Array, axis: int) -> tuple[Array, Array, Array, Array]:
+    """Mean and variance of x u along an axis, x u less that mean, and u: all float64.
+
+    float32 that adds up 100,000 values around 10,000 loses a variance of 1. The unit u is 1, or one over the largest
+    value where that is too large to be squared.
+    """
+    peak = np.abs(x).max(axis=axis).astype(np.float64)
+    unit = 1.0 / np.where(peak > _LARGE, peak, 1.0)
+    over = np.expand_dims(unit, axis)
+    scaled = x.astype(np.float64) * over
+    mean = scaled.mean(axis=axis, keepdims=True)
+    centred = scaled - mean
+    return mean.squeeze(axis), np.mean(centred**2, axis=axis), centred, unit
+
 
 class batch_norm(Operation):
     """a = each channel at mean 0 and variance 1 over the batch, then scaled and shifted. Ioffe & Szegedy 2015.
@@ -40,13 +57,14 @@ class batch_norm(Operation):
         a: Array,
     ) -> None:
         rows = len(x)
-        np.mean(x, axis=0, out=mean)
-        var = np.mean((x - mean) ** 2, axis=0)
-        inv_std[...] = 1.0 / np.sqrt(var + epsilon)
-        a[...] = gamma * ((x - mean) * inv_std) + beta
+        mu, var, centred, unit = moments(x, axis=0)
+        scale = 1.0 / np.sqrt(var + epsilon * unit**2)
+        a[...] = gamma * (centred * scale) + beta
+        mean[...], inv_std[...] = mu / unit, scale * unit
         if rows > 1:
+            unbiased = var * (rows / (rows - 1)) / unit / unit
             running_mean[...] = momentum * running_mean + (1.0 - momentum) * mean
-            running_var[...] = momentum * running_var + (1.0 - momentum) * (var * (rows / (rows - 1)))
+            running_var[...] = momentum * running_var + (1.0 - momentum) * unbiased
 
     @staticmethod
     def predict(
@@ -59,6 +77,6 @@ class batch_norm(Operation):
         x: Array, gamma: Array, mean: Array, inv_std: Array, da: Array, dx: Array, dgamma: Array, dbeta: Array
     ) -> None:
         x_hat = (x - mean) * inv_std
-        np.sum(da * x_hat, axis=0, out=dgamma)
-        np.sum(da, axis=0, out=dbeta)
+        dgamma[...] = np.sum(da * x_hat, axis=0, dtype=np.float64)
+        dbeta[...] = np.sum(da, axis=0, dtype=np.float64)
         dx[...] = gamma * inv_std * (da - (dbeta + x_hat * dgamma) / len(x))

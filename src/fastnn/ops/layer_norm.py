@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn.ops.batch_norm import moments
 from fastnn.ops.operation import Array, Operation
 from fastnn.ops.spec import Spec
 
@@ -21,18 +22,18 @@ class layer_norm(Operation):
 
     @staticmethod
     def forward(x: Array, gamma: Array, beta: Array, epsilon: float, mean: Array, inv_std: Array, a: Array) -> None:
-        np.mean(x, axis=1, out=mean)
-        centred = x - mean[:, None]
-        inv_std[...] = 1.0 / np.sqrt(np.mean(centred**2, axis=1) + epsilon)
-        a[...] = gamma * (centred * inv_std[:, None]) + beta
+        mu, var, centred, unit = moments(x, axis=1)
+        scale = 1.0 / np.sqrt(var + epsilon * unit**2)
+        a[...] = gamma * (centred * scale[:, None]) + beta
+        mean[...], inv_std[...] = mu / unit, scale * unit
 
     @staticmethod
     def backward(
         x: Array, gamma: Array, mean: Array, inv_std: Array, da: Array, dx: Array, dgamma: Array, dbeta: Array
     ) -> None:
         x_hat = (x - mean[:, None]) * inv_std[:, None]
-        np.sum(da * x_hat, axis=0, out=dgamma)
-        np.sum(da, axis=0, out=dbeta)
+        dgamma[...] = np.sum(da * x_hat, axis=0, dtype=np.float64)
+        dbeta[...] = np.sum(da, axis=0, dtype=np.float64)
         dx_hat = da * gamma
         mean_dx = dx_hat.mean(axis=1, keepdims=True)
         mean_product = (dx_hat * x_hat).mean(axis=1, keepdims=True)

@@ -19,5 +19,5 @@ class prelu(Operation):
 
     @staticmethod
     def backward(x: Array, slope: Array, da: Array, dx: Array, dslope: Array) -> None:
-        np.sum(da * np.minimum(x, 0), axis=0, out=dslope)
+        dslope[...] = np.sum(da * np.minimum(x, 0), axis=0, dtype=np.float64)
         np.multiply(da, np.where(x > 0, slope.dtype.type(1), slope), out=dx)

@@ -19,5 +19,5 @@ class scale(Operation):
 
     @staticmethod
     def backward(x: Array, factor: Array, da: Array, dx: Array, dfactor: Array) -> None:
-        np.sum(da * x, axis=0, out=dfactor)
+        dfactor[...] = np.sum(da * x, axis=0, dtype=np.float64)
         np.multiply(da, factor, out=dx)

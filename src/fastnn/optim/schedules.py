@@ -2,13 +2,19 @@
 
 Time `t` and the whole length `total` are in epochs, fractions included (step k of n a epoch is t = k / n), or
 in steps where `per="step"`. A schedule is a pure function, so a resumed run needs nothing but the step.
+
+Where a factor jumps (a decay, a restart, the end of a warm-up) time is compared in whole numbers: step k of n an epoch
+is at k / n exactly, and a length that is not a whole number is the simplest fraction within 3e-14 of it. So 0.2 is 1/5,
+which float64 has not: fmod(0.6, 0.2) is 0.19999.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -24,6 +30,39 @@ def _setting(default: float, low: float, high: float = math.inf, open_low: bool 
 def _required(low: float, high: float = math.inf, open_low: bool = False) -> float:
     value: float = field(metadata={"low": low, "high": high, "open_low": open_low})
     return value
+
+
+_MEANT = Fraction(1, 1 << 45)  # 3e-14 of a number: what a few roundings of float64 add up to; fractions of up to
+# 4 million lie further apart
+_SAME = 1e-12  # of a time: closer to where a stretched period begins it is there
+
+
+@functools.lru_cache(maxsize=1024)
+def _ratio(number: float) -> tuple[int, int]:
+    """The simplest fraction that a number >= 0 may stand for, as numerator and denominator.
+
+    >>> _ratio(0.1 + 0.2), _ratio(1 / 3), _ratio(2.5)
+    ((3, 10), (1, 3), (5, 2))
+    """
+    exact = Fraction(number)
+    low, high = exact * (1 - _MEANT), exact * (1 + _MEANT)
+    before, after = (0, 1), (1, 0)  # convergents of the continued fraction that low and high have in common
+    while True:
+        whole = math.ceil(low)
+        last = whole <= high
+        digit = whole if last else math.floor(low)
+        before, after = after, (digit * after[0] + before[0], digit * after[1] + before[1])
+        if last:
+            return after
+        low, high = 1 / (high - digit), 1 / (low - digit)
+
+
+def _power(base: float, exponent: float) -> float:
+    """base^exponent, infinity where that is beyond float64."""
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:  # of the result, or of an exponent that is a long integer
+        return math.inf if (base > 1.0) else float(base == 1.0)
 
 
 @dataclass(frozen=True)
@@ -48,7 +87,11 @@ class Schedule:
         """The factors (last - first,) of steps first .. last - 1."""
         unit = steps_per_epoch if self.per == "epoch" else 1
         total = epochs * steps_per_epoch / unit
-        return np.array([self.factor(step / unit, total) for step in range(first, last)])
+        return np.array([self._at(step, unit, total) for step in range(first, last)])
+
+    def _at(self, k: int, n: int, total: float) -> float:
+        """The factor at time k / n: of its own where it jumps."""
+        return self.factor(k / n, total)
 
 
 @dataclass(frozen=True)
@@ -74,7 +117,11 @@ class StepDecay(Schedule):
     gamma: float = _setting(0.1, 0.0)
 
     def factor(self, t: float, total: float) -> float:
-        return math.pow(self.gamma, math.floor(t / self.every))
+        return self._at(*_ratio(t), total)
+
+    def _at(self, k: int, n: int, total: float) -> float:
+        p, q = _ratio(self.every)
+        return _power(self.gamma, k * q // (n * p))
 
 
 @dataclass(frozen=True)
@@ -84,7 +131,7 @@ class Exponential(Schedule):
     gamma: float = _required(0.0)
 
     def factor(self, t: float, total: float) -> float:
-        return math.pow(self.gamma, t)
+        return _power(self.gamma, t)
 
 
 @dataclass(frozen=True)
@@ -97,16 +144,40 @@ class Cosine(Schedule):
     stretch: float = _setting(1.0, 1.0)
 
     def factor(self, t: float, total: float) -> float:
-        period = total
-        if self.restart is not None:
-            period = self.restart
-            if self.stretch == 1.0:
-                t = math.fmod(t, period)
-            while t >= period:
-                t -= period
-                period *= self.stretch
-        position = min(t / period, 1.0) if period > 0 else 1.0
+        if self.restart is None:
+            return self._along(min(t / total, 1.0) if total > 0 else 1.0)
+        if self.stretch != 1.0:
+            return self._along(_stretched(t, self.restart, self.stretch))
+        return self._at(*_ratio(t), total)
+
+    def _at(self, k: int, n: int, total: float) -> float:
+        if self.restart is None or self.stretch != 1.0:
+            return self.factor(k / n, total)
+        p, q = _ratio(self.restart)
+        return self._along(k * q % (n * p) / (n * p))
+
+    def _along(self, position: float) -> float:
+        """The cosine at that part of its period."""
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * position))
+
+
+def _stretched(t: float, first: float, stretch: float) -> float:
+    """How much of its period is over at time t, where each is `stretch` > 1 times as long as the one before it.
+
+    Period i begins at first (stretch^i - 1) / (stretch - 1): one is found from its time, whatever their number.
+    """
+    growth = math.log1p(stretch - 1.0)
+
+    def begin(period: int) -> float:
+        exponent = period * growth
+        return first * math.expm1(exponent) / (stretch - 1.0) if exponent < 709.0 else math.inf
+
+    periods = math.log1p(t / first * (stretch - 1.0)) / growth if t > 0.0 else 0.0
+    guess = int(min(periods, 2.0**53))  # rounding, or a time of 10^308 periods, may make it one off
+    period = next((i for i in (guess + 1, guess) if begin(i) <= t * (1.0 + _SAME)), max(guess - 1, 0))
+    start = begin(period)
+    length = first + (stretch - 1.0) * start  # first stretch^period
+    return min(max(t - start, 0.0) / length, 1.0)
 
 
 @dataclass(frozen=True)
@@ -179,9 +250,15 @@ class Warmup(Schedule):
             raise ValueError(f"then counts time per {self.then.per}, expected per {self.per} as the warm-up does")
 
     def factor(self, t: float, total: float) -> float:
-        if t < self.length:
-            return self.start + (1.0 - self.start) * t / self.length
-        return self.then.factor(t - self.length, max(total - self.length, 0.0))
+        return self._at(*_ratio(t), total)
+
+    def _at(self, k: int, n: int, total: float) -> float:
+        p, q = _ratio(self.length)
+        k, n = k * q, n * q  # the same time; the warm-up ends at p n / q, which is whole
+        over = k - p * n // q
+        if over < 0:
+            return self.start + (1.0 - self.start) * (k / n) / self.length
+        return self.then._at(over, n, max(total - self.length, 0.0))
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,7 +19,8 @@ from fastnn.errors import DivergenceError
 from fastnn.metrics import RESERVED, Metric, Metrics
 from fastnn.nn.model import Sequential
 from fastnn.optim.schedules import Constant, Schedule
-from fastnn.plan import Snapshot, State
+from fastnn.plan import Snapshot
+from fastnn.training import divergence
 from fastnn.training.batches import InMemory, Stream, step_means
 from fastnn.training.history import History
 from fastnn.training.validation import ValidationBatches
@@ -332,7 +334,11 @@ class Run:
         try:
             step_losses = self.backend.train_steps(model.plan, model.state, self.objective, batches, lr)
             seconds = time.perf_counter() - start
-            _raise_if_diverged(step_losses, lr, model.state, first, self._start.step, atomic)
+            again = None if atomic else functools.partial(self._again, before, batches, lr)
+            wrong = divergence.first_wrong_step(step_losses, model, again)
+            if wrong is not None:
+                rule, kept = self.objective.optimizer.rule, self._start.step
+                raise divergence.error(model, rule, step_losses[wrong], first + wrong + 1, lr[wrong], kept)
         except DivergenceError:
             self._start.put_back(model.state)
             raise
@@ -341,6 +347,13 @@ class Run:
                 before.put_back(model.state)
             raise
         return step_losses, seconds
+
+    def _again(self, before: Snapshot, batches: Batches, lr: Array, count: int) -> None:
+        """The first `count` steps of a call, from where it began."""
+        before.put_back(self.model.state)
+        if count > 0:
+            part = batches._replace(order=batches.order[: count * batches.size])
+            self.backend.train_steps(self.model.plan, self.model.state, self.objective, part, lr[:count])
 
     def _measure(self) -> dict[str, float]:
         """Loss and metrics after an epoch: on the validation data, else the metrics on the training data."""
@@ -366,22 +379,6 @@ def _real(name: str, value: Any) -> float:
 
 def _joined(parts: list[Array]) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _raise_if_diverged(losses: Array, lr: Array, state: State, first: int, kept: int, atomic: bool) -> None:
-    """DivergenceError where one of the steps' losses, or what the last step left behind, is NaN or infinite.
-
-    `first`: the step count before these; `kept`: the one whose parameters the model will have.
-    """
-    finite = np.isfinite(losses)
-    if finite.all() and (atomic or state.finite()):
-        return
-    wrong = len(losses) - 1 if finite.all() else int(finite.argmin())
-    what = "a parameter or a moment is NaN or infinite" if finite.all() else f"the loss is {losses[wrong]}"
-    raise DivergenceError(
-        f"{what} at step {first + wrong + 1} with learning rate {lr[wrong]:g}; the model keeps the parameters of step "
-        f"{kept}, before that epoch, and its optimizer starts anew: lower the learning rate, or set clip_norm"
-    )
 
 
 class _Pace:

@@ -46,13 +46,21 @@ def _bound(name: str, value: Any) -> float | None:
     return None if value is None else _validate.number(name, value, low=0.0, open_low=True)
 
 
+def _threads(value: Any) -> int | None:
+    """None, or a number of threads that a C int holds."""
+    whole = None if value is None else _validate.integer("threads", value)
+    if whole is not None and whole > _validate.MOST_THREADS:
+        raise ValueError(f"threads is {whole}, expected an integer from 1 to {_validate.MOST_THREADS}")
+    return whole
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {  # what becomes of a setting, whenever it is set
     "loss": losses.get,
     "optimizer": optimizers.get,
     "schedule": schedules.get,
     "seed": _validate.seed,
     "backend": backends.resolve,
-    "threads": lambda threads: None if threads is None else _validate.integer("threads", threads),
+    "threads": _threads,
     "clip_norm": lambda bound: _bound("clip_norm", bound),
     "clip_value": lambda bound: _bound("clip_value", bound),
     "scale_targets": lambda wanted: _validate.flag("scale_targets", wanted),
@@ -269,6 +277,7 @@ class Trainer:
         high = _validate.number("high", high, low=low, open_low=True)
         steps = _validate.integer("steps", steps, low=2)
         batch = _validate.integer("batch_size", batch_size)
+        self._check_epsilon()
         data = self.model.checked(X, y, sample_weight, self.loss, advice=None if self.scale_targets else _SCALE_Y)
         with self._alone():
             scale = targets.chosen(self.model, self.loss, self.scale_targets, data, data, None, None)
@@ -307,6 +316,7 @@ class Trainer:
         validation, every, stratify = measured
         every = _validation_freq(every, epochs, validation)
         named = self.named  # checked anew: the loss may be another one by now
+        self._check_epsilon()
         saved = checkpoint.find(resume, callbacks)
         if saved is not None and self._seed_drawn:
             self.seed, self._seed_drawn = saved.seed, True
@@ -355,6 +365,12 @@ class Trainer:
         check_end(self.model.plan_for(first.row_shape), self.loss, first.y)
         self._prepare_model(first, data, rows, scale, adapt=saved is None)
         return run
+
+    def _check_epsilon(self) -> None:
+        """ValueError where the optimizer's epsilon is 0 in the model's dtype: the first gradient of 0 would be NaN."""
+        epsilon = getattr(self.optimizer, "epsilon", None)
+        if isinstance(epsilon, float):
+            _validate.epsilon(epsilon, self.model.dtype, "the optimizer")
 
     def _checked_batch(self, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
         advice = _SCALE_Y if prefix.startswith("batch 0 ") else None  # said once, not of every batch

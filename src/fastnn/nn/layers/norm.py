@@ -41,7 +41,8 @@ class BatchNorm(_Norm):
     Of the batch in training; in inference of the running averages, running <- momentum running + (1 - momentum)
     batch, whose variance is the unbiased one. Ioffe & Szegedy 2015. A batch of one value a channel (one row without
     positions, which a batch size may leave over) has no variance: it comes out as beta, and leaves the running
-    averages alone.
+    averages alone. Values whose variance is beyond the dtype (around 2e19 in float32) end a fit with a
+    DivergenceError that names running_var: it cannot be kept.
     """
 
     def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5) -> None:

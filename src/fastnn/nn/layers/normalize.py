@@ -83,9 +83,9 @@ class Normalize(Layer):
         kernel = kernel or self._kernel
         assert kernel is not None
         low, high, mean, std = moments.summary(x, rows, kernel=kernel, per_feature=self.per_feature)
-        spread = std if self.mode == "standard" else high - low
+        half = 0.5 * std if self.mode == "standard" else 0.5 * high - 0.5 * low  # of the spread, which may be infinite
         shift[...] = mean if self.mode == "standard" else low
-        scale[...] = 1.0 / np.where(spread >= np.finfo(np.float64).tiny, spread, 1.0)
+        scale[...] = 0.5 / np.where(half >= 0.5 * np.finfo(np.float64).tiny, half, 0.5)
         self.adapted = True
 
     def settings(self) -> str:

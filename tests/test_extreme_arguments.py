@@ -1,0 +1,117 @@
+"""Numbers at the ends of what Python, float64 and C hold: each is refused in one line that names the argument."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastnn import Sequential, Trainer, nn, optim
+
+X = np.random.default_rng(0).normal(size=(20, 2))
+Y = X[:, 0]
+HUGE = 10**400  # no float64
+DATES = np.arange("2020-01-01", "2020-01-21", dtype="M8[D]")
+
+
+def trainer(*layers, loss="mse", optimizer="adam", dtype="float32", **settings):
+    return Trainer(Sequential(layers or [nn.Dense(1)], dtype=dtype), loss, optimizer, seed=0, **settings)
+
+
+@pytest.mark.parametrize("name", ["X", "y", "sample_weight"])
+def test_whole_numbers_beyond_float64(name):
+    given = {"X": [[1, 2], [3, 4]], "y": [1, 2], "sample_weight": [1, 1]}
+    given[name] = [[HUGE, 2], [3, 4]] if name == "X" else [HUGE, 1]
+    with pytest.raises(ValueError, match=rf"^{name} has a whole number beyond float64"):
+        trainer().fit(given["X"], given["y"], sample_weight=given["sample_weight"])
+
+
+@pytest.mark.parametrize("label", [1e300, -1e300, 2.0**63])
+def test_a_large_label_is_printed_short(label):
+    with pytest.raises(ValueError, match=r"expected labels 0 .. 1 for 2 outputs") as caught:
+        trainer(nn.Dense(2), loss="cross_entropy").fit(X[:2], [label, 1])
+    assert len(str(caught.value)) < 80
+    assert f"{label:g}" in str(caught.value)
+
+
+@pytest.mark.parametrize("threads", [2**31, 2**40, 10**400])
+def test_more_threads_than_a_c_int_holds(threads):
+    with pytest.raises(ValueError, match=rf"^threads is {threads}, expected an integer from 1 to 2147483647$"):
+        trainer(threads=threads)
+
+
+def test_as_many_threads_as_it_holds():
+    trainer(threads=2**31 - 1).fit(X, Y, epochs=1, verbose=False)
+
+
+# An epsilon that a dtype rounds to 0, or that makes a division infinite ----------------------------------
+
+WITH_EPSILON = [optim.AdaGrad, optim.AdaDelta, optim.RMSprop, optim.Adam, optim.AdamW, optim.NAdam]
+TINY = {"float32": 1.17e-38, "float64": 2.2e-308}  # a little below the smallest normal number
+
+
+@pytest.mark.parametrize("dtype", TINY)
+@pytest.mark.parametrize("kind", WITH_EPSILON)
+def test_epsilon_of_an_optimizer(kind, dtype):
+    model = trainer(optimizer=kind(epsilon=TINY[dtype]), dtype=dtype)
+    for start in (model.fit, model.find_lr):
+        with pytest.raises(
+            ValueError, match=rf"^epsilon of the optimizer is {TINY[dtype]}, expected at least .*{dtype}"
+        ):
+            start(X, Y)
+    assert not model.model.built
+    trainer(optimizer=kind(epsilon=1.02 * TINY[dtype]), dtype=dtype).fit(0 * X, 0 * Y, epochs=2, verbose=False)
+
+
+@pytest.mark.parametrize("dtype", TINY)
+@pytest.mark.parametrize("kind", [nn.BatchNorm, nn.LayerNorm])
+def test_epsilon_of_a_layer(kind, dtype):
+    with pytest.raises(ValueError, match=r"^epsilon of layers\[0\].layers\[0\] \(.*Norm\) is .*, expected at least"):
+        Sequential([nn.Residual([kind(epsilon=TINY[dtype])])], dtype=dtype).build(2)
+    constant = np.ones((8, 2))  # no variance: epsilon alone is divided by
+    model = Sequential([kind(epsilon=1.02 * TINY[dtype])], dtype=dtype).build(2)
+    assert np.isfinite(model.predict(constant)).all()
+    Trainer(model, "mse", seed=0).fit(constant, constant, epochs=1, verbose=False)
+
+
+# What scikit-learn would convert ------------------------------------------------------
+
+
+@pytest.fixture(params=["MLPClassifier", "MLPRegressor"])
+def estimator(request):
+    pytest.importorskip("sklearn")
+    import fastnn
+
+    return getattr(fastnn, request.param)(max_iter=1)
+
+
+def dates(kind):
+    if kind == "list":
+        return [[day] for day in DATES]
+    if kind in ("array", "timedelta"):
+        return (DATES if kind == "array" else DATES - DATES[0]).reshape(-1, 1)
+    pandas = pytest.importorskip("pandas")
+    index = pandas.to_datetime(DATES)
+    return pandas.DataFrame({"a": Y, "when": index.tz_localize("UTC") if kind == "zone" else index})
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", ["array", "timedelta", "list", "frame", "zone"])
+def test_estimators_refuse_dates(estimator, kind):
+    x = dates(kind)
+    with pytest.raises(TypeError, match=r"^X has dtype (date|time)[^ ]+.*, expected numbers$"):
+        estimator.fit(x, Y > 0)
+    with pytest.raises(TypeError, match=r"^X has dtype (date|time)"):
+        estimator.fit(np.ones((20, np.shape(x)[1])), Y > 0).predict(x)
+
+
+def test_regression_targets_are_no_dates(estimator):
+    if type(estimator).__name__ == "MLPRegressor":
+        with pytest.raises(TypeError, match=r"^y has dtype datetime64\[D\], expected numbers"):
+            estimator.fit(X, DATES)
+
+
+def test_estimators_name_what_float64_cannot_hold(estimator):
+    with pytest.raises(ValueError, match=r"^X or y has a whole number beyond float64"):
+        estimator.fit([[HUGE]] * 20, Y > 0)
+    with pytest.raises(ValueError, match=r"^The 'threads' parameter .* range \[1, 2147483647\]"):
+        estimator.set_params(threads=2**40).fit(X, Y > 0)
