@@ -21,7 +21,7 @@ from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, Metrics, classifies, decide, measure, named_metrics, probabilities
 from fastnn.metrics import check as check_metrics
-from fastnn.nn import serialize, summary
+from fastnn.nn import scoring, serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
@@ -29,7 +29,6 @@ from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
 
 Array = np.ndarray
-_LOSS_ROWS = 4096  # rows whose loss is taken at once
 _MOST_VALUES = 1 << 40  # of a row: beyond any memory
 _NORMALIZE = (
     "begin the model with nn.Normalize(), which scales {} before it is rounded, or take "
@@ -402,11 +401,11 @@ class Sequential:
             logits.append(self._walk(replace(plan, ops=ops), part, chosen))
             outputs.append(self._walk(plan, part, chosen) if twice else logits[-1])
             targets.append(part.targets)
-        z, all_targets = _stacked(logits), Targets.joined(targets)
+        z, all_targets = scoring.stacked(logits), Targets.joined(targets)
         if self.target_scale is not None:
             z = self.target_scale.undone(z)
-        found = {"loss": _mean_loss(chosen, loss, z, all_targets)}
-        return found | measure(metrics, loss, z, _stacked(outputs) if twice else None, all_targets)
+        found = {"loss": scoring.mean_loss(chosen, loss, z, all_targets)}
+        return found | measure(metrics, loss, z, scoring.stacked(outputs) if twice else None, all_targets)
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
@@ -472,27 +471,6 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}], dtype='{self.dtype}')"
-
-
-def _stacked(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _mean_loss(backend: Backend, loss: Loss, z: Array, targets: Targets) -> float:
-    """The weighted mean over rows of the loss of logits z (n, O), in float64, of the targets as they were given."""
-    values = targets.y.ndim == 2
-    y, weight = targets.reported_y.reshape(len(z), -1) if values else targets.y, targets.reported_weight
-    rows = targets.weighing()
-    if rows is not None and weight is not None:  # 0 times a loss beyond all numbers would be NaN
-        z, y, weight = z[rows], y[rows], weight[rows]
-    total = np.empty(len(z))
-    for start in range(0, len(z), _LOSS_ROWS):
-        part = slice(start, start + _LOSS_ROWS)
-        exact = _validate.plain(z[part], np.dtype(np.float64))
-        target = _validate.plain(y[part], exact.dtype) if values else y[part]
-        with np.errstate(over="ignore", invalid="ignore"):  # what diverged shows in the loss
-            backend.kernels.loss(loss, exact, target, np.ones(len(exact)), total[part], np.empty_like(exact))
-    return float(np.average(total, weights=weight))
 
 
 def _moments(*arguments: Any) -> None:
