@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -157,9 +158,18 @@ def _real(name: str, value: Any) -> Array:
     if kind in "mM":
         raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
     try:
-        return array.astype(np.float64)
+        return _missing_as_nan(array).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} has dtype {array.dtype}, expected numbers: {error}") from None
+
+
+def _missing_as_nan(array: Array) -> Array:
+    """The array with NaN for each pandas.NA, which is no number, nor equal to itself or to anything else."""
+    missing = getattr(sys.modules.get("pandas"), "NA", None)
+    if array.dtype != object or missing is None:
+        return array
+    where = np.array([value is missing for value in array.ravel()], dtype=bool).reshape(array.shape)
+    return np.where(where, math.nan, array) if where.any() else array
 
 
 def _dot_product(array: Array) -> float:
@@ -212,8 +222,10 @@ def finite(name: str, array: Array, dtype: np.dtype, place: Callable[[int], str]
         raise ValueError(f"Input {name} contains {what} at {where}")
 
 
-def _place(value: int, columns: int) -> str:
+def _place(value: int, columns: int, names: list[str] | None = None) -> str:
     row, column = divmod(value, columns)
+    if names is not None and len(names) == columns:
+        return f"row {row}, column {column} ({names[column]!r})"
     return f"row {row}" + (f", column {column}" if columns > 1 else "")
 
 
@@ -333,7 +345,7 @@ def features(
     _size(name, array.shape, inputs)
     if array.dtype in GATHERED:  # in its own dtype: Normalize sees the same values in any memory layout
         array = _by_rows(array)
-    finite(name, array, dtype)
+    finite(name, array, dtype, lambda value: _place(value, array.shape[1], feature_names(X)))
     if advice is not None and not exact:
         found = _rounded_away(name, array, dtype)
         if found is not None:
