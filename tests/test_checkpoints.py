@@ -430,6 +430,17 @@ def test_nothing_to_resume_from(resume, error, message):
         fit(trainer(), resume=resume)
 
 
+@pytest.mark.parametrize("kind", ["a model", "another file of fastnn"])
+def test_a_file_that_is_no_checkpoint(kind, tmp_path):
+    path = tmp_path / "file"
+    if kind == "a model":
+        Sequential([nn.Dense(1)]).save(path)
+    else:
+        files.write(path, {}, {})
+    with pytest.raises(CheckpointError, match=rf"^cannot resume: .*file is {kind}, expected a checkpoint$"):
+        fit(trainer(), resume=path)
+
+
 @pytest.mark.parametrize("settings", [dict(every=0), dict(every=1.5), dict(keep=0), dict(every="step")], ids=str)
 def test_settings(settings, tmp_path):
     with pytest.raises((ValueError, TypeError), match=rf"^{next(iter(settings))} is .*, expected"):

@@ -63,7 +63,7 @@ class Sequential:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
             for path, part in layer.parts(f"layers[{position}]"):
-                if part.index is not None or id(part) in used:
+                if part.taken or id(part) in used:
                     raise ValueError(
                         f"{path} is {part!r}, which is in use already, expected one of its own, such as a copy"
                     )
@@ -84,7 +84,7 @@ class Sequential:
 
     def _place_layers(self) -> None:
         for position, layer in enumerate(self.layers):
-            layer.place(position)
+            layer.place(position, self)
 
     # Building ---------------------------------------------------------------------------------------------
 

@@ -278,7 +278,8 @@ class Saved:
         self.passed_over: list[Path] = []  # newer ones that are damaged
         self.header, self.arrays = files.read(path, _MOST_HEADER)
         if self.header.get("kind") != "checkpoint":
-            raise ModelFormatError(f"{path} is a {self.header.get('kind')}, expected a checkpoint")
+            what = "a model" if "format" in self.header else "another file of fastnn"
+            raise ModelFormatError(f"{path} is {what}, expected a checkpoint")
         missing = [name for name in _FIELDS if not isinstance(self.header.get(name), _FIELDS[name])]
         if missing or not 0 <= self.header["slots"] <= _MOST_SLOTS or any(self.header[name] < 0 for name in _COUNTS):
             raise ModelFormatError(f"{path} says what cannot be of {', '.join(missing) or 'its numbers'}")
