@@ -33,6 +33,7 @@ _PIECE = 1 << 20  # bytes read at once
 _HEADER = "header.json"
 MODEL_HEADER = 1 << 20  # bytes of JSON, and a 16th of the arrays': in memory JSON takes up to 55 times as many
 _END = b"PK\5\6", 22  # how a zip's last record begins, and its bytes where the zip has no comment
+_SAID = 1000  # letters of an error
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same content makes the same bytes
 
 
@@ -200,11 +201,17 @@ def read(path: str | os.PathLike[str], most_header: int = MODEL_HEADER) -> tuple
     try:
         return _members(content, most_header)
     except ModelFormatError as error:
-        raise ModelFormatError(f"{name}: {error}") from None
+        raise ModelFormatError(f"{name}: {brief(error)}") from None
     except zipfile.BadZipFile as error:
-        raise ModelFormatError(f"{name} cannot be read: {error}") from None
+        raise ModelFormatError(f"{name} cannot be read: {brief(error)}") from None
     except Exception as error:  # of zipfile, json and numpy, which do not say what they may raise
-        raise ModelFormatError(f"{name} cannot be read: {type(error).__name__}: {error}") from None
+        raise ModelFormatError(f"{name} cannot be read: {type(error).__name__}: {brief(error)}") from None
+
+
+def brief(message: object) -> str:
+    """What it says, without the rest of a text that is as long as who made the file has wanted."""
+    said = str(message)
+    return said if len(said) <= _SAID else f"{said[:_SAID]} ..."
 
 
 def _members(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dict[str, Array]]:
