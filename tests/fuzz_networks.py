@@ -4,9 +4,9 @@
     python tests/fuzz_networks.py --seed 0 --only 12             # one case again, and what it is
 
 A network of any layers, with any loss, optimizer, clipping, weights and batches, is trained for a few steps by the
-native engine on one thread and on three, and without weights by the Python engine on the same kernels: every bit is
-the same. In float64 its predictions and its gradient are those of the numpy backend, as far as rounding lets them.
-Every case is a function of the seed and its number.
+native engine on one thread and on three, and by the Python engine on the same kernels: every bit is the same. In
+float64 its predictions and its gradient are those of the numpy backend, as far as rounding lets them. Every case is a
+function of the seed and its number.
 """
 
 from __future__ import annotations
@@ -129,8 +129,7 @@ class Case:
         finally:
             _native.set_least_work(48000.0)
         assert one == three, "other bits on three threads"
-        # Weights are scaled by their sum, which is that of another order in the Python engine.
-        assert self.weighted or one == self.trained(python_engine(), None), "other bits on the Python engine"
+        assert one == self.trained(python_engine(), None), "other bits on the Python engine"
 
     def trained(self, backend: str | Backend, threads: int | None) -> list[bytes] | str:
         """The state after two epochs and a prediction, or how it ended."""
