@@ -127,12 +127,18 @@ class _Monitor(Callback):
             "waited": self.waited,
         }
 
-    KINDS: ClassVar[dict[str, Kinds]] = {"best": NUMBER, "best_epoch": (int, type(None)), "waited": int}  # of its state
+    KINDS: ClassVar[dict[str, Kinds]] = {  # of its state
+        "best": NUMBER,
+        "best_epoch": (int, type(None)),
+        "reference": NUMBER,
+        "waited": int,
+    }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        state = {"reference": state.get("best"), **state}  # files of before it
         check_state(state, **self.KINDS)
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
-        self.reference = state.get("reference", self.best)  # files of before it
+        self.reference = state["reference"]
 
 
 class EarlyStopping(_Monitor):
