@@ -53,6 +53,8 @@ def wrong(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> str | None:
         return "first_epoch"
     if not 0.0 <= header["lr_scale"] < math.inf:
         return "lr_scale"
+    if not _is_seen(header.get("seen", [0, 0.0])):
+        return "seen"
     if not all(is_a(value, str) for value in header["identity"].values()):
         return "identity"
     if not all(is_a(value, NUMBER) for value in header["logs"].values()):
@@ -66,6 +68,13 @@ def wrong(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> str | None:
     if len(steps) != many or any(each.shape != shape or each.dtype != np.float64 for each in steps):
         return "losses and weights"
     return None
+
+
+def _is_seen(seen: Any) -> bool:
+    """Whether it is a number of rows and what they weigh."""
+    if not is_a(seen, list) or len(seen) != 2 or not is_a(seen[0], int) or not is_a(seen[1], NUMBER):
+        return False
+    return bool(0 <= seen[0] < _LARGEST and 0.0 <= seen[1] < math.inf)
 
 
 def _is_column(values: Any, length: int) -> bool:
