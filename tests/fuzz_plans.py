@@ -11,19 +11,16 @@ number. Under the address sanitizer (`.ci/run sanitize`) the arrays end where th
 
 from __future__ import annotations
 
-import argparse
-import collections
 import copy
 import math
-import multiprocessing
 import operator
 import os
 import re
 import sys
-import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+import fuzzing
 import numpy as np
 from plan_drafts import BUFFERS, DOTHER, INPUTS, KIND, OTHER, OUTPUTS, SETTINGS, TENSORS, Random, Tree, drafted, learns
 
@@ -332,6 +329,11 @@ class Case:
             del self.args["objective"]
 
     @property
+    def seen(self) -> set[tuple[str, str]]:
+        """What a call that ran has run: Trainer or Predictor, and the operation."""
+        return {(self.kind.partition("F")[0], op[KIND]) for op in self.args["ops"]}
+
+    @property
     def kind(self) -> str:
         return ("Trainer" if self.trains else "Predictor") + self.dtype.name.capitalize()
 
@@ -380,116 +382,5 @@ def checked(error: Exception) -> str:
     return type(error).__name__
 
 
-# All of them --------------------------------------------------------------------------------------------------------
-
-
-class Result(NamedTuple):
-    outcomes: collections.Counter[str]
-    kinds: collections.Counter[tuple[str, str]]  # that were run: Trainer or Predictor, and the operation
-    faults: list[str]
-
-
-MOST_FAULTS = 20
-STUCK = 120  # seconds that no case takes, even under a sanitizer
-
-
-def work(seed: int, numbers: range, current: Any, results: Any) -> None:
-    """Cases of those numbers in a process of its own; `current` is the one it is at."""
-    result = Result(collections.Counter(), collections.Counter(), [])
-    for number in numbers:
-        current.value = number
-        case = Case(seed, number)
-        try:
-            outcome = case.run()
-        except Exception as error:  # whatever it is, it is the fault that is looked for
-            outcome = "fault"
-            result.faults.append(f"case {number}: {error!r} {error.__cause__ or ''}")
-        result.outcomes[outcome] += 1
-        if outcome == "run":
-            result.kinds.update({(case.kind.partition("F")[0], op[KIND]) for op in case.args["ops"]})
-        if len(result.faults) > MOST_FAULTS:
-            break
-    results.send(result)
-
-
-class Worker:
-    """A process for every so-manieth case, begun anew after a case that ends it."""
-
-    def __init__(self, seed: int, numbers: range) -> None:
-        self.seed = seed
-        self.start(numbers)
-
-    def start(self, numbers: range) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.numbers = numbers
-        self.current = context.Value("q", numbers.start, lock=False)
-        self.results, sending = context.Pipe(duplex=False)
-        self.process = context.Process(target=work, args=(self.seed, numbers, self.current, sending), daemon=True)
-        self.process.start()
-        sending.close()
-        self.seen, self.since = -1, time.monotonic()
-
-    def finished(self) -> Result | None:
-        """What it found, once it is done."""
-        if self.results.poll(0.2):
-            try:
-                return self.results.recv()
-            except EOFError:  # it ended before it could send
-                self.process.join()
-                return self.ended(f"ended the process with {self.process.exitcode}")
-        if self.current.value != self.seen:
-            self.seen, self.since = self.current.value, time.monotonic()
-        elif time.monotonic() - self.since > STUCK:
-            self.process.kill()
-            return self.ended(f"takes more than {STUCK} seconds")
-        return None
-
-    def ended(self, how: str) -> Result:
-        number = self.current.value
-        rest = self.numbers[self.numbers.index(number) + 1 :]
-        if rest:
-            self.start(rest)
-        return Result(collections.Counter(fault=1), collections.Counter(), [f"case {number}: {how}"])
-
-
-def fuzz(seed: int, cases: int, jobs: int = 1) -> Result:
-    """Runs cases 0 .. cases - 1, in processes of their own: one that ends its process is a fault like others."""
-    total = Result(collections.Counter(), collections.Counter(), [])
-    workers = [Worker(seed, range(job, cases, jobs)) for job in range(jobs)]
-    while workers and len(total.faults) <= MOST_FAULTS:
-        for worker in list(workers):
-            process, found = worker.process, worker.finished()
-            if found is None:
-                continue
-            total.outcomes.update(found.outcomes)
-            total.kinds.update(found.kinds)
-            total.faults.extend(found.faults)
-            if worker.process is process:  # not begun anew
-                workers.remove(worker)
-    return total
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Malformed plans for the native engine.")
-    parser.add_argument("--cases", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--only", type=int, metavar="CASE", help="that case alone, in this process")
-    options = parser.parse_args()
-    if options.only is not None:
-        case = Case(options.seed, options.only)
-        print(case, flush=True)
-        print(case.run())
-        return 0
-    start = time.perf_counter()
-    result = fuzz(options.seed, options.cases, options.jobs)
-    for outcome, count in result.outcomes.most_common():
-        print(f"{count:8d}  {outcome}")
-    print(*result.faults, sep="\n", end="\n" if result.faults else "")
-    took = time.perf_counter() - start
-    print(f"{result.outcomes.total()} cases of seed {options.seed}, {len(result.faults)} faults, {took:.0f} s")
-    return 1 if result.faults else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fuzzing.main(Case, "Malformed plans for the native engine."))

@@ -20,7 +20,19 @@ BEGIN, END = f"<!-- imports: {REFRESH} -->", "<!-- imports: end -->"
 Graph = dict[str, set[str]]  # name -> what it needs
 
 FOUNDATION = "foundation"  # small modules that need each other and nothing else, drawn as one room
-FOUNDATIONS = ("_cpus", "_hints", "_lock", "_plot", "_random", "_validate", "_version", "data", "errors", "files")
+FOUNDATIONS = (
+    "_cpus",
+    "_hints",
+    "_lock",
+    "_plot",
+    "_random",
+    "_rounding",
+    "_validate",
+    "_version",
+    "data",
+    "errors",
+    "files",
+)
 ROOMS = {  # modules that do not give their room its name
     **dict.fromkeys(FOUNDATIONS, FOUNDATION),
     "__main__": "cli",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from common import AUTOMATIC, ENGINES
 
 import fastnn
 from fastnn import CheckpointError, CheckpointWarning, Sequential, Trainer, backends, files, nn, optim
-from fastnn.training import checkpoint, identity
+from fastnn.training import checkpoint, digests
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(230, 6))
@@ -428,6 +430,17 @@ def test_nothing_to_resume_from(resume, error, message):
         fit(trainer(), resume=resume)
 
 
+@pytest.mark.parametrize("kind", ["a model", "another file of fastnn"])
+def test_a_file_that_is_no_checkpoint(kind, tmp_path):
+    path = tmp_path / "file"
+    if kind == "a model":
+        Sequential([nn.Dense(1)]).save(path)
+    else:
+        files.write(path, {}, {})
+    with pytest.raises(CheckpointError, match=rf"^cannot resume: .*file is {kind}, expected a checkpoint$"):
+        fit(trainer(), resume=path)
+
+
 @pytest.mark.parametrize("settings", [dict(every=0), dict(every=1.5), dict(keep=0), dict(every="step")], ids=str)
 def test_settings(settings, tmp_path):
     with pytest.raises((ValueError, TypeError), match=rf"^{next(iter(settings))} is .*, expected"):
@@ -488,15 +501,79 @@ def test_an_error_of_the_disk_is_what_the_user_sees(tmp_path, monkeypatch):
     made.fit(X, Y, epochs=1, callbacks=[saver], verbose=False)
 
 
-def test_large_arrays_are_digested_in_parts(monkeypatch):
-    whole = identity.digest(X)
-    assert whole != identity.digest(X.astype(np.float32)) != identity.digest(X.T)
-    monkeypatch.setattr(identity, "_WHOLE", X.nbytes // 4)
-    part = identity.digest(X)
-    changed = X.copy()
-    changed[4, 0] += 1  # one of the rows at equal distances
-    assert part != whole and identity.digest(changed) != part
-    assert identity.digest(np.asfortranarray(X)) == part
+@pytest.fixture
+def sliced(monkeypatch):
+    """Arrays count as large."""
+    monkeypatch.setattr(digests, "_WHOLE", 1000)
+    monkeypatch.setattr(digests, "_SLICE", 20 * X[0].nbytes)
+    monkeypatch.setattr(digests, "_PIECE", 7 * X[0].nbytes)
+
+
+def test_a_digest_of_slices_is_that_of_theirs(sliced):
+    expected = hashlib.blake2b(b"<f8 (230, 6)", digest_size=16)
+    for start in range(0, 230, 20):
+        expected.update(hashlib.blake2b(X[start : start + 20].tobytes(), digest_size=16).digest())
+    for threads in (None, 1, 2, 7):
+        assert digests.digest(X, threads) == f"slices:{expected.hexdigest()}"
+    assert digests.digest(np.asfortranarray(X)) == digests.digest(X)
+    assert len({digests.digest(x) for x in (X, X.astype(np.float32), X.T, X.reshape(6, 230), X[::-1])}) == 5
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_every_value_counts_in_a_digest(large, request):
+    if large:
+        request.getfixturevalue("sliced")
+    for array in (X, X.astype(np.float32), WEIGHT, Y, X.reshape(115, 2, 6)):
+        array = array.copy()
+        before, seen = digests.digest(array), set()
+        for place in range(array.size):
+            kept = array.flat[place]
+            array.flat[place] += 1
+            seen.add(digests.digest(array))
+            array.flat[place] = kept
+        assert len(seen) == array.size and before not in seen
+
+
+def test_a_digest_where_no_thread_can_be_started(sliced, monkeypatch):
+    expected = digests.digest(X, 3)
+
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert digests.digest(X, 3) == expected
+
+
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_other_rows_of_large_data_are_refused(layout, sliced, tmp_path):
+    x = X
+    if layout == "sparse":
+        x = pytest.importorskip("scipy.sparse").csr_matrix(X)
+    for change in (slice(1, None, 2), slice(229, None), slice(0, 1)):
+        other = X.copy()
+        other[change] *= 0.5
+        other = type(x)(other) if layout == "sparse" else other
+        folder = tmp_path / str(change.start)
+        made = Trainer(Sequential([nn.Dense(3)]), "cross_entropy", seed=0)
+        made.fit(x, Y, epochs=1, callbacks=[fastnn.Checkpoint(folder)], verbose=False)
+        again = Trainer(Sequential([nn.Dense(3)]), "cross_entropy", seed=0)
+        with pytest.raises(ValueError, match=r"^X has other values than what .* was saved with"):
+            again.fit(other, Y, epochs=2, resume=folder, verbose=False)
+        again.fit(x, Y, epochs=2, resume=folder, verbose=False)
+        assert len(again.history) == 2
+
+
+def test_a_file_with_a_digest_of_some_rows_is_refused_with_the_reason(sliced, tmp_path):
+    """As they were written of data over 256 MB."""
+    fit(trainer(), tmp_path, crash=30)
+    for path in checkpoint.checkpoints(tmp_path):
+        header, arrays = files.read(path)
+        header["identity"]["X"] = "0123456789abcdef" * 2
+        files.write(path, header, arrays)
+    with pytest.raises(
+        ValueError, match=r"^X is over 256 MB: all its rows are compared now, but only some are known of"
+    ):
+        fit(trainer(), tmp_path, resume=True)
 
 
 # What users found ----------------------------------------------------------------------------------------------

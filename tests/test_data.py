@@ -177,6 +177,7 @@ def no_array(kind):
         "dates": lambda: pandas.DataFrame(X).assign(day=pandas.date_range("2024-01-01", periods=50)),
         "only dates": lambda: pandas.DataFrame({"day": pandas.date_range("2024-01-01", periods=50)}),
         "missing": lambda: pandas.DataFrame(X).astype("Float64").mask(X > 3),
+        "missing in a named column": lambda: pandas.DataFrame({"a": X[:, 0], "b": [True, pandas.NA] * 25}),
         "NaN": lambda: pandas.DataFrame(X).mask(X > 3),
         "polars text": lambda: polars.DataFrame(X).with_columns(city=polars.Series(text)),
         "polars categorical": lambda: polars.DataFrame(X).with_columns(
@@ -196,15 +197,16 @@ def no_array(kind):
         ("text", ValueError, "X has dtype object, expected numbers: could not convert string to float: 'a'"),
         ("dates", TypeError, "X has dtype object, expected numbers: .*Timestamp"),
         ("only dates", TypeError, r"X has dtype datetime64\[\w+\], expected numbers"),
-        ("missing", (TypeError, ValueError), "(X has dtype object, expected numbers.*NAType|X contains NaN)"),
-        ("NaN", ValueError, "Input X contains NaN, first at row"),
+        ("missing", ValueError, "X contains NaN, first at row"),
+        ("missing in a named column", ValueError, r"X contains NaN, first at row 1, column 1 \('b'\)$"),
+        ("NaN", ValueError, "X contains NaN, first at row"),
         ("polars text", ValueError, "X has dtype object, expected numbers: could not convert string to float: 'a'"),
         (
             "polars categorical",
             ValueError,
             "X has dtype object, expected numbers: could not convert string to float: 'a'",
         ),
-        ("polars missing", ValueError, "Input X contains NaN, first at row 1"),
+        ("polars missing", ValueError, r"X contains NaN, first at row 1, column 0 \('a'\)$"),
         ("torch gradient", ValueError, r"X is not an array: .*requires grad"),
         ("torch bfloat16", TypeError, "X is not an array: .*BFloat16"),
         ("torch sparse", TypeError, "X is not an array: .*[sS]parse"),
@@ -218,6 +220,26 @@ def test_what_is_no_array_of_numbers(kind, error, message):
     with pytest.raises(error, match=r"^(Input )?validation X "):
         fit(trainer, validation=(made, Y))
     assert not trainer.model.built and len(trainer.history) == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "loss"), [("Float64", "mse"), ("Int64", "cross_entropy"), ("boolean", "cross_entropy"), ("Int8", "mse")]
+)
+@pytest.mark.parametrize("library", ["numpy", "pyarrow"])
+def test_missing_targets_and_weights_are_nan(library, dtype, loss):
+    """pandas.NA is the NaN of nullable dtypes, in its own arrays as in pyarrow's."""
+    pandas = pytest.importorskip("pandas")
+    y = pandas.Series(np.arange(50) % 2).astype(dtype)
+    if library == "pyarrow":
+        pytest.importorskip("pyarrow")
+        y = y.convert_dtypes(dtype_backend="pyarrow")
+    missing = y.mask(np.arange(50) == 7)
+    assert missing.isna().sum() == 1 and missing.dtype == y.dtype
+    outputs = 2 if loss == "cross_entropy" else 1
+    with pytest.raises(ValueError, match=r"^Input y contains NaN, first at row 7$"):
+        make(loss=loss, outputs=outputs).fit(X, missing, verbose=False)
+    with pytest.raises(ValueError, match=r"^Input sample_weight contains NaN, first at row 7$"):
+        make(loss=loss, outputs=outputs).fit(X, y, sample_weight=missing, verbose=False)
 
 
 def test_text_labels():

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import stat
 import sys
 import threading
@@ -187,6 +188,48 @@ def test_what_fails_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch):
     with pytest.raises(TypeError):  # JSON cannot hold it
         files.write(path, {"a": object()}, {})
     assert os.listdir(tmp_path) == ["a"] and path.read_bytes() == before
+
+
+@pytest.mark.parametrize("letter", ["a", "é"])
+@pytest.mark.parametrize("size", [1, 119, 120, 121, 233, 234, 254, 255])
+def test_a_name_may_have_all_the_bytes_that_the_file_system_takes(letter, size, tmp_path):
+    path = tmp_path / f"b{letter * size}".encode()[:size].decode(errors="ignore")
+    for epochs in (1, 2):
+        files.write(path, {"epochs": epochs}, ARRAYS)
+        assert files.read(path)[0] == {"epochs": epochs}
+    assert os.listdir(tmp_path) == [path.name]
+
+
+KILLED = """
+    import os, signal
+    from fastnn import files
+    with files._replacing(files.Path({path!r})) as file:
+        file.write(bytes(100))
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals and locks of POSIX")
+@pytest.mark.parametrize("name", ["a", "x" * 255, "[a]*?.b", ".hidden"])
+def test_what_a_killed_save_left_is_removed_by_the_next_one_of_that_name(name, tmp_path):
+    path, other = tmp_path / name, tmp_path / f"{name[:200]}b"
+    files.write(path, {"a": 1}, {})
+    for target in (path, other):
+        assert run_python(KILLED.format(path=str(target))).returncode == -signal.SIGKILL
+    lost = set(os.listdir(tmp_path)) - {name}
+    mine = {f"{files._prefix(path)}mine.tmp", f"{files._prefix(path)}0123456789abcdef.tmp.gz"}
+    for one in mine:
+        (tmp_path / one).touch()
+    with files._replacing(path) as file:
+        file.write(b"later")
+        files.write(path, {"a": 2}, {})  # leaves alone what the one around it writes to
+        assert files.read(path)[0] == {"a": 2}
+    assert path.read_bytes() == b"later"
+    left = set(os.listdir(tmp_path)) - mine - {name}
+    assert len(lost) == 2 and len(left) == 1 and left < lost
+    files.write(other, {}, {})
+    assert set(os.listdir(tmp_path)) == mine | {name, other.name}
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

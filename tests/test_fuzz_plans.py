@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import fuzzing
 import numpy as np
 import pytest
 
@@ -44,14 +45,14 @@ def trainer(*ops: Any, inputs: int = 4, size: int = 100, objective: Any = OBJECT
 
 
 def test_malformed_plans_are_refused_or_computed():
-    result = fuzz_plans.fuzz(seed=0, cases=20_000, jobs=2)
+    result = fuzzing.fuzz(Case, seed=0, cases=20_000, jobs=2)
     assert not result.faults, "\n".join([*result.faults, "python tests/fuzz_plans.py --only CASE repeats one"])
     assert result.outcomes.total() == 20_000
     refused = sum(count for outcome, count in result.outcomes.items() if outcome.startswith("plan refused"))
     assert refused > 5_000
     assert result.outcomes["run"] > 4_000
     ran = {(kind, name) for kind in ("Trainer", "Predictor") for name in OPS}
-    assert ran == set(result.kinds), "operations that no case has run"
+    assert ran == set(result.seen), "operations that no case has run"
 
 
 def test_a_case_is_a_function_of_its_number():

@@ -36,6 +36,7 @@ PAGES = [
     "docs/torch.md",
     "docs/performance.md",
     "docs/testing.md",
+    "docs/reliability.md",
 ]
 STOREYS = (  # from the ground up: each room imports from those below it
     "foundation",

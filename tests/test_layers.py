@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import pickle
 import re
@@ -96,7 +97,7 @@ def contents(layer):
         return [contents(each) for each in layer]
     if not isinstance(layer, nn.Layer):
         return layer
-    return type(layer), {key: contents(value) for key, value in vars(layer).items()}
+    return type(layer), {key: contents(value) for key, value in vars(layer).items() if key != "_model"}
 
 
 def required(kind):
@@ -162,9 +163,10 @@ def test_repr_of_a_model_makes_the_same_layers():
 @pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
 def test_a_layer_belongs_to_one_place(kind):
     layer = make_layer(kind)
-    Sequential([layer])
+    model = Sequential([layer])
     with pytest.raises(ValueError, match=r"^layers\[0\] is .* in use already"):
         Sequential([layer])
+    del model
     other = make_layer(kind)
     with pytest.raises(ValueError, match=r"^layers\[1\] is .* in use already"):
         Sequential([other, other])
@@ -179,11 +181,42 @@ def test_so_does_a_layer_inside_a_layer(inside):
     slope = nn.PReLU()
     with pytest.raises(ValueError, match=r"^layers\[1\]\.activation is .* in use already"):
         Sequential([wrap(slope), wrap(slope)])
-    Sequential([wrap(slope)]).build(4, seed=0)
+    model = Sequential([wrap(slope)]).build(4, seed=0)
     with pytest.raises(ValueError, match=r"^layers\[0\]\.activation is .* in use already"):
         Sequential([wrap(slope)])
     with pytest.raises(ValueError, match=r"layers\[0\] .* in use already"):
         Sequential([slope])
+    del model
+    gc.collect()
+    Sequential([slope])
+
+
+@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+def test_a_layer_whose_model_is_gone_begins_anew(kind):
+    """In another model, as a layer that never was in one: other rows, no views, nothing that a fit set."""
+    x, y = np.random.default_rng(0).normal(size=(20, 4)), np.zeros((20, 2))
+    layer = make_layer(kind)
+    model = Sequential([layer, nn.Flatten(), nn.Dense(2)])
+    Trainer(model, "mse", seed=0).fit(x, y, epochs=2, verbose=False)
+    del model
+    gc.collect()
+    again, new = (Sequential([one, nn.Flatten(), nn.Dense(2)]) for one in (layer, make_layer(kind)))
+    for name in layer.KEPT:
+        assert getattr(layer, name) == layer.KEPT[name]
+    for one in (again, new):
+        Trainer(one, "mse", seed=1).fit(x[:, :2], y, epochs=2, verbose=False)
+    np.testing.assert_array_equal(again.predict(x[:, :2]), new.predict(x[:, :2]))
+
+
+def test_settings_of_a_layer_whose_model_is_gone_may_change():
+    layer = nn.Dense(4)
+    model = Sequential([layer])
+    with pytest.raises(AttributeError, match="the layer is part of a model"):
+        layer.units = 5
+    del model
+    gc.collect()
+    layer.units = 5
+    assert Sequential([layer]).build(2, seed=0).predict(np.zeros((1, 2))).shape == (1, 5)
 
 
 # What cannot be changed ----------------------------------------------------------------------------------------
@@ -211,13 +244,13 @@ def test_a_layer_of_a_model_keeps_its_settings(kind, name, built):
 def test_an_initialiser_may_be_forgotten():
     """A file cannot hold one of the user's own, and a built model needs it no more; but no other one either."""
     layer = nn.Dense(2, init="he_normal")
-    Sequential([layer]).build(3, seed=0)
+    models = [Sequential([layer]).build(3, seed=0)]
     with pytest.raises(AttributeError, match=r"^init of layers\[0\] \(Dense\) is .* and stays so"):
         layer.init = nn.Normal(0.1)
     layer.init = None
     assert repr(layer) == "Dense(2)"
     scale = nn.Scale(2.0)
-    Sequential([scale])
+    models.append(Sequential([scale]))
     with pytest.raises(AttributeError, match=r"^init of layers\[0\] \(Scale\) is 2.0 and stays so"):
         scale.init = None
 

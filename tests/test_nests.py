@@ -81,11 +81,12 @@ def test_a_layer_that_is_there_twice(layers, path):
 
 def test_a_layer_of_another_model():
     layer = nn.PReLU()
-    Sequential([layer])
+    model = Sequential([layer])
     with pytest.raises(
         ValueError, match=r"^layers\[0\]\.layers\[1\]\.layers\[1\] is PReLU\(\), which is in use already"
     ):
         Sequential([nest(layer)])
+    assert model.layers == (layer,)
 
 
 REFUSED = {

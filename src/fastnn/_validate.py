@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastnn import _rounding
 from fastnn.errors import PrecisionWarning, callers
 
 Array = np.ndarray
@@ -26,7 +28,6 @@ MOST_DIMENSIONS = 4  # (rows, height, width, channels)
 MOST_THREADS = 2**31 - 1
 _CHUNK = 1 << 17  # values looked at once: 1 MB of float64 stays in a core's cache from the minimum to the maximum
 _SMALL = 4096  # values: a dot product of so many takes 1 us, and no thread of a BLAS
-_SAMPLE = 1024  # rows that tell how far a feature spreads: within 5 %
 
 
 def number(
@@ -167,11 +168,20 @@ def _real(name: str, value: Any) -> Array:
     if kind in "mM":
         raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
     try:
-        return array.astype(np.float64)
+        return _missing_as_nan(array).astype(np.float64)
     except OverflowError:
         raise ValueError(f"{name} has a whole number beyond float64 (1.8e308), expected smaller ones") from None
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} has dtype {array.dtype}, expected numbers: {error}") from None
+
+
+def _missing_as_nan(array: Array) -> Array:
+    """The array with NaN for each pandas.NA, which is no number, nor equal to itself or to anything else."""
+    missing = getattr(sys.modules.get("pandas"), "NA", None)
+    if array.dtype != object or missing is None:
+        return array
+    where = np.array([value is missing for value in array.ravel()], dtype=bool).reshape(array.shape)
+    return np.where(where, math.nan, array) if where.any() else array
 
 
 def _dot_product(array: Array) -> float:
@@ -224,36 +234,11 @@ def finite(name: str, array: Array, dtype: np.dtype, place: Callable[[int], str]
         raise ValueError(f"Input {name} contains {what} at {where}")
 
 
-def _place(value: int, columns: int) -> str:
+def _place(value: int, columns: int, names: list[str] | None = None) -> str:
     row, column = divmod(value, columns)
+    if names is not None and len(names) == columns:
+        return f"row {row}, column {column} ({names[column]!r})"
     return f"row {row}" + (f", column {column}" if columns > 1 else "")
-
-
-def _rounded_away(name: str, array: Array, dtype: np.dtype, what: str = "feature {} of ") -> str | None:
-    """What rounding to dtype costs, in words, where that is over a thousandth of a feature's spread, which is taken
-    from rows at equal distances. Features that differ by the rounding of float64 alone count as constant."""
-    if np.can_cast(array.dtype, dtype):
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):  # a longdouble's squares
-        sample = array[:: -(-len(array) // _SAMPLE)].astype(np.float64)
-        centred = sample - sample[0]  # exactly 0 for a constant feature
-        center, spread = np.abs(sample[0] + centred.mean(axis=0)), centred.std(axis=0)
-    lost = (np.finfo(dtype).eps * center > 1e-3 * spread) & (spread > 4 * np.finfo(np.float64).eps * center)
-    if not lost.any():
-        return None
-    worst = int(lost.argmax())
-    return (
-        f"{what.format(worst)}{name} spreads {spread[worst]:.3g} around {center[worst]:.6g}, which {dtype} rounds away"
-    )
-
-
-def warn_of_rounding(name: str, y: Array, dtype: np.dtype, advice: str) -> None:
-    """PrecisionWarning with this advice where rounding the target values y (n,) or (n, O) to dtype costs over a
-    thousandth of their spread."""
-    values = y.reshape(len(y), -1)
-    found = _rounded_away(name, values, dtype, "output {} of " if values.shape[1] > 1 else "")
-    if found is not None:
-        warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=callers())
 
 
 def _by_rows(array: Array) -> Array:
@@ -345,9 +330,9 @@ def features(
     _size(name, array.shape, inputs)
     if array.dtype in GATHERED:  # in its own dtype: Normalize sees the same values in any memory layout
         array = _by_rows(array)
-    finite(name, array, dtype)
+    finite(name, array, dtype, lambda value: _place(value, array.shape[1], feature_names(X)))
     if advice is not None and not exact:
-        found = _rounded_away(name, array, dtype)
+        found = _rounding.rounded_away(name, array, dtype)
         if found is not None:
             warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=callers())
     if array.dtype not in GATHERED:  # whole numbers of over 24 bits, such as time stamps, need more than float32

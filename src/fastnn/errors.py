@@ -67,9 +67,12 @@ def missing_extra(package: str, purpose: str, extra: str) -> ImportError:
     )
 
 
+_PASSED_OVER = ("fastnn", "sklearn", "contextlib")
+
+
 def callers() -> int:
-    """The stacklevel, for who calls this, of the first frame outside of this package and of scikit-learn."""
+    """The stacklevel, for who calls this, of the first frame beyond this package, scikit-learn and contextlib."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("fastnn", "sklearn"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _PASSED_OVER:
         frame, level = frame.f_back, level + 1
     return level

@@ -14,7 +14,9 @@ import io
 import json
 import math
 import os
+import re
 import secrets
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +33,7 @@ _PIECE = 1 << 20  # bytes read at once
 _HEADER = "header.json"
 MODEL_HEADER = 1 << 20  # bytes of JSON, and a 16th of the arrays': in memory JSON takes up to 55 times as many
 _END = b"PK\5\6", 22  # how a zip's last record begins, and its bytes where the zip has no comment
+_SAID = 1000  # letters of an error
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same content makes the same bytes
 
 
@@ -58,6 +61,7 @@ def write(
     """Put header (what JSON holds) and arrays into `path`: after a crash at any moment it is the old file or the new.
 
     A temporary file beside it is written, synced and renamed, then the folder is synced. The mode follows the umask.
+    Temporaries that earlier saves to it left when they were killed are removed first.
     OSError where that fails, ValueError where the header has more than most_header bytes and a 16th of the arrays':
     `path` is then what it was, and no temporary is left.
 
@@ -102,17 +106,21 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         with open(target, "wb") as file:
             yield file
         return
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    _clear(target)
+    written = _temporary(target)
     try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        yield written
+        written.flush()
+        os.fsync(written.fileno())
+        if os.name == "nt":  # which renames no open file; elsewhere it stays locked until it has its name
+            written.close()
+        os.replace(written.name, target)
     except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        for undo in (written.close, lambda: os.unlink(written.name)):
+            with contextlib.suppress(OSError):
+                undo()
         raise
+    written.close()
     _sync_folder(target.parent)
 
 
@@ -125,6 +133,60 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# A process that is killed while it writes leaves its temporary, as large as the file would have been. --------------
+
+
+def _temporary(target: Path) -> BinaryIO:
+    """A new file beside it, locked for as long as its owner lives."""
+    while True:
+        path = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
+        file = open(path, "xb")  # noqa: SIM115
+        _lock(file.fileno(), wait=True)
+        if path.exists():
+            return file
+        file.close()  # another save found it before it was locked, and took it for one that was left
+
+
+def _prefix(target: Path) -> str:
+    """How the names of its temporaries begin. File systems take names of 255 bytes, those that encrypt them 143."""
+    name = os.fsencode(target.name)
+    return f".{target.name if len(name) <= 120 else hashlib.sha256(name).hexdigest()[:32]}."
+
+
+def _clear(target: Path) -> None:
+    """Remove the temporaries that earlier saves to it have left."""
+    pattern = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{16}\.tmp")
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in list(entries):
+            if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    _remove_abandoned(entry.path)
+
+
+def _remove_abandoned(path: str) -> None:
+    """Remove the file if nobody writes to it any more."""
+    if os.name == "nt":  # without such locks: nobody writes for an hour
+        if time.time() - os.stat(path).st_mtime > 3600:
+            os.unlink(path)
+        return
+    with open(path, "rb") as file:
+        if _lock(file.fileno(), wait=False):
+            os.unlink(path)
+
+
+def _lock(descriptor: int, wait: bool) -> bool:
+    """Whether this process alone has the file until it closes it or ends. False where the file system has no locks."""
+    if os.name == "nt":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
 
 
 def _limit(most_header: int, arrays: int) -> int:
@@ -150,11 +212,17 @@ def read(path: str | os.PathLike[str], most_header: int = MODEL_HEADER) -> tuple
     try:
         return _members(content, most_header)
     except ModelFormatError as error:
-        raise ModelFormatError(f"{name}: {error}") from None
+        raise ModelFormatError(f"{name}: {brief(error)}") from None
     except zipfile.BadZipFile as error:
-        raise ModelFormatError(f"{name} cannot be read: {error}") from None
+        raise ModelFormatError(f"{name} cannot be read: {brief(error)}") from None
     except Exception as error:  # of zipfile, json and numpy, which do not say what they may raise
-        raise ModelFormatError(f"{name} cannot be read: {type(error).__name__}: {error}") from None
+        raise ModelFormatError(f"{name} cannot be read: {type(error).__name__}: {brief(error)}") from None
+
+
+def brief(message: object) -> str:
+    """What it says, without the rest of a text that is as long as who made the file has wanted."""
+    said = str(message)
+    return said if len(said) <= _SAID else f"{said[:_SAID]} ..."
 
 
 def _members(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dict[str, Array]]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from fastnn import engine
 from fastnn.contract import Backend, Kernels
-from fastnn.errors import BackendUnavailable, FallbackWarning
+from fastnn.errors import BackendUnavailable, FallbackWarning, callers
 
 
 class _Source(NamedTuple):
@@ -88,7 +88,7 @@ def _automatic() -> str:
     name = next(name for name in AUTOMATIC if _loads(name))
     if name != AUTOMATIC[0]:
         message = f"the native backend is not compiled in, using {name}, which is slower: {_COMPILED}"
-        warnings.warn(message, FallbackWarning, stacklevel=4)
+        warnings.warn(message, FallbackWarning, stacklevel=callers())
     return name
 
 

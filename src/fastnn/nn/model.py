@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _hints, _validate, backends, files
+from fastnn import _hints, _rounding, _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.contract import Backend
@@ -63,7 +63,7 @@ class Sequential:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers[{position}] is {layer!r}, expected a layer of fastnn.nn")
             for path, part in layer.parts(f"layers[{position}]"):
-                if part.index is not None or id(part) in used:
+                if part.taken or id(part) in used:
                     raise ValueError(
                         f"{path} is {part!r}, which is in use already, expected one of its own, such as a copy"
                     )
@@ -88,7 +88,7 @@ class Sequential:
 
     def _place_layers(self) -> None:
         for position, layer in enumerate(self.layers):
-            layer.place(position)
+            layer.place(position, self)
 
     # Building ---------------------------------------------------------------------------------------------
 
@@ -295,7 +295,7 @@ class Sequential:
         given_weight = _validate.given_weight(sample_weight, name=f"{prefix}sample_weight")
         weight = _validate.sample_weight(given_weight, rows, wanted, name=f"{prefix}sample_weight")
         if advice is not None and target.ndim == 2 and self.target_scale is None:
-            _validate.warn_of_rounding(f"{prefix}y", given, wanted, advice)
+            _rounding.warn_of_targets(f"{prefix}y", given, wanted, advice)
         return self._scaled(
             Data(
                 *(features.x, features.row_shape, features.names),

@@ -39,7 +39,7 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     try:
         return _assemble(header, arrays)
     except ModelFormatError as error:
-        raise ModelFormatError(f"{os.fspath(path)}: {error}") from None
+        raise ModelFormatError(f"{os.fspath(path)}: {files.brief(error)}") from None
 
 
 def _assemble(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:

@@ -23,35 +23,14 @@ from fastnn._version import __version__
 from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError, callers
 from fastnn.nn.target_scale import TargetScale
 from fastnn.plan import Plan, aligned
+from fastnn.training import checks
 from fastnn.training.history import History
 from fastnn.training.identity import differs, in_words
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
 _NAME = re.compile(r"epoch-(\d{8})-step-(\d{12})\.fastnn")
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "version": str,
-    "backend": str,
-    "instruction_set": (str, type(None)),
-    "identity": dict,
-    "seed": int,
-    "slots": int,
-    "rule": (str, type(None)),
-    "step": int,
-    "epoch": int,
-    "first_epoch": int,
-    "done": int,
-    "seconds": (int, float),
-    "rate": (int, float),
-    "logs": dict,
-    "lr_scale": (int, float),
-    "stopped": (str, type(None)),
-    "history": dict,
-    "callbacks": list,
-}
-_COUNTS = ("seed", "step", "epoch", "first_epoch", "done")
 _MOST_HEADER = 1 << 28  # bytes: it has the losses of every epoch
-_MOST_SLOTS = 16  # of an optimizer's rule: no rule has more than 3
 
 
 class Checkpoint(Callback):
@@ -280,14 +259,14 @@ class Saved:
         self.passed_over: list[Path] = []  # newer ones that are damaged
         self.header, self.arrays = files.read(path, _MOST_HEADER)
         if self.header.get("kind") != "checkpoint":
-            raise ModelFormatError(f"{path} is a {self.header.get('kind')}, expected a checkpoint")
-        missing = [name for name in _FIELDS if not isinstance(self.header.get(name), _FIELDS[name])]
-        if missing or not 0 <= self.header["slots"] <= _MOST_SLOTS or any(self.header[name] < 0 for name in _COUNTS):
-            raise ModelFormatError(f"{path} has impossible values of {', '.join(missing) or 'its numbers'}")
-        if self.header["version"] != __version__:
-            raise ValueError(
-                f"{path} has version {self.header['version']}, but this is fastnn {__version__}: the bits may differ"
-            )
+            what = "a model" if "format" in self.header else "another file of fastnn"
+            raise ModelFormatError(f"{path} is {what}, expected a checkpoint")
+        wrong = checks.wrong(self.header, self.arrays)
+        if wrong is not None:
+            raise ModelFormatError(f"{path} says what cannot be of {wrong}")
+        version = files.brief(self.header["version"])
+        if version != __version__:
+            raise ValueError(f"{path} has version {version}, but this is fastnn {__version__}: the bits may differ")
 
     @property
     def seed(self) -> int:
@@ -296,11 +275,15 @@ class Saved:
     def target_scale(self, outputs: int) -> TargetScale | None:
         """What the targets were scaled by."""
         config = self.header.get("target_scale")
-        return None if config is None else TargetScale.from_config(config, outputs)
+        try:
+            return None if config is None else TargetScale.from_config(config, outputs)
+        except ModelFormatError as error:
+            raise CheckpointError(f"cannot resume: {self.path} has another model's: {error}") from None
 
-    def _check_size(self, name: str, size: int) -> None:
-        if name not in self.arrays or self.arrays[name].shape != (size,):
-            raise ModelFormatError(f"{self.path} does not have the {size} values of {name}")
+    def _check_array(self, name: str, size: int, dtype: np.dtype) -> None:
+        array = self.arrays.get(name)
+        if array is None or array.shape != (size,) or array.dtype != dtype:
+            raise CheckpointError(f"cannot resume: {self.path} has not the {size} values of {name} in {dtype}")
 
     def check(self, run: Run, plan: Plan) -> None:
         """ValueError where the fit is not the one that was saved, naming what differs; nothing is touched.
@@ -313,16 +296,22 @@ class Saved:
             words = header.get("described")
             there = header["identity"], words if isinstance(words, dict) else {}
             said = in_words(name, (run.identity, run.described), there)
-            raise ValueError(f"{said} what {self.path} was saved with")
+            raise ValueError(f"{files.brief(said)} what {self.path} was saved with")
         kept = [name for name, values, essential in header["callbacks"] if values["items"] and essential]
         labels = [callback.label for callback in run.callbacks]
         for name in kept:
             if kept.count(name) > labels.count(name):
-                raise ValueError(f"callbacks has no {name}, but {self.path} was saved with one")
+                raise ValueError(f"callbacks has no {files.brief(name)}, but {self.path} was saved with one")
         for name in ("parameters", "statistics", "scaling"):
-            self._check_size(name, plan.size(name))
+            dtype = np.dtype(np.float64) if name == "scaling" else plan.dtype
+            self._check_array(name, plan.size(name), dtype)
         for index in range(header["slots"]):
-            self._check_size(f"slot.{index}", plan.size("parameters"))
+            self._check_array(f"slot.{index}", plan.size("parameters"), plan.dtype)
+        rule, steps = run.objective.optimizer.rule, run.steps
+        if header["rule"] == rule.name and header["slots"] != len(rule.slots):
+            raise CheckpointError(f"cannot resume: {self.path} has {header['slots']} slots of {rule.name}")
+        if steps is not None and header["done"] > steps:
+            raise CheckpointError(f"cannot resume: {self.path} has {header['done']} of {steps} steps of an epoch")
         computed = header["backend"], header["instruction_set"]
         if computed != (run.backend.name, instruction_set(run)):
             warnings.warn(
@@ -334,6 +323,7 @@ class Saved:
 
     def restore(self, run: Run) -> None:
         """Make the run, its model and its callbacks what they were."""
+        self._restore_callbacks(run)  # which may find that it cannot be
         header, arrays, state = self.header, self.arrays, run.model.state
         state.parameters[...] = arrays["parameters"]
         state.statistics[...] = arrays["statistics"]
@@ -351,14 +341,21 @@ class Saved:
         run.losses = [arrays["losses"]] if "losses" in arrays else []
         run.weights = [arrays["weights"]] if "weights" in arrays else []
         run.logs, run.lr_scale, run.stopped = header["logs"], header["lr_scale"], header["stopped"]
+        if run.stopped is not None:
+            self._stopped(run)
+
+    def _restore_callbacks(self, run: Run) -> None:
         waiting = list(run.callbacks)
-        for name, values, _ in header["callbacks"]:
+        for name, values, _ in self.header["callbacks"]:
             callback = next((one for one in waiting if one.label == name), None)
             if callback is not None:
                 waiting.remove(callback)
-                callback.load_state_dict(_with_arrays(values, arrays))
-        if run.stopped is not None:
-            self._stopped(run)
+                try:
+                    callback.load_state_dict(_with_arrays(values, self.arrays))
+                except ValueError as error:
+                    raise CheckpointError(
+                        f"cannot resume: {self.path} has no state for {name}: {files.brief(error)}"
+                    ) from error
 
     def _stopped(self, run: Run) -> None:
         """Go on where who stopped the fit would not stop it now: with a larger patience. Else say that it is over."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,13 @@ from fastnn.data import Data
 from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.nn.layers import Layer
 from fastnn.plan import Op, Plan
+from fastnn.training import digests
 from fastnn.training.batches import InMemory, Stream
 from fastnn.training.run import Run
 from fastnn.training.validation import ValidationBatches
 
 Array = np.ndarray
 Texts = Mapping[str, str]
-_WHOLE = 1 << 28  # bytes of an array that are digested; of a larger one as many, in rows at equal distances
 _DIGESTS = ("X", "y", "sample_weight", "validation")
 
 
@@ -49,18 +49,18 @@ def identity(run: Run, plan: Plan) -> dict[str, str]:
     }
     if isinstance(source, Stream):
         return shared
-    data = source.data
+    data, digest = source.data, partial(digests.digest, threads=run.trainer.threads)
     shared |= {"batch_size": str(source.batch), "shuffle": str(source.shuffle)}
     shared |= {"X": digest(data.x), "y": digest(data.y), "sample_weight": digest(data.weight)}
     shared["validation"] = digest(source.among)
     if run.held_out is not None:
-        shared["validation"] += _measured_on(run.held_out)
+        shared["validation"] += _measured_on(run.held_out, digest)
     if run.validation_freq > 1:
         shared["validation"] += f" every {run.validation_freq}"
     return shared
 
 
-def _measured_on(held_out: Data | ValidationBatches) -> str:
+def _measured_on(held_out: Data | ValidationBatches, digest: Callable[[Any], str]) -> str:
     """Digests of the rows; of batches nothing is known before they come."""
     if isinstance(held_out, ValidationBatches):
         return "batches"
@@ -79,21 +79,6 @@ def _operation(op: Op) -> str:
     fixed = [each.name for each in op.operation.spec.param_fields if not op.tensors[each.name].trainable]
     said = f"{op.kind} {outputs} {op.activation} {dict(op.settings)} {tensors}"
     return f"{said} without {', '.join(fixed)}" if fixed else said
-
-
-def digest(array: Any) -> str:
-    """Of dtype, shape and values, of very large arrays of rows at equal distances; "" for None."""
-    if array is None:
-        return ""
-    if _validate.is_sparse(array):
-        return "".join(digest(part) for part in (array.data, array.indices, array.indptr)) + str(array.shape)
-    taken = hashlib.blake2b(f"{array.dtype.str} {array.shape}".encode(), digest_size=16)
-    rows = 1 if array.ndim == 1 else max(1, array[0].size)
-    piece = max(1, (1 << 24) // (rows * array.itemsize))  # rows made contiguous at once: 16 MB
-    distance = max(1, -(-array.nbytes // _WHOLE))
-    for start in range(0, len(array), piece * distance):
-        taken.update(np.ascontiguousarray(array[start : start + piece * distance : distance]).data)
-    return taken.hexdigest()
 
 
 def differs(here: Texts, there: Texts) -> str | None:
@@ -189,6 +174,8 @@ def in_words(name: str, here: tuple[Texts, Texts], there: tuple[Texts, Texts]) -
         paths = [path for path in dict.fromkeys([*here[1], *there[1]]) if path.startswith("layers[")]
         name = next((path for path in paths if here[1].get(path) != there[1].get(path)), name)
     mine, other = (words.get(name, shared.get(name, missing)) for shared, words in (here, there))
+    if name in _DIGESTS and not digests.comparable(here[0].get(name, ""), there[0].get(name, "")):
+        return f"{name} is over 256 MB: all its rows are compared now, but only some are known of"
     if name in _DIGESTS and (mine == other or not there[1]):
         return f"{name} has other values than"
     return f"{name} is {mine}, but {other} is"

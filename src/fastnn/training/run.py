@@ -37,6 +37,7 @@ class Fitter(Protocol):
     schedule: Schedule
     metrics: Metrics
     backend: Backend
+    threads: int | None
 
     @property
     def objective(self) -> Objective: ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -25,7 +26,8 @@ Array = np.ndarray
 class Layer:
     """Base of all layers. `index` is the layer's place in its model, "2.0" that of the first layer within the third;
     its views appear when that is built. From when it has a place on, its settings stay what they are. A copy of a layer
-    (copy.copy, copy.deepcopy, pickle) is a new one with these settings, which no model has.
+    (copy.copy, copy.deepcopy, pickle) is a new one with these settings, which no model has. One whose model is gone is
+    free again: in another model it begins anew, as a copy does.
 
     >>> layer = fastnn.Sequential([nn.Dense(4, "relu")]).build(3, seed=0).layers[0]
     >>> fastnn.Sequential([copy.deepcopy(layer), nn.Dense(1)])
@@ -35,6 +37,7 @@ class Layer:
     KEPT: ClassVar[dict[str, Any]] = {}  # what a fit sets, first values: a model's files and copies have it
     DISPENSABLE: ClassVar[tuple[str, ...]] = ()  # settings that a built model can do without: they may become None
     index: int | str | None = None
+    _model: weakref.ref[Any] | None = None  # which has this layer; place and views outlive it
 
     def __init_subclass__(cls) -> None:
         if "__init__" in vars(cls):
@@ -49,7 +52,7 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings. Place, views and what a fit set are the model's, which puts them back into its own copies."""
-        own = {name: value for name, value in self.__dict__.items() if name != "index"}
+        own = {name: value for name, value in self.__dict__.items() if name not in ("index", "_model")}
         return own | {"_views": {}} | self.KEPT
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -62,7 +65,7 @@ class Layer:
                     f"{name} of {self.where} is a live view of the model, expected values written into it: "
                     f"{name}[...] = values"
                 )
-        elif self.index is not None and self._fixed(name, value):
+        elif self.taken and self._fixed(name, value):
             raise AttributeError(
                 f"{name} of {self.where} is {getattr(self, name, None)!r} and stays so, because the layer is part of a "
                 f"model: expected a new layer in a new model"
@@ -98,15 +101,22 @@ class Layer:
             for position, layer in enumerate(layers):
                 yield from layer.parts(f"{path}.{name}[{position}]")
 
-    def place(self, index: int | str) -> None:
+    @property
+    def taken(self) -> bool:
+        """Whether a model that is there has this layer."""
+        return self._model is not None and self._model() is not None
+
+    def place(self, index: int | str, model: Any) -> None:
         """Take this place in a model. The layer that is its activation shares it."""
-        self.index = index
+        if self.index is not None:  # of a model that is gone
+            vars(self).update(self.KEPT, _views={})
+        self.index, self._model = index, weakref.ref(model)
         follow = getattr(self, "activation", None)
         if isinstance(follow, Layer):
-            follow.index = index
+            follow.place(index, model)
         for name, layers in self.chains().items():
             for position, layer in enumerate(layers):
-                layer.place(f"{index}.{name.removeprefix('layers')}{position}")
+                layer.place(f"{index}.{name.removeprefix('layers')}{position}", model)
 
     @property
     def where(self) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnn import _validate
 from fastnn.training.callbacks.learned import copies, learned, put_back
+from fastnn.training.checks import check_copies, check_state
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
@@ -34,9 +35,11 @@ class EMA(Callback):
         self._averages: tuple[Array, ...] = ()
         self._training: tuple[Array, ...] = ()
         self._taken = 0
+        self._sizes: tuple[int, ...] = ()
 
     def on_fit_begin(self, run: Run) -> None:
         self._averages, self._training, self._taken = (), (), 0
+        self._sizes = tuple(map(len, learned(run)))
 
     @property
     def label(self) -> str:
@@ -72,4 +75,6 @@ class EMA(Callback):
         return {"averages": list(self._averages), "taken": self._taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        check_state(state, averages=list, taken=int)
+        check_copies("averages", state["averages"], self._sizes)
         self._averages, self._taken = tuple(state["averages"]), state["taken"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastnn import _validate
 from fastnn.errors import missing_extra
+from fastnn.training.checks import check_state
 from fastnn.training.run import Callback, Run
 
 
@@ -44,6 +45,7 @@ class CSVLogger(Callback):
         return header[1:]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        check_state(state, lines=list)
         kept = state["lines"]
         if not kept:
             return

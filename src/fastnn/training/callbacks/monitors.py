@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from fastnn import _validate
 from fastnn.metrics import direction
 from fastnn.training.callbacks.learned import copies, learned, put_back
+from fastnn.training.checks import NUMBER, Kinds, check_copies, check_state
 from fastnn.training.run import Callback, Run
 
 Array = np.ndarray
@@ -126,9 +127,18 @@ class _Monitor(Callback):
             "waited": self.waited,
         }
 
+    KINDS: ClassVar[dict[str, Kinds]] = {  # of its state
+        "best": NUMBER,
+        "best_epoch": (int, type(None)),
+        "reference": NUMBER,
+        "waited": int,
+    }
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        state = {"reference": state.get("best"), **state}  # files of before it
+        check_state(state, **self.KINDS)
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
-        self.reference = state.get("reference", self.best)  # files of before it
+        self.reference = state["reference"]
 
 
 class EarlyStopping(_Monitor):
@@ -168,6 +178,11 @@ class EarlyStopping(_Monitor):
         super().forget()
         self.stopped = False
         self._kept: tuple[Array, ...] = ()
+        self._sizes: tuple[int, ...] = ()
+
+    def on_fit_begin(self, run: Run) -> None:
+        super().on_fit_begin(run)
+        self._sizes = tuple(map(len, learned(run)))
 
     @property
     def best_value(self) -> float | None:
@@ -195,8 +210,11 @@ class EarlyStopping(_Monitor):
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"kept": list(self._kept), "stopped": self.stopped}
 
+    KINDS: ClassVar[dict[str, Kinds]] = _Monitor.KINDS | {"kept": list, "stopped": bool}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        check_copies("kept", state["kept"], self._sizes)
         self._kept, self.stopped = tuple(state["kept"]), state["stopped"]
 
 
@@ -241,6 +259,8 @@ class ReduceLROnPlateau(_Monitor):
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"resting": self.resting}
+
+    KINDS: ClassVar[dict[str, Kinds]] = _Monitor.KINDS | {"resting": int}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
