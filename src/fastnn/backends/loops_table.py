@@ -19,7 +19,7 @@ from fastnn._random import Key
 from fastnn.backends import loops, reference
 from fastnn.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation, identity
-from fastnn.formulas.losses import Loss
+from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.formulas.rules import Rule
 from fastnn.ops import OPS
 from fastnn.ops.spec import Call
@@ -182,11 +182,11 @@ def _composed(find: Find, table: Kernels) -> Kernels:
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
         real = z.dtype.type
-        if loss.name == "cross_entropy":
+        if loss.rowwise is LOSSES["cross_entropy"].rowwise:
             name = "cross_entropy_labels" if y.ndim == 1 else "cross_entropy_values"
             numbers = real(loss.parameter), real(1.0 / z.shape[1])
             find(name, z.dtype)(*numbers, z, y, weight, value, dz)
-        elif loss.name == "hinge":
+        elif loss.rowwise is LOSSES["hinge"].rowwise:
             find("hinge", z.dtype)(z, y, weight, value, dz)
         else:
             other_loss(loss, z, y, weight, value, dz)

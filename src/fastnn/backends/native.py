@@ -123,7 +123,10 @@ def _kernels(t: int) -> Kernels:
         extension.activation_backward(t, below, saved, da, dz)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
-        extension.loss(t, LOSS_CODES[loss.name], loss.parameter, z, y, weight, value, dz)
+        if loss.built_in:
+            extension.loss(t, LOSS_CODES[loss.name], loss.parameter, z, y, weight, value, dz)
+        else:
+            reference.loss(loss, z, y, weight, value, dz)
 
     def squared_norm(g: Array) -> float:
         return extension.squared_norm(t, g)
@@ -136,7 +139,10 @@ def _kernels(t: int) -> Kernels:
         g: Array,
         slots: tuple[Array, ...],
     ) -> None:
-        extension.update(t, RULE_CODES[rule.name], coefficients, adjustment, w, g, slots)
+        if rule.built_in:
+            extension.update(t, RULE_CODES[rule.name], coefficients, adjustment, w, g, slots)
+        else:
+            reference.update(rule, coefficients, adjustment, w, g, slots)
 
     return Kernels(**{name: function for name, function in locals().items() if name in Kernels.__dataclass_fields__})
 

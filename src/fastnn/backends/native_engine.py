@@ -8,6 +8,7 @@ bits.
 from __future__ import annotations
 
 import functools
+import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from fastnn.backends import native
 from fastnn.backends.native import extension
 from fastnn.contract import Array
 from fastnn.engine import Batches, Objective
+from fastnn.errors import FallbackWarning, callers
 from fastnn.plan import Op, Plan, State, Tensor
 
 _TRAINERS: dict[np.dtype, Any] = {
@@ -61,6 +63,20 @@ def _stored(x: Any) -> Any:
     return x if isinstance(x, np.ndarray) else (x.data, x.indices, x.indptr, x.shape[1])
 
 
+def _own(objective: Objective) -> str:
+    """What of it the extension has no formula for, in words."""
+    loss, rule = objective.loss, objective.optimizer.rule
+    return f"loss {loss}" if not loss.built_in else f"update rule {rule}" if not rule.built_in else ""
+
+
+@functools.cache
+def _warn_of_fallback(own: str) -> None:
+    message = (
+        f"{own} is not among the compiled ones: the Python engine runs each step, with NumPy for it, which is slower"
+    )
+    warnings.warn(message, FallbackWarning, stacklevel=callers())
+
+
 # The calls ------------------------------------------------------------------------------------------------
 
 
@@ -89,7 +105,10 @@ class Engine:
     def train_steps(self, plan: Plan, state: State, objective: Objective, batches: Batches, lr: Array) -> Array:
         """See `engine.train_steps`. From the first loss that is not finite on they are NaN, and no step is taken."""
         ops = plan.training_ops(objective.loss)
-        if not ops or not plan.parameter_count:
+        own = _own(objective)
+        if own:
+            _warn_of_fallback(own)
+        if own or not ops or not plan.parameter_count:
             return engine.train_steps(self.kernels, plan, state, objective, batches, lr)
         state.prepare_slots(objective.optimizer.rule)
         lr = np.ascontiguousarray(lr, dtype=np.float64)

@@ -29,7 +29,7 @@ class Activation:
     """An element-wise activation `a = value(z, alpha)` with derivative `da/dz = derivative(saved, alpha)`.
 
     `saved` is `z` or `a`, as `saves` says. `alpha` is the activation's one parameter (0 where it has none).
-    Two activations are equal when name and alpha are.
+    Two activations are equal when name, alpha and formulas are.
 
     >>> float(leaky_relu.value(-1.0, 0.2))
     -0.2
@@ -53,8 +53,14 @@ class Activation:
         number = _validate.number(f"alpha of {self.name}", alpha, low, high, open_high=math.isinf(high))
         return replace(self, alpha=number)
 
+    @property
+    def formulas(self) -> tuple[Formula, Formula, str]:
+        return self.value, self.derivative, self.saves
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Activation) and (self.name, self.alpha) == (other.name, other.alpha)
+        if not isinstance(other, Activation) or (self.name, self.alpha) != (other.name, other.alpha):
+            return False
+        return self.formulas == other.formulas
 
     def __hash__(self) -> int:
         return hash((self.name, self.alpha))
@@ -217,7 +223,7 @@ def get(activation: str | Activation | None) -> Activation:
         return identity
     if isinstance(activation, Activation):
         registered = ACTIVATIONS.get(activation.name)
-        if registered is None or registered.value is not activation.value:
+        if registered is None or registered.formulas != activation.formulas:
             raise ValueError(f"activation is {activation}, expected one of ACTIVATIONS: no backend knows its formulas")
         return activation
     if isinstance(activation, str) and activation in ACTIVATIONS:

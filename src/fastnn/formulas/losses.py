@@ -11,13 +11,14 @@ whole rows). Targets are `labels` (B,) int64 in [0, O) or `values` (B, O) in the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from fastnn import _validate
 from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.formulas.own import fingerprint
 
 Array = np.ndarray
 Pointwise = Callable[[Any, Any, float], Any]  # (z, y, parameter) -> array or scalar
@@ -61,8 +62,25 @@ class Loss:
             raise ValueError(f"parameter of {self.name} is {parameter!r}, expected {self.parameter:g}: it has none")
         return self
 
+    @property
+    def built_in(self) -> bool:
+        """Whether its formulas are those of LOSSES by its name: what is compiled is found by name.
+
+        >>> replace(LOSSES["mse"], pointwise=LOSSES["mae"].pointwise).built_in
+        False
+        """
+        known = LOSSES.get(self.name)
+        return known is not None and (known.pointwise, known.rowwise) == (self.pointwise, self.rowwise)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of its formulas."""
+        return fingerprint(*(self.pointwise or ()), self.rowwise)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.name, self.parameter)  # formulas are found again by name
+        if self.name in LOSSES and replace(LOSSES[self.name], parameter=self.parameter) == self:
+            return _restore, (self.name, self.parameter)  # formulas are found again by name
+        return Loss, tuple(getattr(self, item.name) for item in fields(self))  # one's own: where they are importable
 
     def __str__(self) -> str:
         return self.name
