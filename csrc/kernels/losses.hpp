@@ -59,6 +59,27 @@ FASTNN_POINTWISE(mse, (z - y) * (z - y), 2 * (z - y))
 FASTNN_POINTWISE(half_mse, Real(0.5) * (z - y) * (z - y), z - y)
 FASTNN_POINTWISE(mae, abs(z - y), sign(z - y))
 FASTNN_POINTWISE(huber, huber_value(z, y, p), min(broadcast(p), max(broadcast(-p), z - y)))
+FASTNN_INLINE V expectile_weight(V z, V y, Real tau) {
+    return select(z > y, broadcast(1 - tau), broadcast(tau));
+}
+FASTNN_INLINE V log_cosh_of(V r) { return r + log1p(Real(0.5) * expm1(-2 * r)); }  // r >= 0
+FASTNN_INLINE V tweedie_value(V z, V y, Real power) {
+    return exp((2 - power) * z) / (2 - power) - y * exp((1 - power) * z) / (1 - power);
+}
+// -(1 - p)^gamma log p with p = sigmoid(z), and its slope: the focal loss where y is 1; that of -z where it is 0.
+FASTNN_INLINE V missed(V z, Real gamma) { return exp(-gamma * softplus(z)) * softplus(-z); }
+FASTNN_INLINE V missed_slope(V z, Real gamma) {
+    return -exp(-gamma * softplus(z)) * (gamma * ::sigmoid(z) * softplus(-z) + ::sigmoid(-z));
+}
+
+FASTNN_POINTWISE(log_cosh, log_cosh_of(abs(z - y)), tanh(z - y))
+FASTNN_POINTWISE(quantile, max(p*(y - z), (p - 1) * (y - z)), Real(0.5) * sign(z - y) + (Real(0.5) - p))
+FASTNN_POINTWISE(expectile, expectile_weight(z, y, p) * (z - y) * (z - y),
+                 2 * expectile_weight(z, y, p) * (z - y))
+FASTNN_POINTWISE(gamma, z + y * exp(-z), 1 - y * exp(-z))
+FASTNN_POINTWISE(tweedie, tweedie_value(z, y, p), exp((2 - p) * z) - y * exp((1 - p) * z))
+FASTNN_POINTWISE(binary_focal, y* missed(z, p) + (1 - y) * missed(-z, p),
+                 y* missed_slope(z, p) - (1 - y) * missed_slope(-z, p))
 FASTNN_POINTWISE(poisson, exp(z) - y * z, exp(z) - y)
 FASTNN_POINTWISE(binary_cross_entropy, max(V{}, z) - z * smoothed(y, p) + log1p(exp(-abs(z))),
                  ::sigmoid(z) - smoothed(y, p))
@@ -182,6 +203,61 @@ struct cross_entropy {
     }
 };
 
+// -sum q (1 - p)^gamma log p, p = softmax(z). p d/dp of a term is c = q (1 - p)^gamma (gamma p log p / (1 - p) - 1), and the
+// gradient c - p sum(c).
+struct focal {
+    static constexpr int targets = kLabels | kValues;
+
+    struct Term {
+        V p, value, slope;  // of q = 1
+    };
+    static FASTNN_INLINE Term term(V log_p, Real gamma) {
+        const V p = exp(log_p), rest = -expm1(log_p);
+        const V power = gamma > 0 ? exp(gamma * log(rest)) : broadcast(1);
+        const V ratio = select(rest > Real(0), log_p / rest, broadcast(-1));
+        return {p, -power * log_p, power * (gamma * p * ratio - 1)};
+    }
+
+    static void run(double parameter, size_t B, size_t O, const Real* z, const int64_t* labels, const Real* y,
+                    const Real* weight, Real* value, Real* dz) {
+        const Real gamma = static_cast<Real>(parameter);
+        share(B, 4.0 * static_cast<double>(O) + 20, 1, [&](size_t begin, size_t end) {
+            Real* e = padded_row(O);
+            for (size_t i = begin; i < end; ++i) {
+                const Real* zi = z + i * O;
+                Real* out = dz + i * O;
+                const Real top = row_max(O, zi);
+                const V log_total = log(broadcast(exp_row(O, zi, top, e))), factor = broadcast(weight[i]);
+                const auto log_p = [&](size_t j, auto lanes) {
+                    return (load(zi + j, lanes) - top) - log_total;
+                };
+                if (labels != nullptr) {
+                    const size_t label = static_cast<size_t>(labels[i]);
+                    const Term own = term(broadcast(zi[label] - top) - log_total, gamma);
+                    value[i] = own.value[0];
+                    for_vectors(O, [&](size_t j, auto lanes) {
+                        store(out + j, -exp(log_p(j, lanes)) * own.slope * factor, lanes);
+                    });
+                    out[label] += own.slope[0] * weight[i];
+                    continue;
+                }
+                const Real* yi = y + i * O;
+                value[i] = row_sum(O, [&](size_t j, auto lanes) {
+                    return load(yi + j, lanes) * term(log_p(j, lanes), gamma).value;
+                });
+                const V total = broadcast(row_sum(O, [&](size_t j, auto lanes) {
+                    const V slope = load(yi + j, lanes) * term(log_p(j, lanes), gamma).slope;
+                    store(out + j, slope, lanes);
+                    return slope;
+                }));
+                for_vectors(O, [&](size_t j, auto lanes) {
+                    store(out + j, (load(out + j, lanes) - exp(log_p(j, lanes)) * total) * factor, lanes);
+                });
+            }
+        });
+    }
+};
+
 // max(0, 1 + max over j != y of z_j - z_y)
 struct hinge {
     static constexpr int targets = kLabels;
@@ -211,8 +287,10 @@ struct hinge {
 
 }  // namespace losses
 
-#define FASTNN_LOSSES(X) \
-    X(mse) X(half_mse) X(mae) X(huber) X(poisson) X(binary_cross_entropy) X(cross_entropy) X(hinge)
+#define FASTNN_LOSSES(X)                                                                            \
+    X(mse)                                                                                          \
+    X(half_mse) X(mae) X(huber) X(log_cosh) X(quantile) X(expectile) X(poisson) X(gamma) X(tweedie) \
+        X(binary_cross_entropy) X(cross_entropy) X(binary_focal) X(focal) X(hinge)
 
 using LossLoop = void (*)(double parameter, size_t B, size_t O, const Real* z, const int64_t* labels,
                           const Real* y, const Real* weight, Real* value, Real* dz);

@@ -37,6 +37,23 @@ void cross_entropy(Row& row, Ref smoothing) {
     }
 }
 
+void focal(Row& row, Ref gamma) {
+    std::vector<Ref> slope(row.O), p(row.O);
+    Ref total = 0, sum = 0;
+    for (size_t o = 0; o < row.O; ++o) total += std::exp(row.z[o]);
+    row.size = 16 * row.O;
+    for (size_t o = 0; o < row.O; ++o) {
+        const Ref q = row.labelled ? Ref(o == row.label) : row.y[o];
+        const Ref log_p = row.z[o] - ref_log(total), rest = -std::expm1(log_p);
+        p[o] = std::exp(log_p);
+        row.value -= q * std::pow(rest, gamma) * log_p;
+        // one class alone: p is 1, and stays so
+        slope[o] = row.O == 1 ? 0 : q * std::pow(rest, gamma) * (gamma * p[o] * log_p / rest - 1);
+        sum += slope[o], row.mass += 4 * q;
+    }
+    for (size_t o = 0; o < row.O; ++o) row.gradient[o] = slope[o] - p[o] * sum;
+}
+
 void hinge(Row& row) {
     size_t rival = row.label;
     for (size_t o = 0; o < row.O; ++o)
@@ -53,6 +70,8 @@ bool define(const std::string& name, Row& row, Ref parameter) {
         point_by_point(row, *loss, parameter);
     else if (name == "cross_entropy")
         cross_entropy(row, parameter);
+    else if (name == "focal")
+        focal(row, parameter);
     else if (name == "hinge")
         hinge(row);
     else
@@ -77,7 +96,10 @@ void one(const fastnn::Table<T>& t, int loss, bool labelled, size_t B, size_t O,
         report.line("loss " + name).add(value[i], row.value, (O + 16) * eps * row.size);
         Line& line = report.line("loss " + name + " dz");
         for (size_t o = 0; o < O; ++o) {
-            const Ref size = std::fabs(row.gradient[o]) + (1 + row.mass) * (name == "poisson" ? 60 : 4);
+            const Ref size =
+                std::fabs(row.gradient[o]) + (1 + row.mass) * (name == "tweedie"                      ? 4000
+                                                               : name == "poisson" || name == "gamma" ? 60
+                                                                                                      : 4);
             line.add(dz[i * O + o], row.gradient[o] * weight[i], (O + 16) * eps * weight[i] * size);
         }
     }

@@ -430,7 +430,7 @@ def targets(array: Array, loss: Any, rows: int, outputs: int, dtype: np.dtype, *
     column = array.ndim == 1 or array.shape[1] == 1
     if "labels" in loss.targets and column and outputs > 1:
         return labels(name, array, outputs)
-    if "values" not in loss.targets or (loss.name == "cross_entropy" and outputs == 1):
+    if "values" not in loss.targets or (loss.link == "softmax" and outputs == 1):
         problem = "one output" if outputs == 1 else f"shape {array.shape}"
         raise ValueError(
             f"{name}: {loss} with {problem}, expected class labels (rows,) and two or more outputs"

@@ -21,6 +21,7 @@ from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.own import fingerprint
 
 Array = np.ndarray
+_LEAST_POSITIVE = float(np.finfo(np.float32).tiny)
 Pointwise = Callable[[Any, Any, float], Any]  # (z, y, parameter) -> array or scalar
 
 
@@ -28,7 +29,7 @@ Pointwise = Callable[[Any, Any, float], Any]  # (z, y, parameter) -> array or sc
 class Loss:
     """A loss: `evaluate(z, y)` returns the value of each row (B,) and d(value)/dz (B, O).
 
-    `parameter` is the loss's one number: delta of huber, label smoothing of the cross-entropies.
+    `parameter` is the loss's one number: delta of huber, label smoothing of the cross-entropies, q of quantile, ...
     """
 
     name: str
@@ -90,7 +91,7 @@ def _restore(name: str, parameter: float) -> Loss:
     return replace(LOSSES[name], parameter=parameter)
 
 
-_sigmoid = ACTIVATIONS["sigmoid"].value
+_sigmoid, _softplus = ACTIVATIONS["sigmoid"].value, ACTIVATIONS["softplus"].value
 
 
 def _half_mse(z, y, parameter):
@@ -100,6 +101,53 @@ def _half_mse(z, y, parameter):
 def _huber(z, y, delta):
     r = np.abs(z - y)
     return np.where(r <= delta, 0.5 * r * r, delta * (r - 0.5 * delta))
+
+
+def _quantile(z, y, q):
+    return np.maximum(q * (y - z), (q - 1.0) * (y - z))
+
+
+def _quantile_gradient(z, y, q):
+    return 0.5 * np.sign(z - y) + (0.5 - q)  # 1 - q above y, -q below, between them at y; NaN stays NaN
+
+
+def _expectile(z, y, tau):
+    return np.where(z > y, (1.0 - tau) * (z - y), tau * (z - y)) * (z - y)
+
+
+def _expectile_gradient(z, y, tau):
+    return 2.0 * np.where(z > y, (1.0 - tau) * (z - y), tau * (z - y))
+
+
+def _log_cosh(z, y, parameter):
+    r = np.abs(z - y)
+    return r + np.log1p(0.5 * np.expm1(-2.0 * r))  # cosh r = e^r (1 + (e^-2r - 1) / 2): never overflows
+
+
+def _tweedie(z, y, power):
+    return np.exp((2.0 - power) * z) / (2.0 - power) - y * np.exp((1.0 - power) * z) / (1.0 - power)
+
+
+def _tweedie_gradient(z, y, power):
+    return np.exp((2.0 - power) * z) - y * np.exp((1.0 - power) * z)
+
+
+def _missed(z, gamma):
+    """-(1 - p)^gamma log p with p = sigmoid(z): the focal loss where y is 1. Where it is 0: that of -z."""
+    return np.exp(-gamma * _softplus(z, 0.0)) * _softplus(-z, 0.0)
+
+
+def _missed_slope(z, gamma):
+    power = np.exp(-gamma * _softplus(z, 0.0))
+    return -power * (gamma * _sigmoid(z, 0.0) * _softplus(-z, 0.0) + _sigmoid(-z, 0.0))
+
+
+def _binary_focal(z, y, gamma):
+    return y * _missed(z, gamma) + (1.0 - y) * _missed(-z, gamma)
+
+
+def _binary_focal_gradient(z, y, gamma):
+    return y * _missed_slope(z, gamma) - (1.0 - y) * _missed_slope(-z, gamma)
 
 
 def _binary_cross_entropy(z, y, smoothing):
@@ -124,6 +172,20 @@ def _cross_entropy(z: Array, y: Array, smoothing: float) -> tuple[Array, Array]:
     mass = q.sum(axis=1, keepdims=True)  # 1 for a distribution, up to rounding
     value = np.log(total[:, 0]) * mass[:, 0] - (q * shifted).sum(axis=1)
     return value, e * (mass / total) - q
+
+
+def _focal(z: Array, y: Array, gamma: float) -> tuple[Array, Array]:
+    q = y
+    if y.ndim == 1:
+        q = np.zeros_like(z)
+        q[np.arange(len(z)), y] = 1.0
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    p, rest = np.exp(log_p), -np.expm1(log_p)  # p and 1 - p, both to the last digits
+    power = rest**gamma
+    ratio = np.where(rest > 0.0, log_p / np.where(rest > 0.0, rest, 1.0), -1.0)  # log p / (1 - p), -1 at p = 1
+    slope = q * power * (gamma * p * ratio - 1.0)  # p d/dp of -q (1 - p)^gamma log p
+    return -(q * power * log_p).sum(axis=1), slope - p * slope.sum(axis=1, keepdims=True)
 
 
 def _hinge(z: Array, y: Array, parameter: float) -> tuple[Array, Array]:
@@ -161,11 +223,49 @@ _ALL: tuple[Loss, ...] = (
         pointwise=(_huber, lambda z, y, delta: np.minimum(np.maximum(z - y, -delta), delta)),
     ),
     Loss(
+        "log_cosh",
+        "log(cosh(z - y)), half of (z - y)^2 near y, |z - y| - log 2 far from it",
+        ("values",),
+        pointwise=(_log_cosh, lambda z, y, p: np.tanh(z - y)),
+    ),
+    Loss(
+        "quantile",
+        "max(q (y - z), (q - 1) (y - z)): Koenker & Bassett 1978",
+        ("values",),
+        parameter=0.5,
+        pointwise=(_quantile, _quantile_gradient),
+    ),
+    Loss(
+        "expectile",
+        "(z - y)^2 times 1 - tau above y, tau below: Newey & Powell 1987",
+        ("values",),
+        parameter=0.5,
+        pointwise=(_expectile, _expectile_gradient),
+    ),
+    Loss(
         "poisson",
         "exp(z) - y z, the Poisson likelihood of rate exp(z) without its constant",
         ("values",),
         link="exponential",
         pointwise=(lambda z, y, p: np.exp(z) - y * z, lambda z, y, p: np.exp(z) - y),
+        y_range=(0.0, np.inf),
+    ),
+    Loss(
+        "gamma",
+        "z + y exp(-z), the gamma likelihood of mean exp(z) without its constant: half the gamma deviance",
+        ("values",),
+        link="exponential",
+        pointwise=(lambda z, y, p: z + y * np.exp(-z), lambda z, y, p: 1.0 - y * np.exp(-z)),
+        y_range=(_LEAST_POSITIVE, np.inf),
+    ),
+    Loss(
+        "tweedie",
+        "exp((2 - p) z) / (2 - p) - y exp((1 - p) z) / (1 - p), half the deviance of power p and mean exp(z) without "
+        "its constant: Jorgensen 1987",
+        ("values",),
+        link="exponential",
+        parameter=1.5,
+        pointwise=(_tweedie, _tweedie_gradient),
         y_range=(0.0, np.inf),
     ),
     Loss(
@@ -182,6 +282,24 @@ _ALL: tuple[Loss, ...] = (
         ("labels", "values"),
         link="softmax",
         rowwise=_cross_entropy,
+        y_range=(0.0, 1.0),
+    ),
+    Loss(
+        "binary_focal",
+        "-y (1 - p)^gamma log p - (1 - y) p^gamma log(1 - p), p = sigmoid(z): Lin et al. 2017",
+        ("values",),
+        link="sigmoid",
+        parameter=2.0,
+        pointwise=(_binary_focal, _binary_focal_gradient),
+        y_range=(0.0, 1.0),
+    ),
+    Loss(
+        "focal",
+        "-sum q (1 - p)^gamma log p, p = softmax(z): Lin et al. 2017",
+        ("labels", "values"),
+        link="softmax",
+        parameter=2.0,
+        rowwise=_focal,
         y_range=(0.0, 1.0),
     ),
     Loss(
@@ -206,17 +324,50 @@ def get(loss: str | Loss) -> Loss:
 
 def Huber(delta: float = 1.0) -> Loss:
     """huber with another delta > 0."""
-    return replace(LOSSES["huber"], parameter=_validate.number("delta", delta, low=0.0, open_low=True))
+    return _with("huber", _validate.number("delta", delta, low=0.0, open_low=True))
+
+
+def Quantile(q: float = 0.5) -> Loss:
+    """quantile with q in (0, 1): its minimum is the q-quantile of y.
+
+    >>> float(Quantile(0.9).evaluate(np.array([[0.0]]), np.array([[1.0]]))[0][0])
+    0.9
+    """
+    return _with("quantile", _validate.number("q", q, 0.0, 1.0, open_low=True, open_high=True))
+
+
+def Expectile(tau: float = 0.5) -> Loss:
+    """expectile with tau in (0, 1): its minimum is the mean for 0.5."""
+    return _with("expectile", _validate.number("tau", tau, 0.0, 1.0, open_low=True, open_high=True))
+
+
+def Tweedie(power: float = 1.5) -> Loss:
+    """tweedie with 1 < power < 2, y >= 0 with many zeros, say; poisson is power 1, gamma is 2."""
+    return _with("tweedie", _validate.number("power", power, 1.0, 2.0, open_low=True, open_high=True))
+
+
+def Focal(gamma: float = 2.0) -> Loss:
+    """focal with gamma >= 0; 0 is cross_entropy. class_weight takes the place of the paper's alpha."""
+    return _with("focal", _validate.number("gamma", gamma, low=0.0, open_high=True))
+
+
+def BinaryFocal(gamma: float = 2.0) -> Loss:
+    """binary_focal with gamma >= 0; 0 is binary_cross_entropy."""
+    return _with("binary_focal", _validate.number("gamma", gamma, low=0.0, open_high=True))
+
+
+def _with(name: str, parameter: float) -> Loss:
+    return replace(LOSSES[name], parameter=parameter)
 
 
 def CrossEntropy(label_smoothing: float = 0.0) -> Loss:
     """cross_entropy with targets (1 - s) q + s / O, s in [0, 1)."""
-    return replace(LOSSES["cross_entropy"], parameter=_smoothing(label_smoothing))
+    return _with("cross_entropy", _smoothing(label_smoothing))
 
 
 def BinaryCrossEntropy(label_smoothing: float = 0.0) -> Loss:
     """binary_cross_entropy with targets (1 - s) y + s / 2, s in [0, 1)."""
-    return replace(LOSSES["binary_cross_entropy"], parameter=_smoothing(label_smoothing))
+    return _with("binary_cross_entropy", _smoothing(label_smoothing))
 
 
 def _smoothing(value: float) -> float:
@@ -227,4 +378,9 @@ _WITH_PARAMETER: dict[str, Callable[[float], Loss]] = {
     "huber": Huber,
     "cross_entropy": CrossEntropy,
     "binary_cross_entropy": BinaryCrossEntropy,
+    "quantile": Quantile,
+    "expectile": Expectile,
+    "tweedie": Tweedie,
+    "focal": Focal,
+    "binary_focal": BinaryFocal,
 }

@@ -6,7 +6,17 @@ from fastnn import _hints
 from fastnn.formulas import activations, initializers, losses
 from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, Zeros
-from fastnn.formulas.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber
+from fastnn.formulas.losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    BinaryFocal,
+    CrossEntropy,
+    Expectile,
+    Focal,
+    Huber,
+    Quantile,
+    Tweedie,
+)
 from fastnn.nn.layers import (
     Activation,
     BatchNorm,
@@ -32,11 +42,14 @@ __all__ = [
     "Activation",
     "BatchNorm",
     "BinaryCrossEntropy",
+    "BinaryFocal",
     "Constant",
     "CrossEntropy",
     "Dense",
     "Dropout",
+    "Expectile",
     "Flatten",
+    "Focal",
     "Huber",
     "Layer",
     "LayerNorm",
@@ -45,11 +58,13 @@ __all__ = [
     "Normalize",
     "Orthogonal",
     "PReLU",
+    "Quantile",
     "RReLU",
     "Reshape",
     "Residual",
     "Scale",
     "Softmax",
+    "Tweedie",
     "Uniform",
     "Zeros",
     "activations",
