@@ -389,7 +389,7 @@ def test_what_would_touch_other_memory_is_an_error(change, message):
 
 def test_scaling_that_is_not_there_is_an_error():
     plan = built("learned").plan
-    table, none = native_engine._table(plan.ops, None), built("dense")
+    table, none = native_engine._table(plan.ops, None, plan.dtype), built("dense")
     predictor, sizes = native_engine.extension.PredictorFloat32, (plan.size("parameters"), plan.size("statistics"))
     with pytest.raises(ValueError, match="outside its buffer"):
         predictor(0, table, INPUTS, *sizes, INPUTS)

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "../registry.hpp"
 #include "../threads.hpp"
 #include "engine.hpp"
 #include "interruption.hpp"
@@ -29,7 +30,9 @@ class Trainer<T>::Impl final : public Program {
         double widest = 1;
         for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(op, 1));
         most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
-        const size_t copies = 3 + static_cast<size_t>(kernels_.rule_slots[objective_.rule]);
+        slots_ = slots_of(kernels_, objective_.rule),
+        coefficients_ = coefficients_of(kernels_, objective_.rule);
+        const size_t copies = 3 + static_cast<size_t>(slots_);
         streaming_ = plan_.parameters * copies * sizeof(T) > kKept;
         for (const Op& op : plan_.ops) {
             operations_.push_back(&kernels_.operations[op.code]);
@@ -343,18 +346,16 @@ class Trainer<T>::Impl final : public Program {
     };
     void update(int64_t step, const Tensor& tensor, size_t begin, size_t end, const T* g) {
         const size_t first = tensor.offset + begin;
-        T* slots[kMaxSlots];
-        for (int j = 0; j < kernels_.rule_slots[objective_.rule]; ++j) slots[j] = state_.slots[j] + first;
+        T* slots[kMostSlots];
+        for (int j = 0; j < slots_; ++j) slots[j] = state_.slots[j] + first;
         const Adjustment adjustment{scale_, objective_.clip_value, tensor.l1, tensor.l2,
                                     batches_.lr[step] * tensor.decay};
-        const double* coefficients =
-            batches_.coefficients + step * kernels_.rule_coefficients[objective_.rule];
+        const double* coefficients = batches_.coefficients + step * coefficients_;
         if (!kernels_.update(objective_.rule, coefficients, adjustment, end - begin,
                              state_.parameters + first, g, slots))
             diverged_ = true;
     }
 
-    static constexpr int kMaxSlots = 8;
     static constexpr double kAwake =
         4;  // a team is woken once a call: a quarter of the work a step may be worth it
     // Bytes of weights, panels and slots that may still be in L3 a step later. Writing the panels past the caches is 4 % of
@@ -364,7 +365,8 @@ class Trainer<T>::Impl final : public Program {
     const Plan plan_;
     const Objective objective_;
     std::vector<const Operation<T>*> operations_;
-    size_t first_ = 0;            // the first operation that learns
+    int slots_ = 0, coefficients_ = 0;  // of the rule
+    size_t first_ = 0;                  // the first operation that learns
     std::vector<Range> running_;  // averages among the statistics, which a step changes before it is over
     // of a task: an operation on them, if they are more than 96, takes 50 ms at most, so Ctrl-C is answered in time
     size_t most_rows_ = 1024;

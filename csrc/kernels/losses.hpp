@@ -287,9 +287,10 @@ struct hinge {
 
 }  // namespace losses
 
-#define FASTNN_LOSSES(X)                                                                            \
-    X(mse)                                                                                          \
-    X(half_mse) X(mae) X(huber) X(log_cosh) X(quantile) X(expectile) X(poisson) X(gamma) X(tweedie) \
+#define FASTNN_LOSSES(X)                                                                \
+    X(mse)                                                                              \
+    X(half_mse)                                                                         \
+    X(mae) X(huber) X(log_cosh) X(quantile) X(expectile) X(poisson) X(gamma) X(tweedie) \
         X(binary_cross_entropy) X(cross_entropy) X(binary_focal) X(focal) X(hinge)
 
 using LossLoop = void (*)(double parameter, size_t B, size_t O, const Real* z, const int64_t* labels,
@@ -299,6 +300,35 @@ const LossLoop kLosses[] = {
     FASTNN_LOSSES(FASTNN_X)
 #undef FASTNN_X
 };
+// A loss of one's own, point by point.
+void own_loss(const Own& own, double parameter, size_t B, size_t O, const Real* z, const Real* y,
+              const Real* weight, Real* value, Real* dz) {
+    const size_t n = B * O;
+    Real* values = O == 1 ? value : static_cast<Real*>(fastnn::scratch(fastnn::kRow, n * sizeof(Real)));
+    alignas(64) Real in[2 * kOwnBlock], out[2 * kOwnBlock];
+    for (size_t i = 0; i < n; i += kOwnBlock) {
+        const size_t count = n - i < kOwnBlock ? n - i : kOwnBlock;
+        copy(count, z + i, in), copy(count, y + i, in + kOwnBlock);
+        clear_behind(count, in), clear_behind(count, in + kOwnBlock);
+        own.formula(&parameter, in, out);
+        copy(count, out, values + i), copy(count, out + kOwnBlock, dz + i);
+    }
+    if (O == 1) {
+        for_vectors(B, [&](size_t i, auto lanes) {
+            store(dz + i, load(dz + i, lanes) * load(weight + i, lanes), lanes);
+        });
+        return;
+    }
+    const Real scale = Real(1.0 / static_cast<double>(O));
+    for (size_t i = 0; i < B; ++i, values += O, dz += O) {
+        const V factor = broadcast(weight[i] * scale);
+        value[i] = scale * row_sum(O, [&](size_t j, auto lanes) {
+                       store(dz + j, load(dz + j, lanes) * factor, lanes);
+                       return load(values + j, lanes);
+                   });
+    }
+}
+
 const char* const kLossNames[] = {
 #define FASTNN_X(name) #name,
     FASTNN_LOSSES(FASTNN_X)

@@ -29,11 +29,20 @@ Find = Callable[[str, np.dtype], Callable[..., Any]]  # name of a function in lo
 Around = Callable[[str, np.dtype, tuple[Callable[..., Any], ...]], Callable[..., Any] | None]
 
 
-def kernels(find: Find, around: Around | None = None, rest: Kernels = reference.KERNELS) -> Kernels:
-    """The table of the loops that `find` finds and `around` builds; `around` None: formulas run vectorised."""
+Accepts = Callable[[Activation | Loss | Rule, np.dtype], bool]  # whether `around` can build a loop of that dtype
+
+
+def kernels(
+    find: Find,
+    around: Around | None = None,
+    rest: Kernels = reference.KERNELS,
+    accepts: Accepts = lambda formula, dtype: True,
+) -> Kernels:
+    """The table of the loops that `find` finds and `around` builds; `around` None: formulas run vectorised. What
+    `accepts` refuses, of formulas that are not built in, does so too."""
     table = replace(rest, ops=_operations(find, rest.ops), **_direct(find))
     if around is not None:
-        table = _formula_driven(around, table)
+        table = _formula_driven(around, table, lambda formula, dtype: formula.built_in or accepts(formula, dtype))
     return _composed(find, table)
 
 
@@ -112,13 +121,14 @@ def _with_operation(table: Kernels, name: str, **functions: Callable[..., None])
     return replace(table, ops={**table.ops, name: table.ops[name]._replace(**functions)})
 
 
-def _formula_driven(around: Around, rest: Kernels) -> Kernels:
+def _formula_driven(around: Around, rest: Kernels, accepts: Accepts) -> Kernels:
     """With the kernels that are one declared formula an element."""
 
     def activate(x: Array, activation: Activation, a: Array) -> None:
         if activation == identity and a is x:
             return
-        loop = None if activation == identity else around("activation_forward", x.dtype, (activation.value,))
+        runs = activation != identity and accepts(activation, x.dtype)
+        loop = around("activation_forward", x.dtype, (activation.value,)) if runs else None
         if loop is None:
             rest.ops["activation"].forward(x, activation, a)
         else:
@@ -127,14 +137,16 @@ def _formula_driven(around: Around, rest: Kernels) -> Kernels:
     def activation_backward(below: Activation, saved: Array, da: Array, dz: Array) -> None:
         if below == identity and dz is da:
             return
-        loop = None if below == identity else around("activation_backward", saved.dtype, (below.derivative,))
+        runs = below != identity and accepts(below, saved.dtype)
+        loop = around("activation_backward", saved.dtype, (below.derivative,)) if runs else None
         if loop is None:
             rest.activation_backward(below, saved, da, dz)
         else:
             loop(saved.dtype.type(below.alpha), saved, da, dz)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
-        loop = None if loss.pointwise is None else around("pointwise_loss", z.dtype, loss.pointwise)
+        formulas = loss.pointwise
+        loop = around("pointwise_loss", z.dtype, formulas) if formulas and accepts(loss, z.dtype) else None
         if loop is None:
             rest.loss(loss, z, y, weight, value, dz)
         else:
@@ -149,7 +161,7 @@ def _formula_driven(around: Around, rest: Kernels) -> Kernels:
         g: Array,
         slots: tuple[Array, ...],
     ) -> None:
-        loop = around("update", w.dtype, (rule.formula,))
+        loop = around("update", w.dtype, (rule.formula,)) if accepts(rule, w.dtype) else None
         if loop is None:
             rest.update(rule, coefficients, adjustment, w, g, slots)
         else:

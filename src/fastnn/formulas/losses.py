@@ -18,7 +18,7 @@ import numpy as np
 
 from fastnn import _validate
 from fastnn.formulas.activations import ACTIVATIONS
-from fastnn.formulas.own import fingerprint
+from fastnn.formulas.own import evaluated, fingerprint
 
 Array = np.ndarray
 _LEAST_POSITIVE = float(np.finfo(np.float32).tiny)
@@ -48,6 +48,9 @@ class Loss:
         assert self.pointwise is not None
         value, gradient = self.pointwise
         scale = z.dtype.type(1.0 / z.shape[1])
+        if not self.built_in:
+            values, slopes = (evaluated(formula, z, y, self.parameter) for formula in self.pointwise)
+            return values.sum(axis=1) * scale, slopes * scale
         return value(z, y, self.parameter).sum(axis=1) * scale, gradient(z, y, self.parameter) * scale
 
     def with_parameter(self, parameter: float) -> Loss:
@@ -57,6 +60,8 @@ class Loss:
         True
         """
         make = _WITH_PARAMETER.get(self.name)
+        if not self.built_in:
+            return replace(self, parameter=_validate.number(f"parameter of {self.name}", parameter))
         if make is not None:
             return make(parameter)
         if parameter != self.parameter:
@@ -316,6 +321,8 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in _ALL}
 def get(loss: str | Loss) -> Loss:
     """The loss of that name. ValueError lists the known names."""
     if isinstance(loss, Loss):
+        if loss.pointwise is None and loss.rowwise is None:
+            raise ValueError(f"loss is {loss}, which has no formulas, expected pointwise or rowwise")
         return loss
     if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]

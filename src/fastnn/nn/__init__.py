@@ -5,6 +5,7 @@ from typing import Any
 from fastnn import _hints
 from fastnn.formulas import activations, initializers, losses
 from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.formulas.declared import activation, loss
 from fastnn.formulas.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, Zeros
 from fastnn.formulas.losses import (
     LOSSES,
@@ -67,8 +68,10 @@ __all__ = [
     "Tweedie",
     "Uniform",
     "Zeros",
+    "activation",
     "activations",
     "initializers",
+    "loss",
     "losses",
 ]
 

@@ -77,7 +77,9 @@ def to_config(thing: Any, where: str = "layer") -> Any:
     if isinstance(thing, (int, float, np.integer, np.floating, np.bool_)):
         return thing.item() if isinstance(thing, np.generic) else thing
     if isinstance(thing, Activation):
-        return {"kind": activations.get(thing).name, "alpha": thing.alpha}
+        if not thing.built_in:
+            raise TypeError(f"{where} is {thing}, an activation of your own, expected one of fastnn.nn.ACTIVATIONS")
+        return {"kind": thing.name, "alpha": thing.alpha}
     if isinstance(thing, (list, tuple)):
         return [to_config(each, f"{where}[{index}]") for index, each in enumerate(thing)]
     name = type(thing).__name__
