@@ -20,10 +20,17 @@ template <class T>
 bool has_rule(const Table<T>& t, int code) {
     return code >= 0 && (code < t.rules || own<T>(OwnKind::rule, code - t.rules) != nullptr);
 }
-// Of one that there is. Bit 0: labels, bit 1: values.
+// Of one that there is. Bit 0: labels, bit 1: values, bit 2: each value by itself.
 template <class T>
 int targets_of(const Table<T>& t, int loss) {
-    return loss < t.losses ? t.loss_targets[loss] : 2;
+    return loss < t.losses ? t.loss_targets[loss] : 2 | 4;
+}
+// Of each row with O outputs; 0: the loss, with so many parameters, does not take O.
+template <class T>
+size_t target_columns(const Table<T>& t, int loss, size_t parameters, size_t O) {
+    const int declared = loss < t.losses ? t.loss_widths[loss] : 1;
+    const size_t width = declared > 0 ? static_cast<size_t>(declared) : parameters;
+    return width == 0 || O % width != 0 ? 0 : O / width;
 }
 template <class T>
 int slots_of(const Table<T>& t, int rule) {

@@ -102,7 +102,7 @@ def dyadic(seed: int, *shape: int) -> Array:
 
 def targets(loss: Any, kind: str, rows: int, outputs: int) -> Array:
     """Labels, or values within the loss's range: of a distribution 3/4 and 1/4 on two classes, or all on one."""
-    numbers = integers(2, rows, outputs)
+    numbers = integers(2, rows, outputs // loss.width)
     if kind == "labels":
         return numbers[:, 0] % outputs
     if loss.link == "softmax":
@@ -156,7 +156,8 @@ class Case:
 
 def around(*layers: Callable[[], nn.Layer], **settings: Any) -> Case:
     """These layers after a dense one and before another."""
-    return Case(lambda: [nn.Dense(HIDDEN), *(make() for make in layers), nn.Dense(OUTPUTS)], **settings)
+    outputs = OUTPUTS * settings["loss"].width if "loss" in settings else OUTPUTS
+    return Case(lambda: [nn.Dense(HIDDEN), *(make() for make in layers), nn.Dense(outputs)], **settings)
 
 
 def activation_cases() -> Iterator[tuple[str, Case]]:
@@ -210,7 +211,7 @@ def loss_cases() -> Iterator[tuple[str, Case]]:
     for name, plain in nn.LOSSES.items():
         variants = {name: plain} if name != "expectile" else {}  # of 0.5 it is half_mse, bit by bit
         with contextlib.suppress(ValueError):  # where it has none
-            variants[f"{name}(0.25)"] = plain.with_parameter(0.25)
+            variants[f"{name}(0.25)"] = plain.with_parameter([0.25, 0.75] if plain.levels else 0.25)
         for variant, loss in variants.items():
             for kind in loss.targets:
                 settings = {"loss": loss, "targets": kind}

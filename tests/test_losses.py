@@ -17,6 +17,7 @@ from fastnn.formulas.losses import (
     Focal,
     Huber,
     Quantile,
+    Quantiles,
     Tweedie,
 )
 
@@ -32,7 +33,7 @@ def example(loss, kind, B=5, O=4, seed=0):
     z = 2 * rng.standard_normal((B, O))
     if kind == "labels":
         return z, rng.integers(0, O, B)
-    y = rng.standard_normal((B, O))
+    y = rng.standard_normal((B, O // loss.width))
     low, high = loss.y_range
     y = np.abs(y) + low if low > -np.inf else y
     return z, (y / y.sum(axis=1, keepdims=True) if high < np.inf else y)
@@ -41,7 +42,7 @@ def example(loss, kind, B=5, O=4, seed=0):
 @EVERY
 @pytest.mark.parametrize("outputs", [1, 2, 4])
 def test_gradient_is_the_slope(loss, kind, outputs):
-    z, y = example(loss, kind, O=outputs)
+    z, y = example(loss, kind, O=outputs * loss.width)
     _, gradient = loss.evaluate(z, y)
     h = 1e-6
     for i, j in np.ndindex(*z.shape):
@@ -75,6 +76,14 @@ WORKED = {
     "half_mse": (([1.0, -2.0], [0.5, 1.0]), (0.25 + 9.0) / 4),
     "mae": (([1.0, -2.0], [0.5, 1.0]), (0.5 + 3.0) / 2),
     "huber": (([1.0, -2.0], [0.5, 1.0]), (0.125 + 2.5) / 2),
+    "gaussian": (  # m 1 and -2, s 0 and 0.5
+        ([1.0, -2.0, 0.0, 0.5], [0.5, 1.0]),
+        ((0.0 + 0.25) / 2 + (0.5 + 9.0 * math.exp(-0.5)) / 2) / 2,
+    ),
+    "quantiles": (  # of the levels 0.1: 1 and -2, of 0.9: 0.25 and 3
+        ([1.0, -2.0, 0.25, 3.0], [0.5, 1.0]),
+        (0.9 * 0.5 + 0.1 * 3.0 + 0.9 * 0.25 + 0.1 * 2.0) / 4,
+    ),
     "log_cosh": (([1.0, -2.0], [0.5, 1.0]), (math.log(math.cosh(0.5)) + math.log(math.cosh(3.0))) / 2),
     "quantile": (([1.0, -2.0], [0.5, 1.0]), (0.5 * 0.5 + 0.5 * 3.0) / 2),
     "expectile": (([1.0, -2.0], [0.5, 1.0]), (0.5 * 0.25 + 0.5 * 9.0) / 2),
@@ -256,6 +265,36 @@ def test_deviances_and_pinballs_are_scikit_learns(seed):
         assert above_least == pytest.approx(deviance(y[:, 0], np.exp(z[:, 0])) / 2, rel=1e-9)
 
 
+@pytest.mark.parametrize("targets", [1, 3])
+def test_gaussian_is_pytorchs_and_scipys(targets):
+    torch, stats = pytest.importorskip("torch"), pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(20, 2 * targets)), rng.normal(size=(20, targets))
+    logits = torch.tensor(z, requires_grad=True)
+    mean, variance = logits[:, :targets], torch.exp(logits[:, targets:])
+    each = torch.nn.functional.gaussian_nll_loss(mean, torch.tensor(y), variance, reduction="none")
+    theirs = each.mean(dim=1)
+    (slope,) = torch.autograd.grad(theirs.sum(), logits)
+    value, gradient = LOSSES["gaussian"].evaluate(z, y)
+    np.testing.assert_allclose(value, theirs.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(gradient, slope.numpy(), rtol=1e-11)
+    density = stats.norm.logpdf(y, z[:, :targets], np.exp(0.5 * z[:, targets:])).mean(axis=1)
+    np.testing.assert_allclose(value, -density - 0.5 * np.log(2 * np.pi), rtol=1e-12)
+
+
+@pytest.mark.parametrize("levels", [[0.5], [0.1, 0.9], [0.05, 0.25, 0.5, 0.75, 0.95]], ids=len)
+@pytest.mark.parametrize("targets", [1, 3])
+def test_quantiles_are_the_mean_of_scikit_learns_pinball_losses(levels, targets):
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(20, len(levels) * targets)), rng.normal(size=(20, targets))
+    parts = np.split(z, len(levels), axis=1)
+    theirs = [metrics.mean_pinball_loss(y, part, alpha=q) for q, part in zip(levels, parts, strict=True)]
+    assert Quantiles(levels).evaluate(z, y)[0].mean() == pytest.approx(np.mean(theirs), rel=1e-12)
+    gradients = [Quantile(q).evaluate(part, y)[1] for q, part in zip(levels, parts, strict=True)]
+    np.testing.assert_allclose(Quantiles(levels).evaluate(z, y)[1], np.hstack(gradients) / len(levels), rtol=1e-12)
+
+
 def test_the_least_loss_is_where_it_should_be():
     y = np.sort(np.random.default_rng(0).gamma(2.0, size=101))[:, None]
     below, above = (np.full_like(y, (y[80] + other) / 2) for other in (y[79], y[81]))  # of the 0.8-quantile, y[80]
@@ -289,6 +328,9 @@ def test_binary_smoothing_moves_targets_towards_a_half():
         (lambda: CrossEntropy(1.0), r"label_smoothing is 1.0, expected a finite number in \[0, 1\)"),
         (lambda: BinaryCrossEntropy(-0.1), "label_smoothing is -0.1"),
         (lambda: Quantile(1.0), r"q is 1.0, expected a finite number in \(0, 1\)"),
+        (lambda: Quantiles([]), r"levels is \[\], expected at least one"),
+        (lambda: Quantiles([0.5, 0.5]), "levels is .*each above the one before it"),
+        (lambda: Quantiles([0.5, 1.0]), "levels is 1.0"),
         (lambda: Expectile(0.0), "tau is 0.0"),
         (lambda: Tweedie(2.0), r"power is 2.0, expected a finite number in \(1, 2\)"),
         (lambda: Focal(-1.0), "gamma is -1.0"),
@@ -301,6 +343,9 @@ def test_binary_smoothing_moves_targets_towards_a_half():
         "smoothing-1",
         "smoothing-negative",
         "q",
+        "no levels",
+        "equal levels",
+        "level 1",
         "tau",
         "power",
         "focal",

@@ -118,8 +118,9 @@ def test_every_activation(activation):
 @DTYPES
 @pytest.mark.parametrize(("loss", "kind"), [(loss, kind) for loss in LOSSES.values() for kind in loss.targets], ids=str)
 def test_every_loss(loss, kind, dtype):
-    model = build(nn.Dense(6, "tanh"), nn.Dense(3), dtype=dtype)
-    y = targets(loss, ROWS, 3, kind)
+    outputs = 3 * loss.width
+    model = build(nn.Dense(6, "tanh"), nn.Dense(outputs), dtype=dtype)
+    y = targets(loss, ROWS, outputs, kind)
     y = y if kind == "labels" else y.astype(dtype)
     agree(model, sgd(loss.name), features(ROWS).astype(dtype), y, np.linspace(0, 2, ROWS).astype(dtype))
 

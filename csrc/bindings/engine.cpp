@@ -192,7 +192,7 @@ Objective objective_of(const Table<T>& table, const py::tuple& tuple) {
     const auto numbers = tuple_of(tuple, "objective", 6);
     Objective objective;
     objective.loss = number_of<int>(numbers[0], "objective: its loss");
-    objective.loss_parameter = number_of<double>(numbers[1], "objective: its loss's parameter");
+    objective.loss_parameters = numbers_of(numbers[1], "objective: its loss's parameter");
     objective.rule = number_of<int>(numbers[2], "objective: its rule");
     objective.seed = number_of<uint64_t>(numbers[3], "objective: its seed");
     objective.clip_norm = number_of<double>(numbers[4], "objective: its clip_norm");
@@ -260,6 +260,7 @@ class TrainerBinding {
         // a phase without tasks is one that a team would wait for
         if (std::none_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return op.learns(); }))
             value_error("ops has nothing that learns");
+        if (target_count() == 0) value_error("the loss does not take that many outputs");
     }
 
     // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size, mean_weight). rates:
@@ -302,6 +303,10 @@ class TrainerBinding {
         return state;
     }
 
+    size_t target_count() const {
+        return target_columns(table_, objective_.loss, objective_.loss_parameters.size(), plan_.outputs);
+    }
+
     // Labels are checked as they are gathered: of rows that the call does not visit nothing is read.
     bool visit(const Args& args, Batches<T>& batches) const {
         args.expect(6);
@@ -315,11 +320,11 @@ class TrainerBinding {
             batches.labels = args.indices(1, "y", n).data;
         } else {
             if (!(targets & 2)) value_error("y is not 1-D, but the loss takes labels (n,)");
-            batches.values = args.matrix<T>(1, "y", n, plan_.outputs).data;
+            batches.values = args.matrix<T>(1, "y", n, target_count()).data;
         }
         batches.weights = 1;
         if (args[2] != Py_None && args.array(2, "weight").nd == 2) {
-            if (!(table_.loss_targets[objective_.loss] & 4))
+            if (!(targets_of(table_, objective_.loss) & 4))
                 value_error("weight is 2-D, but the loss is of whole rows");
             batches.weights = plan_.outputs;
             batches.weight = args.matrix<T>(2, "weight", n, plan_.outputs).data;

@@ -192,8 +192,10 @@ void loss(const Args& args) {  // loss, parameter, z, y, weight, value, dz
         if (!has_loss(t, loss)) value_error("loss: there is no such code");
         const int targets = targets_of(t, loss);
         const std::string name = loss < t.losses ? t.loss_names[loss] : "the loss";
-        const double parameter = args.number(2);
+        const std::vector<double> parameters = numbers_of(args[2], "parameter");
         const auto z = args.matrix<T>(3, "z");
+        const size_t columns = target_columns(t, loss, parameters.size(), z.cols);
+        if (columns == 0) value_error("z has a number of columns that " + name + " does not take");
         const int64_t* labels = nullptr;
         const T* values = nullptr;
         if (args.array(4, "y").nd == 1) {
@@ -203,13 +205,14 @@ void loss(const Args& args) {  // loss, parameter, z, y, weight, value, dz
                 throw py::index_error("y has a label outside 0 .. " + std::to_string(z.cols) + " - 1");
         } else {
             if (!(targets & 2)) value_error("y is not 1-D, but " + name + " takes labels (B,)");
-            values = args.matrix<T>(4, "y", z.rows, z.cols).data;
+            values = args.matrix<T>(4, "y", z.rows, columns).data;
         }
         const auto weight = args.vector<T>(5, "weight", z.rows),
                    value = args.vector<T>(6, "value", z.rows, true);
         const auto dz = args.matrix<T>(7, "dz", z.rows, z.cols, true);
         Unlocked unlocked(2.0 * static_cast<double>(z.rows * z.cols));
-        t.loss(loss, parameter, z.rows, z.cols, z.data, labels, values, weight.data, value.data, dz.data);
+        t.loss(loss, parameters.data(), parameters.size(), z.rows, z.cols, z.data, labels, values,
+               weight.data, value.data, dz.data);
     });
 }
 

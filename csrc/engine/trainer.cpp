@@ -30,6 +30,8 @@ class Trainer<T>::Impl final : public Program {
         double widest = 1;
         for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(op, 1));
         most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
+        targets_ =
+            target_columns(kernels_, objective_.loss, objective_.loss_parameters.size(), plan_.outputs);
         slots_ = slots_of(kernels_, objective_.rule),
         coefficients_ = coefficients_of(kernels_, objective_.rule);
         const size_t copies = 3 + static_cast<size_t>(slots_);
@@ -201,7 +203,7 @@ class Trainer<T>::Impl final : public Program {
     }
 
     void gather(const Schedule& s, int64_t step, Range rows) {
-        const size_t I = plan_.inputs, O = plan_.outputs, B = rows.size();
+        const size_t I = plan_.inputs, O = targets_, B = rows.size();
         const int64_t* mine = batches_.order + step * batches_.size + rows.begin;
         // the next batch's rows follow, if this task has them all
         const size_t following = B == s.batch ? batches_.rows - step * batches_.size - B : 0;
@@ -258,9 +260,10 @@ class Trainer<T>::Impl final : public Program {
         const Call<T>& last = calls_.back();
         T* dz = last.da + r * O;
         const size_t a_row = batches_.weights;  // where there are several, each value is a row to the loss
-        kernels_.loss(objective_.loss, objective_.loss_parameter, rows.size() * a_row, O / a_row,
+        const std::vector<double>& parameters = objective_.loss_parameters;
+        kernels_.loss(objective_.loss, parameters.data(), parameters.size(), rows.size() * a_row, O / a_row,
                       last.a + r * O, batches_.labels ? work_.labels + r : nullptr,
-                      batches_.labels ? nullptr : work_.values + r * O, work_.weight + r * a_row,
+                      batches_.labels ? nullptr : work_.values + r * targets_, work_.weight + r * a_row,
                       work_.value + r * a_row, dz);
         through(work_.last, work_.last_saved, O, rows, dz);
     }
@@ -365,6 +368,7 @@ class Trainer<T>::Impl final : public Program {
     const Plan plan_;
     const Objective objective_;
     std::vector<const Operation<T>*> operations_;
+    size_t targets_ = 0;                // values of a row's targets
     int slots_ = 0, coefficients_ = 0;  // of the rule
     size_t first_ = 0;                  // the first operation that learns
     std::vector<Range> running_;  // averages among the statistics, which a step changes before it is over

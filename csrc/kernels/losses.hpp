@@ -12,17 +12,19 @@ namespace {
 namespace losses {
 
 enum : int { kLabels = 1, kValues = 2, kPointwise = 4 };
+// A loss's `width`: its outputs for each target, kEach: as many as it has parameters.
+enum : int { kEach = 0 };
 
 FASTNN_INLINE V sign(V x) { return select(x == Real(0), V{}, select(x == x, copysign(broadcast(1), x), x)); }
 
 #define FASTNN_POINTWISE(name, value_, gradient_)                                                   \
     struct name {                                                                                   \
-        static constexpr int targets = kValues | kPointwise;                                        \
+        static constexpr int targets = kValues | kPointwise, width = 1;                             \
         static FASTNN_INLINE V value(V z, V y, [[maybe_unused]] Real p) { return value_; }          \
         static FASTNN_INLINE V gradient(V z, V y, [[maybe_unused]] Real p) { return gradient_; }    \
-        static void run(double p, size_t B, size_t O, const Real* z, const int64_t*, const Real* y, \
-                        const Real* weight, Real* value, Real* dz) {                                \
-            pointwise<name>(static_cast<Real>(p), B, O, z, y, weight, value, dz);                   \
+        static void run(const double* p, size_t, size_t B, size_t O, const Real* z, const int64_t*, \
+                        const Real* y, const Real* weight, Real* value, Real* dz) {                 \
+            pointwise<name>(static_cast<Real>(p[0]), B, O, z, y, weight, value, dz);                \
         }                                                                                           \
     };
 
@@ -99,7 +101,7 @@ FASTNN_INLINE Real* padded_row(size_t O) {
 
 // -sum q log softmax(z) = sum(q) log(sum e) - sum q (z - max z); gradient softmax * sum(q) - q.
 struct cross_entropy {
-    static constexpr int targets = kLabels | kValues;
+    static constexpr int targets = kLabels | kValues, width = 1;
 
     // Labels of few classes: a vector holds one class of W rows, so that nothing is added up across lanes and none is
     // empty. 32 rows of 2 classes take 0.2 us instead of 0.9.
@@ -149,8 +151,9 @@ struct cross_entropy {
         });
     }
 
-    static void run(double smoothing, size_t B, size_t O, const Real* z, const int64_t* labels, const Real* y,
-                    const Real* weight, Real* value, Real* dz) {
+    static void run(const double* parameters, size_t, size_t B, size_t O, const Real* z,
+                    const int64_t* labels, const Real* y, const Real* weight, Real* value, Real* dz) {
+        const double smoothing = parameters[0];
         const double floor_ = smoothing / static_cast<double>(O);
         const Real base = static_cast<Real>(floor_), peak = static_cast<Real>(1.0 - smoothing);
         const Real mass_of_label = static_cast<Real>(floor_ * static_cast<double>(O) + (1.0 - smoothing));
@@ -206,7 +209,7 @@ struct cross_entropy {
 // -sum q (1 - p)^gamma log p, p = softmax(z). p d/dp of a term is c = q (1 - p)^gamma (gamma p log p / (1 - p) - 1), and the
 // gradient c - p sum(c).
 struct focal {
-    static constexpr int targets = kLabels | kValues;
+    static constexpr int targets = kLabels | kValues, width = 1;
 
     struct Term {
         V p, value, slope;  // of q = 1
@@ -218,9 +221,9 @@ struct focal {
         return {p, -power * log_p, power * (gamma * p * ratio - 1)};
     }
 
-    static void run(double parameter, size_t B, size_t O, const Real* z, const int64_t* labels, const Real* y,
-                    const Real* weight, Real* value, Real* dz) {
-        const Real gamma = static_cast<Real>(parameter);
+    static void run(const double* parameters, size_t, size_t B, size_t O, const Real* z,
+                    const int64_t* labels, const Real* y, const Real* weight, Real* value, Real* dz) {
+        const Real gamma = static_cast<Real>(parameters[0]);
         share(B, 4.0 * static_cast<double>(O) + 20, 1, [&](size_t begin, size_t end) {
             Real* e = padded_row(O);
             for (size_t i = begin; i < end; ++i) {
@@ -260,10 +263,10 @@ struct focal {
 
 // max(0, 1 + max over j != y of z_j - z_y)
 struct hinge {
-    static constexpr int targets = kLabels;
+    static constexpr int targets = kLabels, width = 1;
 
-    static void run(double, size_t B, size_t O, const Real* z, const int64_t* labels, const Real*,
-                    const Real* weight, Real* value, Real* dz) {
+    static void run(const double*, size_t, size_t B, size_t O, const Real* z, const int64_t* labels,
+                    const Real*, const Real* weight, Real* value, Real* dz) {
         for (size_t i = 0; i < B; ++i, z += O, dz += O) {
             const size_t label = static_cast<size_t>(labels[i]);
             const Real own = z[label];
@@ -285,16 +288,63 @@ struct hinge {
     }
 };
 
+// Of T targets the means z[0 .. T-1] and the logarithms of the variances z[T .. 2 T-1]: the mean of
+// (s + (m - y)^2 e^-s) / 2.
+struct gaussian {
+    static constexpr int targets = kValues, width = 2;
+
+    static void run(const double*, size_t, size_t B, size_t O, const Real* z, const int64_t*, const Real* y,
+                    const Real* weight, Real* value, Real* dz) {
+        const size_t T = O / 2;
+        const Real scale = Real(1.0 / static_cast<double>(T)), half = Real(0.5);
+        for (size_t i = 0; i < B; ++i, z += O, y += T, dz += O) {
+            const V factor = broadcast(weight[i] * scale);
+            value[i] = scale * row_sum(T, [&](size_t j, auto lanes) {
+                           const V s = load(z + T + j, lanes), r = load(z + j, lanes) - load(y + j, lanes);
+                           const V precision = exp(-s), square = r * r * precision;
+                           store(dz + j, r * precision * factor, lanes);
+                           store(dz + T + j, half * (1 - square) * factor, lanes);
+                           return half * (s + square);
+                       });
+        }
+    }
+};
+
+// Of T targets the quantiles z[0 .. T-1] of the first level, then those of the next: the mean of their losses.
+struct quantiles {
+    static constexpr int targets = kValues, width = kEach;
+
+    static void run(const double* levels, size_t count, size_t B, size_t O, const Real* z, const int64_t*,
+                    const Real* y, const Real* weight, Real* value, Real* dz) {
+        const size_t T = O / count;
+        const Real scale = Real(1.0 / static_cast<double>(O));
+        for (size_t i = 0; i < B; ++i, y += T) {
+            const V factor = broadcast(weight[i] * scale);
+            Real total = 0;
+            for (size_t l = 0; l < count; ++l, z += T, dz += T) {
+                const Real q = static_cast<Real>(levels[l]);
+                total += row_sum(T, [&](size_t j, auto lanes) {
+                    const V zj = load(z + j, lanes), yj = load(y + j, lanes);
+                    store(dz + j, quantile::gradient(zj, yj, q) * factor, lanes);
+                    return quantile::value(zj, yj, q);
+                });
+            }
+            value[i] = scale * total;
+        }
+    }
+};
+
 }  // namespace losses
 
-#define FASTNN_LOSSES(X)                                                                \
-    X(mse)                                                                              \
-    X(half_mse)                                                                         \
-    X(mae) X(huber) X(log_cosh) X(quantile) X(expectile) X(poisson) X(gamma) X(tweedie) \
-        X(binary_cross_entropy) X(cross_entropy) X(binary_focal) X(focal) X(hinge)
+#define FASTNN_LOSSES(X)                                                                                 \
+    X(mse)                                                                                               \
+    X(half_mse)                                                                                          \
+    X(mae)                                                                                               \
+    X(huber) X(log_cosh) X(quantile) X(expectile) X(poisson) X(gamma) X(tweedie) X(binary_cross_entropy) \
+        X(cross_entropy) X(binary_focal) X(focal) X(hinge) X(gaussian) X(quantiles)
 
-using LossLoop = void (*)(double parameter, size_t B, size_t O, const Real* z, const int64_t* labels,
-                          const Real* y, const Real* weight, Real* value, Real* dz);
+using LossLoop = void (*)(const double* parameters, size_t count, size_t B, size_t O, const Real* z,
+                          const int64_t* labels, const Real* y, const Real* weight, Real* value, Real* dz);
 const LossLoop kLosses[] = {
 #define FASTNN_X(name) losses::name::run,
     FASTNN_LOSSES(FASTNN_X)
@@ -331,6 +381,11 @@ void own_loss(const Own& own, double parameter, size_t B, size_t O, const Real* 
 
 const char* const kLossNames[] = {
 #define FASTNN_X(name) #name,
+    FASTNN_LOSSES(FASTNN_X)
+#undef FASTNN_X
+};
+const int kLossWidths[] = {
+#define FASTNN_X(name) losses::name::width,
     FASTNN_LOSSES(FASTNN_X)
 #undef FASTNN_X
 };

@@ -14,12 +14,12 @@ constexpr int length(A (&)[n]) {
     return static_cast<int>(n);
 }
 
-void loss(int loss, double parameter, size_t B, size_t O, const Real* z, const int64_t* labels,
-          const Real* values, const Real* weight, Real* value, Real* dz) {
+void loss(int loss, const double* parameters, size_t count, size_t B, size_t O, const Real* z,
+          const int64_t* labels, const Real* values, const Real* weight, Real* value, Real* dz) {
     if (loss < length(kLosses))
-        kLosses[loss](parameter, B, O, z, labels, values, weight, value, dz);
+        kLosses[loss](parameters, count, B, O, z, labels, values, weight, value, dz);
     else
-        own_loss(*fastnn::own<Real>(fastnn::OwnKind::loss, loss - length(kLosses)), parameter, B, O, z,
+        own_loss(*fastnn::own<Real>(fastnn::OwnKind::loss, loss - length(kLosses)), parameters[0], B, O, z,
                  values, weight, value, dz);
 }
 
@@ -68,6 +68,7 @@ const Table<double> double_table = {
     kRuleSlots,
     kRuleCoefficients,
     kLossTargets,
+    kLossWidths,
     kOperations,
     length(kOperations),
     kPanel,

@@ -35,7 +35,15 @@ def shuffle(isa: int, key: tuple[int, int, int], order: Array, /) -> None: ...
 def moments(isa: int, x: Array, rows: Array | None, step: int, pivot: Array, unit: Array, out: Array, /) -> bool: ...
 def activation_backward(isa: int, below: Activation, saved: Array, da: Array, dz: Array, /) -> None: ...
 def loss(
-    isa: int, loss: int, parameter: float, z: Array, y: Array, weight: Array, value: Array, dz: Array, /
+    isa: int,
+    loss: int,
+    parameter: float | tuple[float, ...],
+    z: Array,
+    y: Array,
+    weight: Array,
+    value: Array,
+    dz: Array,
+    /,
 ) -> None: ...
 def squared_norm(isa: int, g: Array, /) -> float: ...
 def update(
@@ -58,7 +66,7 @@ class TrainerFloat32:
         parameters: int,
         statistics: int,
         scaling: int,
-        objective: tuple[float, ...],
+        objective: tuple[Any, ...],
     ) -> None: ...
     def run(
         self, state: tuple[Any, ...], batches: tuple[Any, ...], rates: tuple[Array, Array], losses: Array, taken: Array

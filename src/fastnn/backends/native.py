@@ -191,7 +191,7 @@ def _kernels(t: int) -> Kernels:
         if code is None:
             reference.loss(loss, z, y, weight, value, dz)
         else:
-            extension.loss(t, code, loss.parameter, z, y, weight, value, dz)
+            extension.loss(t, code, loss.numbers, z, y, weight, value, dz)
 
     def squared_norm(g: Array) -> float:
         return extension.squared_norm(t, g)

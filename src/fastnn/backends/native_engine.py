@@ -134,7 +134,7 @@ class Engine:
             if _compiled(ops, objective, plan.dtype):
                 numbers = (
                     native.loss_code(objective.loss, plan.dtype),
-                    objective.loss.parameter,
+                    objective.loss.numbers,
                     native.rule_code(objective.optimizer.rule, plan.dtype),
                     objective.seed,
                     objective.clip_norm,

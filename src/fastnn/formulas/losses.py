@@ -5,13 +5,15 @@ their softmax or sigmoid, poisson takes the log of the rate. `link` names that l
 ends with it is trained on its logits all the same (see `Plan.training_ops`).
 
 A loss is either point-wise (two scalar formulas, averaged over the O outputs) or row-wise (one function of
-whole rows). Targets are `labels` (B,) int64 in [0, O) or `values` (B, O) in the model's dtype.
+whole rows). Targets are `labels` (B,) int64 in [0, O) or `values` (B, O) in the model's dtype; (B, T) where a loss
+takes `width` outputs for each of T targets, the first ones of all targets before the second ones: O = width T.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +32,7 @@ class Loss:
     """A loss: `evaluate(z, y)` returns the value of each row (B,) and d(value)/dz (B, O).
 
     `parameter` is the loss's one number: delta of huber, label smoothing of the cross-entropies, q of quantile, ...
+    `levels` are the numbers of quantiles, which has an output for each.
     """
 
     name: str
@@ -38,13 +41,20 @@ class Loss:
     link: str | None = None
     parameter: float = 0.0
     pointwise: tuple[Pointwise, Pointwise] | None = None  # value, gradient; averaged over the outputs
-    rowwise: Callable[[Array, Array, float], tuple[Array, Array]] | None = None
+    rowwise: Callable[[Array, Array, Any], tuple[Array, Array]] | None = None  # of z, y and the numbers
     y_range: tuple[float, float] = (-np.inf, np.inf)  # what a target value may be
+    width: int = 1  # outputs for each target
+    levels: tuple[float, ...] = ()
+
+    @property
+    def numbers(self) -> float | tuple[float, ...]:
+        """What its formulas take beside z and y: its levels or its parameter."""
+        return self.levels or self.parameter
 
     def evaluate(self, z: Array, y: Array) -> tuple[Array, Array]:
         """Value of each row (B,) and gradient of each row's value (B, O), both in z's dtype."""
         if self.rowwise is not None:
-            return self.rowwise(z, y, self.parameter)
+            return self.rowwise(z, y, self.numbers)
         assert self.pointwise is not None
         value, gradient = self.pointwise
         scale = z.dtype.type(1.0 / z.shape[1])
@@ -53,7 +63,7 @@ class Loss:
             return values.sum(axis=1) * scale, slopes * scale
         return value(z, y, self.parameter).sum(axis=1) * scale, gradient(z, y, self.parameter) * scale
 
-    def with_parameter(self, parameter: float) -> Loss:
+    def with_parameter(self, parameter: Any) -> Loss:
         """The same loss with another parameter. ValueError or TypeError where that is out of range.
 
         >>> LOSSES["huber"].with_parameter(2.0) == Huber(delta=2.0)
@@ -83,17 +93,23 @@ class Loss:
         """A digest of its formulas."""
         return fingerprint(*(self.pointwise or ()), self.rowwise)
 
+    @property
+    def known(self) -> bool:
+        """Whether its name and its numbers say all of it."""
+        return self.name in LOSSES and _restore(self.name, self.parameter, self.levels) == self
+
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.name in LOSSES and replace(LOSSES[self.name], parameter=self.parameter) == self:
-            return _restore, (self.name, self.parameter)  # formulas are found again by name
+        if self.known:
+            return _restore, (self.name, self.parameter, self.levels)  # formulas are found again by name
         return Loss, tuple(getattr(self, item.name) for item in fields(self))  # one's own: where they are importable
 
     def __str__(self) -> str:
         return self.name
 
 
-def _restore(name: str, parameter: float) -> Loss:
-    return replace(LOSSES[name], parameter=parameter)
+def _restore(name: str, parameter: float, levels: tuple[float, ...] = ()) -> Loss:
+    known = LOSSES[name]
+    return replace(known, parameter=parameter, levels=levels, width=len(levels) or known.width)
 
 
 _sigmoid, _softplus = ACTIVATIONS["sigmoid"].value, ACTIVATIONS["softplus"].value
@@ -191,6 +207,22 @@ def _focal(z: Array, y: Array, gamma: float) -> tuple[Array, Array]:
     ratio = np.where(rest > 0.0, log_p / np.where(rest > 0.0, rest, 1.0), -1.0)  # log p / (1 - p), -1 at p = 1
     slope = q * power * (gamma * p * ratio - 1.0)  # p d/dp of -q (1 - p)^gamma log p
     return -(q * power * log_p).sum(axis=1), slope - p * slope.sum(axis=1, keepdims=True)
+
+
+def _gaussian(z: Array, y: Array, parameter: float) -> tuple[Array, Array]:
+    targets = y.shape[1]
+    s, r = z[:, targets:], z[:, :targets] - y
+    precision = np.exp(-s)
+    square, scale = r * r * precision, z.dtype.type(1.0 / targets)
+    gradient = np.hstack([r * precision, 0.5 * (1.0 - square)])
+    return 0.5 * (s + square).sum(axis=1) * scale, gradient * scale
+
+
+def _quantiles(z: Array, y: Array, levels: tuple[float, ...]) -> tuple[Array, Array]:
+    q = np.asarray(levels, dtype=z.dtype)[:, None]
+    each, scale = z.reshape(len(z), len(levels), -1), z.dtype.type(1.0 / z.shape[1])
+    value, gradient = _quantile(each, y[:, None], q), _quantile_gradient(each, y[:, None], q)
+    return value.sum(axis=(1, 2)) * scale, gradient.reshape(z.shape) * scale
 
 
 def _hinge(z: Array, y: Array, parameter: float) -> tuple[Array, Array]:
@@ -313,6 +345,22 @@ _ALL: tuple[Loss, ...] = (
         ("labels",),
         rowwise=_hinge,
     ),
+    Loss(
+        "gaussian",
+        "(s + (m - y)^2 exp(-s)) / 2 of outputs m and s, the negative log-likelihood of mean m and variance exp(s) "
+        "without its constant: Nix & Weigend 1994",
+        ("values",),
+        rowwise=_gaussian,
+        width=2,
+    ),
+    Loss(
+        "quantiles",
+        "the mean of the quantile losses of several levels, an output for each: Koenker & Bassett 1978",
+        ("values",),
+        rowwise=_quantiles,
+        width=2,
+        levels=(0.1, 0.9),
+    ),
 )
 
 LOSSES: dict[str, Loss] = {loss.name: loss for loss in _ALL}
@@ -341,6 +389,25 @@ def Quantile(q: float = 0.5) -> Loss:
     0.9
     """
     return _with("quantile", _validate.number("q", q, 0.0, 1.0, open_low=True, open_high=True))
+
+
+def Quantiles(levels: Sequence[float] = (0.1, 0.9)) -> Loss:
+    """quantiles of these levels, ascending in (0, 1): the model has an output for each. Of T targets first the T of the
+    first level, then those of the next.
+
+    Nothing keeps the outputs in order where data are few: `np.sort(prediction, axis=1)` of one target's does, and is
+    never further from the truth (Chernozhukov et al. 2010).
+
+    >>> loss = Quantiles([0.25, 0.5, 0.75])
+    >>> round(float(loss.evaluate(np.array([[0.0, 1.0, 3.0]]), np.array([[2.0]]))[0][0]), 4)  # (0.5 + 0.5 + 0.25) / 3
+    0.4167
+    """
+    if isinstance(levels, str) or not isinstance(levels, Iterable):
+        raise TypeError(f"levels is {levels!r}, expected a list of numbers in (0, 1)")
+    checked = tuple(_validate.number("levels", q, 0.0, 1.0, open_low=True, open_high=True) for q in levels)
+    if not checked or any(low >= high for low, high in pairwise(checked)):
+        raise ValueError(f"levels is {levels!r}, expected at least one, each above the one before it")
+    return _restore("quantiles", 0.0, checked)
 
 
 def Expectile(tau: float = 0.5) -> Loss:
@@ -381,11 +448,12 @@ def _smoothing(value: float) -> float:
     return _validate.number("label_smoothing", value, low=0.0, high=1.0, open_high=True)
 
 
-_WITH_PARAMETER: dict[str, Callable[[float], Loss]] = {
+_WITH_PARAMETER: dict[str, Callable[[Any], Loss]] = {
     "huber": Huber,
     "cross_entropy": CrossEntropy,
     "binary_cross_entropy": BinaryCrossEntropy,
     "quantile": Quantile,
+    "quantiles": Quantiles,
     "expectile": Expectile,
     "tweedie": Tweedie,
     "focal": Focal,

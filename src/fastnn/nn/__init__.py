@@ -16,6 +16,7 @@ from fastnn.formulas.losses import (
     Focal,
     Huber,
     Quantile,
+    Quantiles,
     Tweedie,
 )
 from fastnn.nn.layers import (
@@ -60,6 +61,7 @@ __all__ = [
     "Orthogonal",
     "PReLU",
     "Quantile",
+    "Quantiles",
     "RReLU",
     "Reshape",
     "Residual",

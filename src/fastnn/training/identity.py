@@ -38,7 +38,7 @@ def identity(run: Run, plan: Plan) -> dict[str, str]:
     """Settings, operations and digests of the data."""
     objective, source = run.objective, run.source
     shared = {
-        "loss": repr((objective.loss.name, objective.loss.parameter)) + _own(objective.loss),
+        "loss": repr((objective.loss.name, objective.loss.numbers)) + _own(objective.loss),
         "optimizer": _settings(objective.optimizer) + _own(objective.optimizer.rule),
         "schedule": repr(run.schedule),
         "clip_norm": repr(objective.clip_norm),
@@ -135,8 +135,8 @@ def described(run: Run) -> dict[str, str]:
 
 def _loss(loss: Loss) -> str:
     known = LOSSES.get(loss.name)
-    usual = known is not None and known.parameter == loss.parameter
-    return (loss.name if usual else f"{loss.name}({loss.parameter!r})") + _own(loss)
+    usual = known is not None and known.numbers == loss.numbers
+    return (loss.name if usual else f"{loss.name}({loss.numbers!r})") + _own(loss)
 
 
 def _changed(settings: Any, *always: str) -> str:
