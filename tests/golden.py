@@ -201,6 +201,9 @@ def layer_cases() -> Iterator[tuple[str, Case]]:
         yield f"{name} above gelu", around(lambda: nn.Activation("gelu"), make)
         yield f"{name} last", Case(lambda make=make: [nn.Dense(HIDDEN, "relu"), nn.Dense(12), make()])
         yield f"{name} first", Case(lambda make=make: [make(), nn.Dense(OUTPUTS)], shape=(21,))
+    # of 33 channels the last would be 23 above the first, and the loss diverge
+    yield "ordered", Case(lambda: [nn.Dense(HIDDEN, "tanh"), nn.Dense(4), nn.Ordered(), nn.Dense(OUTPUTS)])
+    yield "ordered last", Case(lambda: [nn.Dense(HIDDEN, "tanh"), nn.Dense(4), nn.Ordered()])
     yield "maxout in a dense", Case(lambda: [nn.Dense(HIDDEN, nn.Maxout(2)), nn.Dense(OUTPUTS)])
     yield "dropout twice", around(nn.Dropout, lambda: nn.Activation("relu"), lambda: nn.Dropout(0.125))
     yield "batch_norm, a last batch of one row", around(nn.BatchNorm, rows=ROWS - 1)

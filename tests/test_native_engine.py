@@ -40,6 +40,7 @@ NETS = {
     "layer norm": lambda: [nn.Dense(21, "silu"), nn.LayerNorm(), nn.Activation("mish"), nn.Dense(3)],
     "random": lambda: [nn.Dropout(0.2), nn.Dense(37, "rrelu"), nn.Dropout(0.5), nn.Dense(3)],
     "learned": lambda: [nn.Normalize(), nn.Dense(30, nn.Maxout(2)), nn.Dense(9, "prelu"), nn.Softmax(), nn.Dense(3)],
+    "ordered": lambda: [nn.Dense(9, "gelu"), nn.Ordered(), nn.Dense(5, "tanh"), nn.Dense(3), nn.Ordered()],
     "frozen": lambda: [nn.Normalize(), nn.Activation("sigmoid"), nn.Dense(3, bias=False)],
     "skips": lambda: [
         nn.Residual([nn.Scale(0.7), nn.Dense(19, "gelu")]),

@@ -73,6 +73,7 @@ KINDS = {
     "softmax": lambda: [nn.Dense(5), nn.Softmax(), nn.Dense(4)],
     "maxout": lambda: [nn.Dense(5, nn.Maxout(3)), nn.Dense(4)],
     "prelu": lambda: [nn.Dense(5, "prelu"), nn.Dense(4)],
+    "ordered": lambda: [nn.Dense(5), nn.Ordered(), nn.Dense(4)],
     "rrelu": lambda: [nn.Dense(5, "rrelu"), nn.Dense(4)],
     "dropout": lambda: [nn.Dropout(0.2), nn.Dense(9, "relu"), nn.Dropout(0.5), nn.Dense(4)],
     "batch norm": lambda: [nn.Dense(5, "tanh"), nn.BatchNorm(momentum=0.8), nn.Dense(4)],

@@ -84,3 +84,17 @@ def test_they_come_back(loss, tmp_path):
     model.loss = loss
     model.save(tmp_path / "m")
     assert fastnn.load(tmp_path / "m").loss == loss
+
+
+@pytest.mark.parametrize("backend", VECTORISED)
+def test_ordered_quantiles_do_not_cross(backend):
+    """Where a network of few rows crosses them."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 3)), rng.normal(size=40)
+    crossings = {}
+    for last in ([], [nn.Ordered()]):
+        model = Sequential([nn.Dense(32, "tanh"), nn.Dense(5), *last])
+        trainer = Trainer(model, nn.Quantiles([0.1, 0.3, 0.5, 0.7, 0.9]), optim.Adam(0.02), seed=0, backend=backend)
+        trainer.fit(X, y, epochs=60, verbose=False)
+        crossings[len(last)] = (np.diff(model.predict(3 * rng.normal(size=(500, 3))), axis=1) < 0).sum()
+    assert crossings[0] > 0 and crossings[1] == 0

@@ -395,8 +395,7 @@ def Quantiles(levels: Sequence[float] = (0.1, 0.9)) -> Loss:
     """quantiles of these levels, ascending in (0, 1): the model has an output for each. Of T targets first the T of the
     first level, then those of the next.
 
-    Nothing keeps the outputs in order where data are few: `np.sort(prediction, axis=1)` of one target's does, and is
-    never further from the truth (Chernozhukov et al. 2010).
+    `nn.Ordered()` as the last layer keeps the quantiles of one target from crossing.
 
     >>> loss = Quantiles([0.25, 0.5, 0.75])
     >>> round(float(loss.evaluate(np.array([[0.0, 1.0, 3.0]]), np.array([[2.0]]))[0][0]), 4)  # (0.5 + 0.5 + 0.25) / 3
