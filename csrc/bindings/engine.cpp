@@ -324,8 +324,7 @@ class TrainerBinding {
         }
         batches.weights = 1;
         if (args[2] != Py_None && args.array(2, "weight").nd == 2) {
-            if (!(targets & 4))
-                value_error("weight is 2-D, but the loss is of whole rows");
+            if (!(targets & 4)) value_error("weight is 2-D, but the loss is of whole rows");
             batches.weights = plan_.outputs;
             batches.weight = args.matrix<T>(2, "weight", n, plan_.outputs).data;
         } else if (args[2] != Py_None) {

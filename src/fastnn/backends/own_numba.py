@@ -34,12 +34,17 @@ def compiled(wanted: Wanted) -> tuple[int, ...]:
     for function in wanted.functions:
         if not isinstance(function, types.FunctionType):
             raise TypeError(f"{function!r} is no function written in Python")
-    loops = _LOOPS[wanted.kind](wanted, *(formula(function, wanted.dtype) for function in wanted.functions))
+    loops = _LOOPS[wanted.kind](wanted, *(_fresh(function, wanted.dtype) for function in wanted.functions))
     real = numba.types.CPointer(numba.from_dtype(wanted.dtype))
     signature = numba.void(numba.types.CPointer(numba.float64), real, real)
     functions = [numba.cfunc(signature, fastmath=FORMULA_MATH, **OPTIONS)(loop) for loop in loops]
     _KEPT.extend(functions)
     return tuple(function.address for function in functions)
+
+
+def _fresh(function: Callable[..., Any], dtype: np.dtype) -> Any:
+    """`formula` with what the function refers to now, which may be other numbers than before."""
+    return formula.__wrapped__(function, dtype)
 
 
 def _loss_loops(wanted: Wanted, value: Any, gradient: Any) -> list[Callable[..., None]]:

@@ -34,7 +34,7 @@ def loss(
     Both are functions of numbers, written with NumPy's or math's functions; a row's loss is the mean over its outputs.
     z is the model's output, or its logits if `link` names the activation that the loss takes for its own: "sigmoid",
     "exponential". y_range: the targets that are accepted. `with_parameter` gives the same loss another parameter, and
-    compiles nothing anew.
+    compiles nothing anew. Other numbers that a function refers to are taken as they are when it is first compiled.
 
     Every backend runs it: numba compiles it for `native`, which then takes about as long as for a built-in one. Where
     numba is not installed, or cannot compile it, a FallbackWarning says so and the fit runs in Python. Pickles have a
