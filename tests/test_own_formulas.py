@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import textwrap
 import warnings
 from dataclasses import dataclass, replace
 
@@ -126,6 +127,31 @@ def test_a_checkpoint_of_another_formula_is_not_gone_on_from(tmp_path):
         fit(replace(PINBALL, pointwise=(lambda z, y, p: z - y, pinball_gradient)), resume=True)
     with pytest.raises(ValueError, match=r"loss is .*formula [0-9a-f]{16}"):
         fit("mse", resume=True)
+
+
+def test_a_fit_with_a_rule_of_ones_own_goes_on_in_another_process(tmp_path):
+    code = """
+        import sys, numpy as np, fastnn
+        from fastnn import nn, optim
+        def step(g, s, c):
+            return c[0] * np.sign(g), s
+        X = np.random.default_rng(0).normal(size=(16, 2))
+        model = fastnn.Sequential([nn.Dense(1)])
+        rule = optim.rule("signs", step, lr=0.01, l2=0.1)
+        trainer = fastnn.Trainer(model, "mse", rule, seed=0, backend="numpy")
+        keep = fastnn.Checkpoint(sys.argv[1])
+        trainer.fit(X, X[:, 0], epochs=int(sys.argv[2]), callbacks=[keep], verbose=False, resume=True)
+        print(len(trainer.history), model.layers[0].weight.ravel().tolist())
+    """
+    setting = "import sys; sys.argv = ['-c', {!r}, {!r}]"
+
+    def fit(folder, epochs):
+        answer = run_python(setting.format(str(tmp_path / folder), str(epochs)) + "\n" + textwrap.dedent(code))
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    fit("two", 2)
+    assert fit("two", 5) == fit("one", 5)
 
 
 # Declared -------------------------------------------------------------------------------------------------------

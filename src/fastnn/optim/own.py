@@ -19,7 +19,7 @@ _MOST_SLOTS, _MOST_NUMBERS = 8, 15  # kMostSlots and kMostCoefficients of csrc/o
 class OwnRule(Optimizer):
     """What `rule` makes."""
 
-    own: Rule = field(kw_only=True)
+    own: Rule = field(kw_only=True, repr=False)  # its functions have addresses
     numbers: tuple[float, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:

@@ -71,7 +71,7 @@ def _measured_on(held_out: Data | ValidationBatches) -> str:
 
 def _settings(optimizer: Any) -> str:
     """All of them, defaults too: these may be others in another version."""
-    named = (f"{item.name}={getattr(optimizer, item.name)!r}" for item in dataclasses.fields(optimizer))
+    named = (f"{item.name}={getattr(optimizer, item.name)!r}" for item in dataclasses.fields(optimizer) if item.repr)
     return f"{type(optimizer).__qualname__}({', '.join(named)})"
 
 
@@ -143,7 +143,8 @@ def _changed(settings: Any, *always: str) -> str:
     """A dataclass's repr without what is as the defaults have it."""
     if not dataclasses.is_dataclass(settings):
         return repr(settings)
-    values = {item.name: (getattr(settings, item.name), item.default) for item in dataclasses.fields(settings)}
+    items = [item for item in dataclasses.fields(settings) if item.repr]
+    values = {item.name: (getattr(settings, item.name), item.default) for item in items}
     shown = {name: value for name, (value, default) in values.items() if name in always or value != default}
     return f"{type(settings).__name__}({', '.join(f'{name}={_changed(value)}' for name, value in shown.items())})"
 
