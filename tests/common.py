@@ -75,9 +75,10 @@ def targets(loss: nn.losses.Loss, rows: int, outputs: int, kind: str | None = No
     if loss.link == "softmax":
         return rng.dirichlet(np.ones(outputs), rows)
     low, high = loss.y_range
+    shape = rows, outputs // loss.width
     if np.isfinite(high):
-        return rng.uniform(low, high, (rows, outputs))
-    return np.maximum(rng.normal(size=(rows, outputs)) * 2, low)
+        return rng.uniform(low, high, shape)
+    return np.maximum(rng.normal(size=shape) * 2, low)
 
 
 def stir(model: Sequential, seed: int = 2) -> Sequential:

@@ -175,6 +175,14 @@ def softmax_backward(r: Named) -> Named:
     return dict(dx=(a.shape[1] + 8) * a * (da + (da * a).sum(axis=1, keepdims=True)))
 
 
+def ordered_forward(r: Named) -> Named:
+    return dict(a=(r["a"].shape[1] + FUNCTION) * np.cumsum(1 + np.abs(r["x"]), axis=1))
+
+
+def ordered_backward(r: Named) -> Named:
+    return dict(dx=(r["da"].shape[1] + FUNCTION) * np.cumsum(np.abs(r["da"])[:, ::-1], axis=1)[:, ::-1])
+
+
 def prelu_backward(r: Named) -> Named:
     products = np.abs(r["da"] * np.minimum(r["x"], 0))
     return dict(dx=2 * np.abs(r["dx"]), dslope=(len(products) + 4) * products.sum(axis=0))
@@ -281,6 +289,7 @@ OPERATIONS: dict[str, Known] = {
         draws=OFF_CENTRE | {"inv_std": Draw.positive},
     ),
     "scale": Known({"forward": roundings(1, "a"), "backward": scale_backward}),
+    "ordered": Known({"forward": ordered_forward, "backward": ordered_backward}),
     "fork": Known({"backward": lambda r: dict(dx=np.abs(r["da"]) + np.abs(r["dother"]))}),
     "turn": Known({"forward": exact("a"), "backward": exact("dx")}),
     "join": Known({"forward": lambda r: dict(a=np.abs(r["x"]) + np.abs(r["other"])), "backward": exact("dx")}),

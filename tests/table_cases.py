@@ -52,7 +52,7 @@ def targets(draw: Draw, loss: Loss, kind: str, B: int, O: int) -> Any:
     """Targets of that kind which the loss accepts: labels, a distribution over the row, or values in range."""
     if kind == "labels":
         return draw.rng.integers(0, O, B)
-    y = draw(B, O)
+    y = draw(B, O // loss.width)
     low, high = loss.y_range
     if low > -np.inf:
         y = np.abs(y) + low
@@ -72,9 +72,13 @@ def loss(draw: Draw, B: int, I: int, O: int, loss: Loss = LOSSES["cross_entropy"
                 dz=FUNCTION * weight[:, None] * (reach + gradient) / O,
             )
         reach = 1 + depth(z)
+        slopes = np.abs(r["dz"]) if loss.width > 1 else 0.0  # the others' are at most 1
         return dict(
-            value=(O + FUNCTION) * (reach[:, 0] + np.abs(r["value"])), dz=(O + FUNCTION + reach) * weight[:, None]
+            value=(O + FUNCTION) * (reach[:, 0] + np.abs(r["value"])),
+            dz=(O + FUNCTION + reach) * (weight[:, None] + slopes),
         )
+
+    O = -(-O // loss.width) * loss.width
 
     arguments = dict(
         loss=loss,

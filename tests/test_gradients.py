@@ -124,7 +124,7 @@ def _target_id(value) -> str:
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize(("loss", "kind"), TARGETS, ids=_target_id)
 def test_loss(backend, loss, kind, weighted):
-    model = build(nn.Dense(5, "tanh"), nn.Dense(3))
+    model = build(nn.Dense(5, "tanh"), nn.Dense(3 * loss.width))
     weight = np.array([0.0, 2.0, 1.0, 0.5, 3.0, 1.0, 0.0])
     weight = weight[: 3 if backend == "python" else 7] if weighted else None
     assert worst_error(model, backend, loss, kind, sample_weight=weight) < TOLERANCE
@@ -134,7 +134,7 @@ def test_loss(backend, loss, kind, weighted):
 def test_loss_of_one_output(backend, loss):
     if loss.link == "softmax":
         pytest.skip("one output has no distribution")
-    model = build(nn.Dense(5, "tanh"), nn.Dense(1))
+    model = build(nn.Dense(5, "tanh"), nn.Dense(loss.width))
     assert worst_error(model, backend, loss, "values") < TOLERANCE
 
 

@@ -36,6 +36,7 @@ COMPUTE = {  # in inference, written out for a built layer
         l.gamma * (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) + l.beta
     ),
     nn.Scale: lambda l, x: l.factor * x,
+    nn.Ordered: lambda l, x: np.cumsum(np.hstack([x[:, :1], np.log1p(np.exp(x[:, 1:]))]), axis=1),
     nn.Residual: lambda l, x: np.tanh(l.layers[0].factor * x) + x,
     nn.Flatten: lambda l, x: x,
     nn.Reshape: lambda l, x: x.reshape(-1, 2, 2),
@@ -77,6 +78,7 @@ OTHER = {  # every argument of every layer, away from its default
     nn.Dense: {"units": 7, "activation": "elu", "init": "he_uniform", "bias": False, "l1": 1e-9, "l2": 0.1, "decay": 0},
     nn.Activation: {"activation": "gelu"},
     nn.Softmax: {},
+    nn.Ordered: {},
     nn.Maxout: {"pieces": 5},
     nn.PReLU: {"init": 0.1 + 0.2},
     nn.RReLU: {"lower": 0.1, "upper": 1 / 7},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -39,6 +40,7 @@ NETS = {
     "layer norm": lambda: [nn.Dense(21, "silu"), nn.LayerNorm(), nn.Activation("mish"), nn.Dense(3)],
     "random": lambda: [nn.Dropout(0.2), nn.Dense(37, "rrelu"), nn.Dropout(0.5), nn.Dense(3)],
     "learned": lambda: [nn.Normalize(), nn.Dense(30, nn.Maxout(2)), nn.Dense(9, "prelu"), nn.Softmax(), nn.Dense(3)],
+    "ordered": lambda: [nn.Dense(9, "gelu"), nn.Ordered(), nn.Dense(5, "tanh"), nn.Dense(3), nn.Ordered()],
     "frozen": lambda: [nn.Normalize(), nn.Activation("sigmoid"), nn.Dense(3, bias=False)],
     "skips": lambda: [
         nn.Residual([nn.Scale(0.7), nn.Dense(19, "gelu")]),
@@ -138,7 +140,8 @@ def test_has_the_bits_of_the_python_engine_with_every_optimizer(optimizer):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_has_the_bits_of_the_python_engine_with_every_loss(loss):
-    left, right = built("dense"), built("dense")
+    layers = [nn.Dense(33, "relu"), nn.Dense(17, "gelu"), nn.Dense(3 * LOSSES[loss].width)]
+    left, right = (stir(Sequential(copy.deepcopy(layers), dtype=np.float32).build(INPUTS, seed=3)) for _ in range(2))
     expected = run(python_engine(ISAS[-1]), left, loss)
     np.testing.assert_allclose(run(native_engine.TRAIN_STEPS, right, loss), expected, rtol=1e-12)
     same(left, right)
@@ -389,7 +392,7 @@ def test_what_would_touch_other_memory_is_an_error(change, message):
 
 def test_scaling_that_is_not_there_is_an_error():
     plan = built("learned").plan
-    table, none = native_engine._table(plan.ops, None), built("dense")
+    table, none = native_engine._table(plan.ops, None, plan.dtype), built("dense")
     predictor, sizes = native_engine.extension.PredictorFloat32, (plan.size("parameters"), plan.size("statistics"))
     with pytest.raises(ValueError, match="outside its buffer"):
         predictor(0, table, INPUTS, *sizes, INPUTS)

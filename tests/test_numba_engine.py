@@ -73,6 +73,7 @@ KINDS = {
     "softmax": lambda: [nn.Dense(5), nn.Softmax(), nn.Dense(4)],
     "maxout": lambda: [nn.Dense(5, nn.Maxout(3)), nn.Dense(4)],
     "prelu": lambda: [nn.Dense(5, "prelu"), nn.Dense(4)],
+    "ordered": lambda: [nn.Dense(5), nn.Ordered(), nn.Dense(4)],
     "rrelu": lambda: [nn.Dense(5, "rrelu"), nn.Dense(4)],
     "dropout": lambda: [nn.Dropout(0.2), nn.Dense(9, "relu"), nn.Dropout(0.5), nn.Dense(4)],
     "batch norm": lambda: [nn.Dense(5, "tanh"), nn.BatchNorm(momentum=0.8), nn.Dense(4)],
@@ -118,8 +119,9 @@ def test_every_activation(activation):
 @DTYPES
 @pytest.mark.parametrize(("loss", "kind"), [(loss, kind) for loss in LOSSES.values() for kind in loss.targets], ids=str)
 def test_every_loss(loss, kind, dtype):
-    model = build(nn.Dense(6, "tanh"), nn.Dense(3), dtype=dtype)
-    y = targets(loss, ROWS, 3, kind)
+    outputs = 3 * loss.width
+    model = build(nn.Dense(6, "tanh"), nn.Dense(outputs), dtype=dtype)
+    y = targets(loss, ROWS, outputs, kind)
     y = y if kind == "labels" else y.astype(dtype)
     agree(model, sgd(loss.name), features(ROWS).astype(dtype), y, np.linspace(0, 2, ROWS).astype(dtype))
 

@@ -255,6 +255,20 @@ HAND: dict[str, list[By]] = {
             dict(dx=[[2, -2, 3], [6, 1, 1]], dfactor=[13, -9, 6]),
         ),
     ],
+    "ordered": [
+        # log(1 + exp(log(3 - 1))) = log 3; of 0 it is log 2
+        By(
+            "forward",
+            dict(x=[[2, np.log(2), 0], [-5, 0, np.log(7)]]),
+            dict(a=[[2, 2 + np.log(3), 2 + np.log(6)], [-5, -5 + np.log(2), -5 + np.log(16)]]),
+        ),
+        # sums from the right 7, 6, 4 and 0, -1, 2; sigmoid(0) = 1/2, of log 3 it is 3/4
+        By(
+            "backward",
+            dict(x=[[9, 0, np.log(3)], [9, np.log(3), 0]], da=[[1, 2, 4], [1, -3, 2]]),
+            dict(dx=[[7, 3, 3], [0, -3 / 4, 1]]),
+        ),
+    ],
     "fork": [
         By(
             "backward",

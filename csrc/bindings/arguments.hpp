@@ -230,8 +230,10 @@ struct Stores {
 // Argument i, an array or (data, indices, indptr, inputs) of a CSR matrix, if gather reads its dtype and layout: rows.data is
 // null otherwise.
 Stores stored_rows(const Args& args, int i, const char* name);
-// A table's activation and its parameter, of a Python Activation.
-Activated activated(PyObject* activation);
+// A table's activation, or one of one's own, and its parameter, of a Python Activation. Throws KeyError where its name is no
+// built-in one's.
+template <class T>
+Activated activated(const Table<T>& t, PyObject* activation);
 
 extern PyMethodDef g_kernels[];     // kernels.cpp
 extern PyMethodDef g_operations[];  // operations.cpp

@@ -1,5 +1,6 @@
 // The engine's side of the module: plans from Python, checked against the Specs, and the objects that run them.
 #include "../engine/engine.hpp"
+#include "../registry.hpp"
 #include "../threads.hpp"
 
 #include <math.h>
@@ -94,8 +95,7 @@ Op op_of(const Table<T>& t, const py::handle& item, const Plan& plan, const Exte
                     : !any && !same)
         value_error(kind + " does not make such rows out of such rows");
     op.activation = number_of<int>(fields[3], kind + "'s activation");
-    if (op.activation < 0 || op.activation >= t.activations)
-        value_error(kind + " has an activation that there is not");
+    if (!has_activation(t, op.activation)) value_error(kind + " has an activation that there is not");
     op.alpha = number_of<double>(fields[4], kind + "'s alpha");
     op.saves_z = number_of<bool>(fields[5], kind + "'s saves_z");
     if (!declared.forward.has(Role::activation, false) && (op.activation != plan.identity || op.saves_z))
@@ -192,13 +192,13 @@ Objective objective_of(const Table<T>& table, const py::tuple& tuple) {
     const auto numbers = tuple_of(tuple, "objective", 6);
     Objective objective;
     objective.loss = number_of<int>(numbers[0], "objective: its loss");
-    objective.loss_parameter = number_of<double>(numbers[1], "objective: its loss's parameter");
+    objective.loss_parameters = numbers_of(numbers[1], "objective: its loss's parameter");
     objective.rule = number_of<int>(numbers[2], "objective: its rule");
     objective.seed = number_of<uint64_t>(numbers[3], "objective: its seed");
     objective.clip_norm = number_of<double>(numbers[4], "objective: its clip_norm");
     objective.clip_value = number_of<double>(numbers[5], "objective: its clip_value");
-    if (objective.loss < 0 || objective.loss >= table.losses) value_error("objective: there is no such loss");
-    if (objective.rule < 0 || objective.rule >= table.rules) value_error("objective: there is no such rule");
+    if (!has_loss(table, objective.loss)) value_error("objective: there is no such loss");
+    if (!has_rule(table, objective.rule)) value_error("objective: there is no such rule");
     return objective;
 }
 
@@ -260,6 +260,7 @@ class TrainerBinding {
         // a phase without tasks is one that a team would wait for
         if (std::none_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return op.learns(); }))
             value_error("ops has nothing that learns");
+        if (target_count() == 0) value_error("the loss does not take that many outputs");
     }
 
     // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size, mean_weight). rates:
@@ -267,12 +268,12 @@ class TrainerBinding {
     bool run(const py::tuple& state, const py::tuple& batches, const py::tuple& rates,
              const py::object& losses, const py::object& taken) {
         const Turn turn(running_);
-        T* slots[8];
+        T* slots[kMostSlots];
         const State<T> from = state_of(args_of(state, "state"), slots);
         Batches<T> visited{};
         if (!visit(args_of(batches, "batches"), visited)) return false;
         const size_t steps = (visited.rows + visited.size - 1) / visited.size;
-        const size_t numbers = static_cast<size_t>(table_.rule_coefficients[objective_.rule]);
+        const size_t numbers = static_cast<size_t>(coefficients_of(table_, objective_.rule));
         const Args rated = args_of(rates, "rates");
         rated.expect(2);
         visited.coefficients = rated.matrix<double>(0, "coefficients", steps, numbers).data;
@@ -292,7 +293,7 @@ class TrainerBinding {
         state.parameters = args.vector<T>(0, "parameters", extents_.parameters, true).data;
         state.statistics = args.vector<T>(1, "statistics", extents_.statistics, true).data;
         state.scaling = args.vector<double>(2, "scaling", extents_.scaling).data;
-        const int count = table_.rule_slots[objective_.rule];
+        const int count = slots_of(table_, objective_.rule);
         const Args given = args_of(args[3], "slots");
         if (given.count() != count)
             value_error("slots is not a tuple of " + std::to_string(count) + " arrays");
@@ -302,6 +303,10 @@ class TrainerBinding {
         return state;
     }
 
+    size_t target_count() const {
+        return target_columns(table_, objective_.loss, objective_.loss_parameters.size(), plan_.outputs);
+    }
+
     // Labels are checked as they are gathered: of rows that the call does not visit nothing is read.
     bool visit(const Args& args, Batches<T>& batches) const {
         args.expect(6);
@@ -309,18 +314,17 @@ class TrainerBinding {
         if (x.rows.data == nullptr) return false;
         batches.x = x.rows;
         const size_t n = x.count;
-        const int targets = table_.loss_targets[objective_.loss];
+        const int targets = targets_of(table_, objective_.loss);
         if (args.array(1, "y").nd == 1) {
             if (!(targets & 1)) value_error("y is 1-D, but the loss takes values (n, outputs)");
             batches.labels = args.indices(1, "y", n).data;
         } else {
             if (!(targets & 2)) value_error("y is not 1-D, but the loss takes labels (n,)");
-            batches.values = args.matrix<T>(1, "y", n, plan_.outputs).data;
+            batches.values = args.matrix<T>(1, "y", n, target_count()).data;
         }
         batches.weights = 1;
         if (args[2] != Py_None && args.array(2, "weight").nd == 2) {
-            if (!(table_.loss_targets[objective_.loss] & 4))
-                value_error("weight is 2-D, but the loss is of whole rows");
+            if (!(targets & 4)) value_error("weight is 2-D, but the loss is of whole rows");
             batches.weights = plan_.outputs;
             batches.weight = args.matrix<T>(2, "weight", n, plan_.outputs).data;
         } else if (args[2] != Py_None) {

@@ -1,6 +1,7 @@
 // The kernels that are no operations, called from Python one at a time.
 #include <limits.h>
 
+#include "../registry.hpp"
 #include "arguments.hpp"
 #include "gil.hpp"
 #include "numbers.hpp"
@@ -102,7 +103,8 @@ bool all_below(const Vector<int64_t>& indices, size_t n) {
     return inside;
 }
 
-Activated activated(PyObject* activation) {
+template <class T>
+Activated activated(const Table<T>& t, PyObject* activation) {
     static PyObject* const name_of = PyUnicode_InternFromString("name");
     static PyObject* const alpha_of = PyUnicode_InternFromString("alpha");
     static const py::dict* const codes = [] {
@@ -114,15 +116,24 @@ Activated activated(PyObject* activation) {
     const auto name = py::reinterpret_steal<py::object>(PyObject_GetAttr(activation, name_of));
     const auto alpha = py::reinterpret_steal<py::object>(PyObject_GetAttr(activation, alpha_of));
     if (!name || !alpha) throw py::error_already_set();
+    const double number = PyFloat_AsDouble(alpha.ptr());
+    if (number == -1.0 && PyErr_Occurred()) throw py::error_already_set();
+    if (PyLong_Check(name.ptr())) {  // the code of one of one's own
+        const int own = number_of<int>(name, "activation");
+        if (!has_activation(t, own)) value_error("activation: there is no such code");
+        return {own, number};
+    }
     PyObject* const code = PyDict_GetItemWithError(codes->ptr(), name.ptr());
     if (code == nullptr) {
         if (PyErr_Occurred()) throw py::error_already_set();
-        value_error("no activation " + py::cast<std::string>(py::repr(name)) + " in the native kernels");
+        throw py::key_error("no activation " + py::cast<std::string>(py::repr(name)) +
+                            " in the native kernels");
     }
-    const double number = PyFloat_AsDouble(alpha.ptr());
-    if (number == -1.0 && PyErr_Occurred()) throw py::error_already_set();
     return {static_cast<int>(PyLong_AsLong(code)), number};
 }
+
+template Activated activated(const Table<float>&, PyObject*);
+template Activated activated(const Table<double>&, PyObject*);
 
 namespace {
 
@@ -164,7 +175,7 @@ void activation_backward(const Args& args) {  // below, saved, da, dz
     args.expect(5);
     args.dispatch(2, "saved", [&](const auto& t) {
         FASTNN_T;
-        const Activated below = activated(args[1]);
+        const Activated below = activated(t, args[1]);
         const auto saved = args.matrix<T>(2, "saved");
         const auto da = args.matrix<T>(3, "da", saved.rows, saved.cols);
         const auto dz = args.matrix<T>(4, "dz", saved.rows, saved.cols, true);
@@ -177,27 +188,31 @@ void loss(const Args& args) {  // loss, parameter, z, y, weight, value, dz
     args.expect(8);
     args.dispatch(3, "z", [&](const auto& t) {
         FASTNN_T;
-        const int loss = args.code(1, "loss", t.losses);
-        const double parameter = args.number(2);
+        const int loss = args.code(1, "loss", INT_MAX);
+        if (!has_loss(t, loss)) value_error("loss: there is no such code");
+        const int targets = targets_of(t, loss);
+        const std::string name = loss < t.losses ? t.loss_names[loss] : "the loss";
+        const std::vector<double> parameters = numbers_of(args[2], "parameter");
         const auto z = args.matrix<T>(3, "z");
+        const size_t columns = target_columns(t, loss, parameters.size(), z.cols);
+        if (columns == 0) value_error("z has a number of columns that " + name + " does not take");
         const int64_t* labels = nullptr;
         const T* values = nullptr;
         if (args.array(4, "y").nd == 1) {
-            if (!(t.loss_targets[loss] & 1))
-                value_error(std::string("y is 1-D, but ") + t.loss_names[loss] + " takes values (B, O)");
+            if (!(targets & 1)) value_error("y is 1-D, but " + name + " takes values (B, O)");
             labels = args.indices(4, "y", z.rows).data;
             if (!all_below({const_cast<int64_t*>(labels), z.rows}, z.cols))
                 throw py::index_error("y has a label outside 0 .. " + std::to_string(z.cols) + " - 1");
         } else {
-            if (!(t.loss_targets[loss] & 2))
-                value_error(std::string("y is not 1-D, but ") + t.loss_names[loss] + " takes labels (B,)");
-            values = args.matrix<T>(4, "y", z.rows, z.cols).data;
+            if (!(targets & 2)) value_error("y is not 1-D, but " + name + " takes labels (B,)");
+            values = args.matrix<T>(4, "y", z.rows, columns).data;
         }
         const auto weight = args.vector<T>(5, "weight", z.rows),
                    value = args.vector<T>(6, "value", z.rows, true);
         const auto dz = args.matrix<T>(7, "dz", z.rows, z.cols, true);
         Unlocked unlocked(2.0 * static_cast<double>(z.rows * z.cols));
-        t.loss(loss, parameter, z.rows, z.cols, z.data, labels, values, weight.data, value.data, dz.data);
+        t.loss(loss, parameters.data(), parameters.size(), z.rows, z.cols, z.data, labels, values,
+               weight.data, value.data, dz.data);
     });
 }
 
@@ -217,17 +232,18 @@ void update(const Args& args) {  // rule, coefficients, adjustment, w, g, slots
     args.expect(7);
     args.dispatch(4, "w", [&](const auto& t) {
         FASTNN_T;
-        const int rule = args.code(1, "rule", t.rules);
-        double coefficients[16], a[5];
-        args.numbers(2, "coefficients", t.rule_coefficients[rule], coefficients);
+        const int rule = args.code(1, "rule", INT_MAX);
+        if (!has_rule(t, rule)) value_error("rule: there is no such code");
+        double coefficients[kMostCoefficients], a[5];
+        args.numbers(2, "coefficients", coefficients_of(t, rule), coefficients);
         args.numbers(3, "adjustment", 5, a);
         const auto w = args.vector<T>(4, "w", kAny, true);
         const auto g = args.vector<T>(5, "g", w.n);
         PyObject* const tuple = args[6];
-        const int n = t.rule_slots[rule];
+        const int n = slots_of(t, rule);
         if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != n)
             value_error("slots is not a tuple of " + std::to_string(n) + " arrays");
-        T* slots[8];
+        T* slots[kMostSlots];
         for (int j = 0; j < n; ++j) {
             PyObject* const slot = PyTuple_GET_ITEM(tuple, j);
             slots[j] = Args(&slot, 1).vector<T>(0, "slot", w.n, true).data;

@@ -1,4 +1,5 @@
 // The module _native: its lists, its settings, and what the other files here bind.
+#include "../registry.hpp"
 #include "../threads.hpp"
 #include "arguments.hpp"
 #include "gil.hpp"
@@ -39,6 +40,26 @@ void math(const std::string& name, const py::array& x, const py::array& out, con
             if (name == t.function_names[f]) return t.function(f, from.n, from.data, to.data);
         bindings::value_error("no function '" + name + "'");
     });
+}
+
+// Adds a formula of one's own. What it is for checks that the code behind these addresses is what own.hpp says; it must stay.
+template <class T>
+int add_formula(const Table<T>& t, const std::string& kind, uintptr_t formula, uintptr_t derivative,
+                int slots, int coefficients) {
+    const bool activation = kind == "activation", loss = kind == "loss";
+    if (!activation && !loss && kind != "rule") bindings::value_error("no kind of formula '" + kind + "'");
+    if (formula == 0 || (derivative != 0) != activation) bindings::value_error("a formula's address is 0");
+    if (slots < 0 || slots > kMostSlots)
+        bindings::value_error("slots is " + std::to_string(slots) + ", expected 0 .. " +
+                              std::to_string(kMostSlots));
+    if (coefficients < 0 || coefficients > kMostCoefficients)
+        bindings::value_error("coefficients is " + std::to_string(coefficients) + ", expected 0 .. " +
+                              std::to_string(kMostCoefficients));
+    const Own<T> added{reinterpret_cast<Formula<T>>(formula), reinterpret_cast<Formula<T>>(derivative), slots,
+                       coefficients};
+    return activation ? t.activations + add_own(OwnKind::activation, added)
+           : loss     ? t.losses + add_own(OwnKind::loss, added)
+                      : t.rules + add_own(OwnKind::rule, added);
 }
 
 }  // namespace
@@ -112,6 +133,21 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         },
         py::arg("t"), py::arg("rounds"),
         "Do float32 multiply-adds on registers; how many operations that was.");
+    m.def(
+        "add_formula",
+        [](const std::string& kind, size_t bytes, uintptr_t formula, uintptr_t derivative, int slots,
+           int coefficients) {
+            const InstructionSet& any = fastnn::instruction_sets().items[0];
+            if (bytes != sizeof(float) && bytes != sizeof(double))
+                throw py::value_error("bytes is no float's size");
+            return bytes == sizeof(float)
+                       ? add_formula(*any.float_table, kind, formula, derivative, slots, coefficients)
+                       : add_formula(*any.double_table, kind, formula, derivative, slots, coefficients);
+        },
+        py::arg("kind"), py::arg("bytes"), py::arg("formula"), py::arg("derivative") = 0,
+        py::arg("slots") = 0, py::arg("coefficients") = 0,
+        "The code of an activation, a loss or a rule of one's own, from the addresses of its functions: see "
+        "csrc/own.hpp. They must stay for the life of the process.");
     bindings::bind_operations(m);
     bindings::bind_engine(m);
     m.def("math", &math, py::arg("name"), py::arg("x"), py::arg("out"), py::arg("isa"),

@@ -1,6 +1,8 @@
 // Numbers, words and tuples out of what Python hands over: of the type that is wanted, or an error that says whose they are.
 #pragma once
 
+#include <vector>
+
 #include "arguments.hpp"
 
 namespace fastnn {
@@ -54,6 +56,15 @@ inline py::tuple tuple_of(const py::handle& object, const std::string& what, siz
         value_error(what + " is a tuple of " + std::to_string(made.size()) + ", expected " +
                     std::to_string(count));
     return made;
+}
+
+// The numbers of a tuple that is not empty, or one number.
+inline std::vector<double> numbers_of(const py::handle& object, const std::string& what) {
+    if (!PyTuple_Check(object.ptr())) return {number_of<double>(object, what)};
+    std::vector<double> numbers;
+    for (const py::handle item : tuple_of(object, what)) numbers.push_back(number_of<double>(item, what));
+    if (numbers.empty()) value_error(what + " is an empty tuple");
+    return numbers;
 }
 
 }  // namespace bindings

@@ -127,8 +127,8 @@ void* plain_array_of(const Args& args, int i, const Binding& binding, const Lett
 
 // Puts argument i into the call.
 template <class T>
-inline void take(const Args& args, int i, const Binding& binding, Letters& letters, Call<T>& call,
-                 Moment& moment) {
+inline void take(const Table<T>& t, const Args& args, int i, const Binding& binding, Letters& letters,
+                 Call<T>& call, Moment& moment) {
     char* const place = reinterpret_cast<char*>(&call) + binding.place;
     switch (binding.role) {
         case Role::setting:
@@ -136,7 +136,7 @@ inline void take(const Args& args, int i, const Binding& binding, Letters& lette
             return;
         case Role::activation:
         case Role::below:
-            *reinterpret_cast<Activated*>(place) = activated(args[i]);
+            *reinterpret_cast<Activated*>(place) = activated(t, args[i]);
             return;
         case Role::key: {
             const RandomKey key = args.key(i);
@@ -198,7 +198,7 @@ void with_call(const Args& args, F&& f) {
         Call<T> call;
         Moment moment{0, 0};
         Letters letters;
-        for (int i = 0; i < count; ++i) take<T>(args, kFirst + i, spec.arguments[i], letters, call, moment);
+        for (int i = 0; i < count; ++i) take(t, args, kFirst + i, spec.arguments[i], letters, call, moment);
         const Declared& declared = declared_operations()[code];
         const Operation<T>& operation = t.operations[code];
         call.moment = &moment;
@@ -270,7 +270,7 @@ PyObject* op_gather(const Args& args) {
         Letters letters;
         letters[Letters::place('F')] = out.cols;
         for (int i = 2; i < count - 1; ++i)
-            take<T>(args, kFirst + i, bound<&Declared::forward>()[code].arguments[i], letters, call, moment);
+            take(t, args, kFirst + i, bound<&Declared::forward>()[code].arguments[i], letters, call, moment);
         Unlocked unlocked(0.3 * static_cast<double>(out.rows * out.cols));
         // what it cannot take the reference says
         done =

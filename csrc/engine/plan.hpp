@@ -49,7 +49,7 @@ struct Plan {
 
 struct Objective {
     int loss = 0;
-    double loss_parameter = 0;
+    std::vector<double> loss_parameters{0};  // at least one
     int rule = 0;
     uint64_t seed = 0;
     double clip_norm = std::numeric_limits<double>::infinity();

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "../registry.hpp"
 #include "../threads.hpp"
 #include "engine.hpp"
 #include "interruption.hpp"
@@ -29,7 +30,11 @@ class Trainer<T>::Impl final : public Program {
         double widest = 1;
         for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(op, 1));
         most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
-        const size_t copies = 3 + static_cast<size_t>(kernels_.rule_slots[objective_.rule]);
+        targets_ =
+            target_columns(kernels_, objective_.loss, objective_.loss_parameters.size(), plan_.outputs);
+        slots_ = slots_of(kernels_, objective_.rule),
+        coefficients_ = coefficients_of(kernels_, objective_.rule);
+        const size_t copies = 3 + static_cast<size_t>(slots_);
         streaming_ = plan_.parameters * copies * sizeof(T) > kKept;
         for (const Op& op : plan_.ops) {
             operations_.push_back(&kernels_.operations[op.code]);
@@ -207,7 +212,7 @@ class Trainer<T>::Impl final : public Program {
     }
 
     void gather(const Schedule& s, int64_t step, Range rows) {
-        const size_t I = plan_.inputs, O = plan_.outputs, B = rows.size();
+        const size_t I = plan_.inputs, O = targets_, B = rows.size();
         const int64_t* mine = batches_.order + step * batches_.size + rows.begin;
         // the next batch's rows follow, if this task has them all
         const size_t following = B == s.batch ? batches_.rows - step * batches_.size - B : 0;
@@ -264,9 +269,10 @@ class Trainer<T>::Impl final : public Program {
         const Call<T>& last = calls_.back();
         T* dz = last.da + r * O;
         const size_t a_row = batches_.weights;  // where there are several, each value is a row to the loss
-        kernels_.loss(objective_.loss, objective_.loss_parameter, rows.size() * a_row, O / a_row,
+        const std::vector<double>& parameters = objective_.loss_parameters;
+        kernels_.loss(objective_.loss, parameters.data(), parameters.size(), rows.size() * a_row, O / a_row,
                       last.a + r * O, batches_.labels ? work_.labels + r : nullptr,
-                      batches_.labels ? nullptr : work_.values + r * O, work_.weight + r * a_row,
+                      batches_.labels ? nullptr : work_.values + r * targets_, work_.weight + r * a_row,
                       work_.value + r * a_row, dz);
         through(work_.last, work_.last_saved, O, rows, dz);
     }
@@ -352,18 +358,16 @@ class Trainer<T>::Impl final : public Program {
     };
     void update(int64_t step, const Tensor& tensor, size_t begin, size_t end, const T* g) {
         const size_t first = tensor.offset + begin;
-        T* slots[kMaxSlots];
-        for (int j = 0; j < kernels_.rule_slots[objective_.rule]; ++j) slots[j] = state_.slots[j] + first;
+        T* slots[kMostSlots];
+        for (int j = 0; j < slots_; ++j) slots[j] = state_.slots[j] + first;
         const Adjustment adjustment{scale_, objective_.clip_value, tensor.l1, tensor.l2,
                                     batches_.lr[step] * tensor.decay};
-        const double* coefficients =
-            batches_.coefficients + step * kernels_.rule_coefficients[objective_.rule];
+        const double* coefficients = batches_.coefficients + step * coefficients_;
         if (!kernels_.update(objective_.rule, coefficients, adjustment, end - begin,
                              state_.parameters + first, g, slots))
             diverged_ = true;
     }
 
-    static constexpr int kMaxSlots = 8;
     static constexpr double kAwake =
         4;  // a team is woken once a call: a quarter of the work a step may be worth it
     // Bytes of weights, panels and slots that may still be in L3 a step later. Writing the panels past the caches is 4 % of
@@ -373,7 +377,9 @@ class Trainer<T>::Impl final : public Program {
     const Plan plan_;
     const Objective objective_;
     std::vector<const Operation<T>*> operations_;
-    size_t first_ = 0;            // the first operation that learns
+    size_t targets_ = 0;                // values of a row's targets
+    int slots_ = 0, coefficients_ = 0;  // of the rule
+    size_t first_ = 0;                  // the first operation that learns
     std::vector<Range> running_;  // averages among the statistics, which a step changes before it is over
     // of a task: an operation on them, if they are more than 96, takes 50 ms at most, so Ctrl-C is answered in time
     size_t most_rows_ = 1024;

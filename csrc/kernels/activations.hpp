@@ -6,6 +6,7 @@
 #pragma once
 
 #include "math.hpp"
+#include "own.hpp"
 
 namespace {
 
@@ -104,13 +105,13 @@ enum : int {
 // Both work on a (rows, cols) block that may be part of larger matrices. Contiguous blocks become one long
 // row: a narrow one (cols < W) then wastes no lanes.
 using Block = void (*)(size_t rows, size_t cols, const Real* in, size_t ldin, const Real* d, size_t ldd,
-                       Real* out, size_t ldout, Real alpha);
+                       Real* out, size_t ldout, Parameter parameter);
 
 template <class F>
 void forward_block(size_t rows, size_t cols, const Real* z, size_t ldz, const Real*, size_t, Real* a,
-                   size_t lda, Real alpha_) {
+                   size_t lda, Parameter parameter) {
     if (cols == ldz && cols == lda) cols *= rows, rows = 1;
-    const V alpha = broadcast(alpha_);
+    const V alpha = broadcast(parameter.alpha);
     for (; rows > 0; --rows, z += ldz, a += lda)
         for_vectors(cols,
                     [&](size_t j, auto lanes) { store(a + j, F::value(load(z + j, lanes), alpha), lanes); });
@@ -118,9 +119,9 @@ void forward_block(size_t rows, size_t cols, const Real* z, size_t ldz, const Re
 
 template <class F>
 void backward_block(size_t rows, size_t cols, const Real* saved, size_t ldsaved, const Real* da, size_t ldda,
-                    Real* dz, size_t lddz, Real alpha_) {
+                    Real* dz, size_t lddz, Parameter parameter) {
     if (cols == ldsaved && cols == ldda && cols == lddz) cols *= rows, rows = 1;
-    const V alpha = broadcast(alpha_);
+    const V alpha = broadcast(parameter.alpha);
     for (; rows > 0; --rows, saved += ldsaved, da += ldda, dz += lddz)
         for_vectors(cols, [&](size_t j, auto lanes) {
             store(dz + j, load(da + j, lanes) * F::derivative(load(saved + j, lanes), alpha), lanes);
@@ -137,6 +138,13 @@ const Block kBackward[] = {
     FASTNN_ACTIVATIONS(FASTNN_X)
 #undef FASTNN_X
 };
+FASTNN_INLINE Block forward_of(int code) { return code < kActivations ? kForward[code] : own_forward; }
+FASTNN_INLINE Block backward_of(int code) { return code < kActivations ? kBackward[code] : own_backward; }
+Parameter parameter_of(int code, double alpha) {
+    const auto* own =
+        code < kActivations ? nullptr : fastnn::own<Real>(fastnn::OwnKind::activation, code - kActivations);
+    return {static_cast<Real>(alpha), own};
+}
 const char* const kActivationNames[] = {
 #define FASTNN_X(name) #name,
     FASTNN_ACTIVATIONS(FASTNN_X)

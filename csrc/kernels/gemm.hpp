@@ -46,13 +46,13 @@ struct Epilogue {
     size_t ldin = 0;
     Real* out = nullptr;
     size_t ldout = 0;
-    Real alpha = 0;
+    Parameter parameter;
 
     void run(const Product& p, size_t m, size_t n, size_t rows, size_t cols) const {
         if (block == nullptr) return;
         const Real* c = p.c + m * p.ldc + n;
         const Real* from = in ? in + m * ldin + n : c;
-        block(rows, cols, from, in ? ldin : p.ldc, c, p.ldc, out + m * ldout + n, ldout, alpha);
+        block(rows, cols, from, in ? ldin : p.ldc, c, p.ldc, out + m * ldout + n, ldout, parameter);
     }
     Epilogue at(size_t m, size_t n) const {
         Epilogue e = *this;

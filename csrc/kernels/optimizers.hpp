@@ -5,6 +5,7 @@
 // the slots.
 #pragma once
 
+#include "own.hpp"
 #include "parallel.hpp"
 #include "table.hpp"
 
@@ -177,6 +178,52 @@ bool update_all(const double* coefficients, const fastnn::Adjustment& adjustment
     bool finite = true;
     share(n, 0.15 + 0.1 * Rule::slots, kGrain, [&](size_t begin, size_t end) {
         if (!range(rule, adjustment, begin, end, w, g, slots))
+            __atomic_store_n(&finite, false, __ATOMIC_RELAXED);
+    });
+    return finite;
+}
+
+// The same with a rule of one's own.
+bool own_range(const Own& own, const double* coefficients, const fastnn::Adjustment& adjustment, size_t begin,
+               size_t end, Real* w, const Real* g, Real* const* slots) {
+    alignas(64) Real in[(1 + fastnn::kMostSlots) * kOwnBlock], out[(1 + fastnn::kMostSlots) * kOwnBlock];
+    const V scale = broadcast(static_cast<Real>(adjustment.scale));
+    const V limit = broadcast(static_cast<Real>(adjustment.limit));
+    const V l1 = broadcast(static_cast<Real>(adjustment.l1)),
+            l2 = broadcast(static_cast<Real>(adjustment.l2));
+    const V rest = broadcast(static_cast<Real>(1.0 - adjustment.shrink));
+    VI wrong{};
+    for (size_t i = begin; i < end; i += kOwnBlock) {
+        const size_t count = end - i < kOwnBlock ? end - i : kOwnBlock;
+        for_vectors(count, [&](size_t j, auto lanes) {
+            const V wi = load(w + i + j, lanes);
+            V gi = min(limit, max(-limit, load(g + i + j, lanes) * scale));
+            if (adjustment.l1 != 0.0) gi += select(wi == Real(0), V{}, copysign(l1, wi));
+            if (adjustment.l2 != 0.0) gi += l2 * wi;
+            store(in + j, gi, lanes);
+        });
+        for (int s = 0; s < own.slots; ++s) copy(count, slots[s] + i, in + (1 + s) * kOwnBlock);
+        for (int b = 0; b <= own.slots; ++b) clear_behind(count, in + b * kOwnBlock);
+        own.formula(coefficients, in, out);
+        for_vectors(count, [&](size_t j, auto lanes) {
+            const V wi = load(w + i + j, lanes) * rest - load(out + j, lanes);
+            store(w + i + j, wi, lanes);
+            wrong |= (VI)(keep(wi, lanes) - keep(wi, lanes));
+            for (int s = 0; s < own.slots; ++s) {
+                const V slot = load(out + (1 + s) * kOwnBlock + j, lanes);
+                store(slots[s] + i + j, slot, lanes);
+                wrong |= (VI)(keep(slot, lanes) - keep(slot, lanes));
+            }
+        });
+    }
+    return !any(wrong != VI{});
+}
+
+bool own_update(const Own& own, const double* coefficients, const fastnn::Adjustment& adjustment, size_t n,
+                Real* w, const Real* g, Real* const* slots) {
+    bool finite = true;
+    share(n, 0.3 + 0.2 * own.slots, kGrain, [&](size_t begin, size_t end) {
+        if (!own_range(own, coefficients, adjustment, begin, end, w, g, slots))
             __atomic_store_n(&finite, false, __ATOMIC_RELAXED);
     });
     return finite;

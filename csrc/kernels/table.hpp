@@ -32,6 +32,7 @@ struct Table {
     const int* rule_slots;
     const int* rule_coefficients;
     const int* loss_targets;  // bit 0: labels, bit 1: values, bit 2: each value by itself
+    const int* loss_widths;   // outputs for each target; 0: one for each parameter
 
     const Operation<T>* operations;  // ops/all.hpp
     int operation_count;
@@ -48,9 +49,9 @@ struct Table {
                     const double* pivot, const double* unit, double* out);
     void (*activation_backward)(Activated below, size_t n, const T* saved, const T* da, T* dz);
 
-    // One of labels (B,) and values (B, O) is null.
-    void (*loss)(int loss, double parameter, size_t B, size_t O, const T* z, const int64_t* labels,
-                 const T* values, const T* weight, T* value, T* dz);
+    // One of labels (B,) and values (B, O / width) is null. At least one parameter.
+    void (*loss)(int loss, const double* parameters, size_t count, size_t B, size_t O, const T* z,
+                 const int64_t* labels, const T* values, const T* weight, T* value, T* dz);
     double (*squared_norm)(size_t n, const T* g);
     // Returns whether everything it wrote is finite.
     bool (*update)(int rule, const double* coefficients, const Adjustment& adjustment, size_t n, T* w,

@@ -9,14 +9,15 @@ namespace {
 
 void activate(fastnn::Activated f, size_t n, const Real* z, Real* a) {
     share(n, 0.5, kGrain, [&](size_t begin, size_t end) {
-        kForward[f.code](1, end - begin, z + begin, 0, nullptr, 0, a + begin, 0, static_cast<Real>(f.alpha));
+        forward_of(f.code)(1, end - begin, z + begin, 0, nullptr, 0, a + begin, 0,
+                           parameter_of(f.code, f.alpha));
     });
 }
 
 void derive(fastnn::Activated f, size_t n, const Real* saved, const Real* da, Real* dz) {
     share(n, 0.5, kGrain, [&](size_t begin, size_t end) {
-        kBackward[f.code](1, end - begin, saved + begin, 0, da + begin, 0, dz + begin, 0,
-                          static_cast<Real>(f.alpha));
+        backward_of(f.code)(1, end - begin, saved + begin, 0, da + begin, 0, dz + begin, 0,
+                            parameter_of(f.code, f.alpha));
     });
 }
 

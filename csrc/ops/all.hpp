@@ -7,6 +7,7 @@
 #include "dropout.hpp"
 #include "layer_norm.hpp"
 #include "maxout.hpp"
+#include "ordered.hpp"
 #include "prelu.hpp"
 #include "rrelu.hpp"
 #include "scale.hpp"
@@ -29,6 +30,7 @@
     X(batch_norm) \
     X(layer_norm) \
     X(scale) \
+    X(ordered) \
     X(fork) \
     X(turn) \
     X(join)

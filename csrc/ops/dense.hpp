@@ -58,8 +58,8 @@ struct dense : Operation {
         Real *z = c.z + first * c.O, *a = c.a + first * c.O;
         Epilogue e;
         if (c.activation.code != kActivation_identity || a != z) {
-            e.block = kForward[c.activation.code];
-            e.out = a, e.ldout = c.O, e.alpha = static_cast<Real>(c.activation.alpha);
+            e.block = forward_of(c.activation.code);
+            e.out = a, e.ldout = c.O, e.parameter = parameter_of(c.activation.code, c.activation.alpha);
         }
         multiply({Form::NN, N, c.O, c.I, c.x + first * c.I, c.I, c.params[0], c.O, c.params[1], z, c.O,
                   c.packed[kWeight]},
@@ -72,9 +72,9 @@ struct dense : Operation {
         Real* dx = c.dx + first * c.I;
         Epilogue e;
         if (c.below.code != kActivation_identity) {
-            e.block = kBackward[c.below.code];
+            e.block = backward_of(c.below.code);
             e.in = c.saved + first * c.I, e.ldin = c.I, e.out = dx, e.ldout = c.I;
-            e.alpha = static_cast<Real>(c.below.alpha);
+            e.parameter = parameter_of(c.below.code, c.below.alpha);
         }
         multiply({Form::NT, N, c.I, c.O, c.da + first * c.O, c.O, c.params[0], c.O, nullptr, dx, c.I,
                   c.packed[kTransposed]},

@@ -9,14 +9,25 @@
 
 namespace {
 
-void loss(int loss, double parameter, size_t B, size_t O, const Real* z, const int64_t* labels,
-          const Real* values, const Real* weight, Real* value, Real* dz) {
-    kLosses[loss](parameter, B, O, z, labels, values, weight, value, dz);
+template <class A, size_t n>
+constexpr int length(A (&)[n]) {
+    return static_cast<int>(n);
+}
+
+void loss(int loss, const double* parameters, size_t count, size_t B, size_t O, const Real* z,
+          const int64_t* labels, const Real* values, const Real* weight, Real* value, Real* dz) {
+    if (loss < length(kLosses))
+        kLosses[loss](parameters, count, B, O, z, labels, values, weight, value, dz);
+    else
+        own_loss(*fastnn::own<Real>(fastnn::OwnKind::loss, loss - length(kLosses)), parameters[0], B, O, z,
+                 values, weight, value, dz);
 }
 
 bool update(int rule, const double* coefficients, const fastnn::Adjustment& adjustment, size_t n, Real* w,
             const Real* g, Real* const* slots) {
-    return kUpdates[rule](coefficients, adjustment, n, w, g, slots);
+    if (rule < length(kUpdates)) return kUpdates[rule](coefficients, adjustment, n, w, g, slots);
+    return own_update(*fastnn::own<Real>(fastnn::OwnKind::rule, rule - length(kUpdates)), coefficients,
+                      adjustment, n, w, g, slots);
 }
 
 using Function = void (*)(size_t n, const Real* x, Real* out);
@@ -31,11 +42,6 @@ const char* const kFunctionNames[] = {
 #undef FASTNN_X
 };
 void function(int function, size_t n, const Real* x, Real* out) { kFunctions[function](n, x, out); }
-
-template <class A, size_t n>
-constexpr int length(A (&)[n]) {
-    return static_cast<int>(n);
-}
 
 }  // namespace
 
@@ -62,6 +68,7 @@ const Table<double> double_table = {
     kRuleSlots,
     kRuleCoefficients,
     kLossTargets,
+    kLossWidths,
     kOperations,
     length(kOperations),
     kPanel,

@@ -184,6 +184,28 @@ void softmax_backward(Sample& s) {
     }
 }
 
+void ordered_forward(Sample& s) {
+    for (size_t n = 0; n < s.N(); ++n) {
+        const Ref* const x = s["x"].data() + n * s.O;
+        Sum sum;
+        for (size_t o = 0; o < s.O; ++o) {
+            sum.add(o == 0 ? x[0] : std::fmax(x[o], Ref(0)) + ref_log(1 + std::exp(-std::fabs(x[o]))));
+            s.wanted["a"].set(n * s.O + o, sum.value, (s.O + 16) * s.eps * (sum.size + 1));
+        }
+    }
+}
+void ordered_backward(Sample& s) {
+    for (size_t n = 0; n < s.N(); ++n) {
+        const Ref *const x = s["x"].data() + n * s.O, *const da = s["da"].data() + n * s.O;
+        Sum sum;
+        for (size_t o = s.O; o-- > 0;) {
+            sum.add(da[o]);
+            const Ref slope = o == 0 ? 1 : 1 / (1 + std::exp(-x[o]));
+            s.wanted["dx"].set(n * s.O + o, sum.value * slope, (s.O + 16) * s.eps * sum.size);
+        }
+    }
+}
+
 void maxout_forward(Sample& s) {
     const Values& x = s["x"];
     const size_t pieces = s.I / s.O;
@@ -333,6 +355,7 @@ const std::map<std::string, Definition> kDefinitions = {
       .forward = layer_norm_forward,
       .backward = layer_norm_backward}},
     {"scale", {.forward = scale_forward, .backward = scale_backward}},
+    {"ordered", {.spans = {{"x", {-4, 4}}}, .forward = ordered_forward, .backward = ordered_backward}},
     {"fork", {.backward = fork_backward}},
     {"turn", {.forward = turn_forward, .backward = turn_backward}},
     {"join", {.forward = join_forward, .backward = join_backward}},

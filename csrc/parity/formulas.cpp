@@ -76,6 +76,12 @@ const std::map<std::string, Activation> kActivations = {
 };
 
 Ref smooth(Ref y, Ref s) { return y * (1 - s) + 0.5L * s; }
+// the focal loss of p = sigmoid(z) where y is 1, and its slope
+Ref missed(Ref z, Ref gamma) { return std::pow(sigmoid(-z), gamma) * softplus(-z); }
+Ref missed_slope(Ref z, Ref gamma) {
+    const Ref rest = sigmoid(-z);
+    return -std::pow(rest, gamma) * (gamma * (1 - rest) * softplus(-z) + rest);
+}
 const std::map<std::string, PointLoss> kPointLosses = {
     {"mse",
      {[](Ref z, Ref y, Ref) { return (z - y) * (z - y); }, [](Ref z, Ref y, Ref) { return 2 * (z - y); }}},
@@ -92,6 +98,28 @@ const std::map<std::string, PointLoss> kPointLosses = {
           return r <= d ? 0.5L * r * r : d * (r - 0.5L * d);
       },
       [](Ref z, Ref y, Ref d) { return std::fmin(std::fmax(z - y, -d), d); }}},
+    {"log_cosh",
+     {[](Ref z, Ref y, Ref) { return std::log(std::cosh(z - y)); },
+      [](Ref z, Ref y, Ref) { return std::tanh(z - y); }}},
+    {"quantile",
+     {[](Ref z, Ref y, Ref q) { return y > z ? q * (y - z) : (1 - q) * (z - y); },
+      [](Ref z, Ref y, Ref q) { return z > y   ? 1 - q
+                                       : z < y ? -q
+                                               : 0.5L - q; }}},
+    {"expectile",
+     {[](Ref z, Ref y, Ref tau) { return (z > y ? 1 - tau : tau) * (z - y) * (z - y); },
+      [](Ref z, Ref y, Ref tau) { return (z > y ? 1 - tau : tau) * 2 * (z - y); }}},
+    {"gamma",
+     {[](Ref z, Ref y, Ref) { return z + y / std::exp(z); },
+      [](Ref z, Ref y, Ref) { return 1 - y / std::exp(z); }}},
+    {"tweedie",
+     {[](Ref z, Ref y, Ref p) {
+          return std::pow(std::exp(z), 2 - p) / (2 - p) - y * std::pow(std::exp(z), 1 - p) / (1 - p);
+      },
+      [](Ref z, Ref y, Ref p) { return std::pow(std::exp(z), 2 - p) - y * std::pow(std::exp(z), 1 - p); }}},
+    {"binary_focal",
+     {[](Ref z, Ref y, Ref g) { return y * missed(z, g) + (1 - y) * missed(-z, g); },
+      [](Ref z, Ref y, Ref g) { return y * missed_slope(z, g) - (1 - y) * missed_slope(-z, g); }}},
     {"poisson",
      {[](Ref z, Ref y, Ref) { return std::exp(z) - y * z; },
       [](Ref z, Ref y, Ref) { return std::exp(z) - y; }}},

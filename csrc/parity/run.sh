@@ -55,6 +55,6 @@ if [ "$target" != avx512 ]; then # its emulator is for the kernels
     $run "$out/teams"
 fi
 sources=$(find "$here/parity" -name '*.cpp' ! -name teams.cpp)
-$cxx $common -O2 $link $sources "$here/dispatch.cpp" "$here/threads.cpp" "$here/engine/spec.cpp" "$out"/*.o -o "$out/parity" \
+$cxx $common -O2 $link $sources "$here/dispatch.cpp" "$here/own.cpp" "$here/threads.cpp" "$here/engine/spec.cpp" "$out"/*.o -o "$out/parity" \
     $libraries
 $run "$out/parity" $names

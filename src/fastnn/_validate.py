@@ -422,13 +422,16 @@ def target_numbers(y: Any, *, name: str = "y") -> Array:
 
 def targets(array: Array, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name: str = "y") -> Array:
     """`target_numbers` as the loss wants them: int64 labels (B,), or values (B, O) in dtype. ValueError otherwise."""
+    if outputs % loss.width:
+        raise ValueError(f"the model has {outputs} outputs, expected a multiple of {loss.width} for {loss}")
+    outputs //= loss.width  # from here on: values of a row's targets
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} has shape {array.shape}, expected (rows,) or (rows, {outputs})")
     same_length(name, array, rows)
     column = array.ndim == 1 or array.shape[1] == 1
     if "labels" in loss.targets and column and outputs > 1:
         return labels(name, array, outputs)
-    if "values" not in loss.targets or (loss.name == "cross_entropy" and outputs == 1):
+    if "values" not in loss.targets or (loss.link == "softmax" and outputs == 1):
         problem = "one output" if outputs == 1 else f"shape {array.shape}"
         raise ValueError(
             f"{name}: {loss} with {problem}, expected class labels (rows,) and two or more outputs"
@@ -437,7 +440,8 @@ def targets(array: Array, loss: Any, rows: int, outputs: int, dtype: np.dtype, *
     if column and outputs == 1:
         array = array.reshape(-1, 1)
     if array.shape != (rows, outputs):
-        raise ValueError(f"{name} has shape {array.shape}, expected ({rows}, {outputs}) for {outputs} outputs")
+        made = outputs * loss.width
+        raise ValueError(f"{name} has shape {array.shape}, expected ({rows}, {outputs}) for {made} outputs")
     finite(name, array, dtype)
     low, high = loss.y_range
     if array.min() < low or array.max() > high:

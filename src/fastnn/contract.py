@@ -60,7 +60,7 @@ class Kernels:
     moments: Callable[[Array, Array | None, int, Array, Array, Array], None]  # x, rows, step, pivot, unit, out
     # dz = da * f'(saved), element by element; dz may be da
     activation_backward: Callable[[Activation, Array, Array, Array], None]  # below, saved, da, dz
-    # value (B,) = loss of each row, dz (B, O) = weight (B,) * d(value)/dz.  y: (B,) int64 labels or (B, O) values
+    # value (B,) = loss of each row, dz (B, O) = weight (B,) * d(value)/dz.  y: (B,) labels or (B, O / width) values
     loss: Callable[[Loss, Array, Array, Array, Array, Array], None]  # loss, z, y, weight, value, dz
     # sum of g^2 over a 1-D array, accumulated in float64
     squared_norm: Callable[[Array], float]  # g

@@ -52,7 +52,7 @@ class Batches(NamedTuple):
     """
 
     x: Any  # (n, I), of any real dtype; or a CSR matrix
-    y: Array  # (n,) int64 labels or (n, O) values
+    y: Array  # (n,) int64 labels or (n, O / the loss's width) values
     weight: Array | None  # (n,) or (n, O); None: all 1
     order: Array  # (m,) int64
     size: int
@@ -105,9 +105,9 @@ class Bound:
 class Workspace:
     """Everything a training step writes besides the state: the batch, the gradient, and buffers for each operation."""
 
-    def __init__(self, plan: Plan, ops: Sequence[Op], labels: bool, rows: int, by_output: bool) -> None:
+    def __init__(self, plan: Plan, ops: Sequence[Op], targets: int | None, rows: int, by_output: bool) -> None:
         self.x = aligned((rows, plan.inputs), plan.dtype)
-        self.y = aligned(rows, np.dtype(np.int64)) if labels else aligned((rows, plan.outputs), plan.dtype)
+        self.y = aligned(rows, np.dtype(np.int64)) if targets is None else aligned((rows, targets), plan.dtype)
         self.weight = aligned(rows * plan.outputs if by_output else rows, plan.dtype)
         self.value = aligned(self.weight.shape, plan.dtype)
         self.dx = aligned(self.x.shape, plan.dtype)  # of the first operation: asked for by none, written by some
@@ -181,7 +181,8 @@ class Step:
     ) -> None:
         self.kernels, self.state, self.objective = kernels, state, objective
         self.ops = plan.training_ops(objective.loss)
-        self.work = Workspace(plan, self.ops, labels, rows, by_output)
+        targets = None if labels else plan.outputs // objective.loss.width
+        self.work = Workspace(plan, self.ops, targets, rows, by_output)
         self.source = Source(kernels, plan, state)
         self.segments = Segment.cut(plan, objective.optimizer)
         learns = [op.learns for op in self.ops]

@@ -31,7 +31,8 @@ class CheckpointWarning(UserWarning):
 
 
 class FallbackWarning(RuntimeWarning):
-    """The compiled kernels are missing and a slower backend was chosen instead. Issued once."""
+    """Something runs on a slower backend than the one that was asked for or is the fastest: the compiled kernels are
+    missing, or they cannot run a formula of one's own. Issued once."""
 
 
 class PrecisionWarning(UserWarning):

@@ -322,6 +322,6 @@ class State:
 
     def prepare_slots(self, rule: Rule) -> None:
         """Zeroed slots and a step count of 0, unless they are this rule's already (training goes on)."""
-        if self.rule != rule.name:
+        if self.rule != rule.key:
             self.slots = tuple(aligned(len(self.parameters), self.plan.dtype) for _ in rule.slots)
-            self.rule, self.step = rule.name, 0
+            self.rule, self.step = rule.key, 0

@@ -19,7 +19,7 @@ from fastnn._random import Key
 from fastnn.backends import loops, reference
 from fastnn.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation, identity
-from fastnn.formulas.losses import Loss
+from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.formulas.rules import Rule
 from fastnn.ops import OPS
 from fastnn.ops.dense import dense
@@ -30,11 +30,20 @@ Find = Callable[[str, np.dtype], Callable[..., Any]]  # name of a function in lo
 Around = Callable[[str, np.dtype, tuple[Callable[..., Any], ...]], Callable[..., Any] | None]
 
 
-def kernels(find: Find, around: Around | None = None, rest: Kernels = reference.KERNELS) -> Kernels:
-    """The table of the loops that `find` finds and `around` builds; `around` None: formulas run vectorised."""
+Accepts = Callable[[Activation | Loss | Rule, np.dtype], bool]  # whether `around` can build a loop of that dtype
+
+
+def kernels(
+    find: Find,
+    around: Around | None = None,
+    rest: Kernels = reference.KERNELS,
+    accepts: Accepts = lambda formula, dtype: True,
+) -> Kernels:
+    """The table of the loops that `find` finds and `around` builds; `around` None: formulas run vectorised. What
+    `accepts` refuses, of formulas that are not built in, does so too."""
     table = replace(rest, ops=_operations(find, rest.ops), **_direct(find))
     if around is not None:
-        table = _formula_driven(around, table)
+        table = _formula_driven(around, table, lambda formula, dtype: formula.built_in or accepts(formula, dtype))
     return _composed(find, table)
 
 
@@ -124,13 +133,14 @@ def _with_operation(table: Kernels, name: str, **functions: Callable[..., None])
     return replace(table, ops={**table.ops, name: table.ops[name]._replace(**functions)})
 
 
-def _formula_driven(around: Around, rest: Kernels) -> Kernels:
+def _formula_driven(around: Around, rest: Kernels, accepts: Accepts) -> Kernels:
     """With the kernels that are one declared formula an element."""
 
     def activate(x: Array, activation: Activation, a: Array) -> None:
         if activation == identity and a is x:
             return
-        loop = None if activation == identity else around("activation_forward", x.dtype, (activation.value,))
+        runs = activation != identity and accepts(activation, x.dtype)
+        loop = around("activation_forward", x.dtype, (activation.value,)) if runs else None
         if loop is None:
             rest.ops["activation"].forward(x, activation, a)
         else:
@@ -139,14 +149,16 @@ def _formula_driven(around: Around, rest: Kernels) -> Kernels:
     def activation_backward(below: Activation, saved: Array, da: Array, dz: Array) -> None:
         if below == identity and dz is da:
             return
-        loop = None if below == identity else around("activation_backward", saved.dtype, (below.derivative,))
+        runs = below != identity and accepts(below, saved.dtype)
+        loop = around("activation_backward", saved.dtype, (below.derivative,)) if runs else None
         if loop is None:
             rest.activation_backward(below, saved, da, dz)
         else:
             loop(saved.dtype.type(below.alpha), saved, da, dz)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
-        loop = None if loss.pointwise is None else around("pointwise_loss", z.dtype, loss.pointwise)
+        formulas = loss.pointwise
+        loop = around("pointwise_loss", z.dtype, formulas) if formulas and accepts(loss, z.dtype) else None
         if loop is None:
             rest.loss(loss, z, y, weight, value, dz)
         else:
@@ -161,7 +173,7 @@ def _formula_driven(around: Around, rest: Kernels) -> Kernels:
         g: Array,
         slots: tuple[Array, ...],
     ) -> None:
-        loop = around("update", w.dtype, (rule.formula,))
+        loop = around("update", w.dtype, (rule.formula,)) if accepts(rule, w.dtype) else None
         if loop is None:
             rest.update(rule, coefficients, adjustment, w, g, slots)
         else:
@@ -194,11 +206,11 @@ def _composed(find: Find, table: Kernels) -> Kernels:
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
         real = z.dtype.type
-        if loss.name == "cross_entropy":
+        if loss.rowwise is LOSSES["cross_entropy"].rowwise:
             name = "cross_entropy_labels" if y.ndim == 1 else "cross_entropy_values"
             numbers = real(loss.parameter), real(1.0 / z.shape[1])
             find(name, z.dtype)(*numbers, z, y, weight, value, dz)
-        elif loss.name == "hinge":
+        elif loss.rowwise is LOSSES["hinge"].rowwise:
             find("hinge", z.dtype)(z, y, weight, value, dz)
         else:
             other_loss(loss, z, y, weight, value, dz)

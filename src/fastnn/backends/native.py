@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from fastnn import _cpus, _validate
 from fastnn._random import Key
-from fastnn.backends import reference
+from fastnn.backends import own_formulas, reference
 from fastnn.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
@@ -40,10 +43,50 @@ __all__ = [
     "threads",
 ]
 
-ACTIVATION_CODES = {name: code for code, name in enumerate(extension.ACTIVATIONS)}
-LOSS_CODES = {name: code for code, name in enumerate(extension.LOSSES)}
-RULE_CODES = {name: code for code, name in enumerate(extension.RULES)}
+_ACTIVATION_CODES = {name: code for code, name in enumerate(extension.ACTIVATIONS)}
+_LOSS_CODES = {name: code for code, name in enumerate(extension.LOSSES)}
+_RULE_CODES = {name: code for code, name in enumerate(extension.RULES)}
 OP_CODES = {spec["name"]: code for code, spec in enumerate(extension.OPS)}
+
+
+def activation_code(activation: Activation, dtype: np.dtype) -> int | None:
+    """What the extension knows it by; None for one of one's own that cannot be compiled."""
+    if activation.built_in:
+        return _ACTIVATION_CODES[activation.name]
+    return _own_code("activation", own_formulas.addresses(activation, dtype), dtype)
+
+
+def loss_code(loss: Loss, dtype: np.dtype) -> int | None:
+    if loss.built_in:
+        return _LOSS_CODES[loss.name]
+    return _own_code("loss", own_formulas.addresses(loss, dtype), dtype)
+
+
+def rule_code(rule: Rule, dtype: np.dtype) -> int | None:
+    if rule.built_in:
+        return _RULE_CODES[rule.name]
+    return _own_code("rule", own_formulas.addresses(rule, dtype), dtype, len(rule.slots), len(rule.coefficients))
+
+
+@functools.cache
+def _own_code(kind: str, addresses: tuple[int, ...] | None, dtype: np.dtype, *counts: int) -> int | None:
+    if addresses is None:
+        return None
+    formula, derivative = (*addresses, 0)[:2]
+    return extension.add_formula(kind, dtype.itemsize, formula, derivative, *counts)
+
+
+class _Coded(NamedTuple):
+    """An activation of one's own, for a call of one operation."""
+
+    name: int
+    alpha: float
+
+
+def _coded(activation: Activation, dtype: np.dtype) -> Activation | _Coded:
+    """Itself where it cannot be compiled."""
+    code = activation_code(activation, dtype)
+    return activation if code is None else _Coded(code, activation.alpha)
 
 
 def check_specs(compiled: tuple[dict[str, str], ...]) -> None:
@@ -104,13 +147,34 @@ def _operation(t: int, name: str) -> OpKernels:
                 others.forward(data, *arguments)
 
         return OpKernels(gather, others.backward, gather)
-    forward, backward = partial(extension.op_forward, t, code), partial(extension.op_backward, t, code)
-    return OpKernels(forward, backward, partial(extension.op_predict, t, code))
+    calls = extension.op_forward, extension.op_backward, extension.op_predict
+    return OpKernels(
+        *(_any_activation(partial(call, t, code), other) for call, other in zip(calls, others, strict=True))
+    )
+
+
+def _any_activation(call: Callable[..., None], other: Callable[..., None]) -> Callable[..., None]:
+    """The same with activations of one's own, which the extension does not know by name; by `other` where they are not
+    compiled."""
+
+    def kernel(*arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except KeyError:
+            dtype = next(each.dtype for each in arguments if isinstance(each, Array))
+            coded = [_coded(each, dtype) if isinstance(each, Activation) else each for each in arguments]
+            if any(isinstance(each, Activation) for each in coded):
+                other(*arguments)
+            else:
+                call(*coded)
+
+    return kernel
 
 
 @functools.cache
 def _kernels(t: int) -> Kernels:
     ops = {name: _operation(t, name) for name in OPS}
+    derive = _any_activation(partial(extension.activation_backward, t), reference.activation_backward)
 
     def shuffle(key: Key, order: Array) -> None:
         extension.shuffle(t, key, order)
@@ -120,10 +184,14 @@ def _kernels(t: int) -> Kernels:
             reference.moments(x, rows, step, pivot, unit, out)
 
     def activation_backward(below: Activation, saved: Array, da: Array, dz: Array) -> None:
-        extension.activation_backward(t, below, saved, da, dz)
+        derive(below, saved, da, dz)
 
     def loss(loss: Loss, z: Array, y: Array, weight: Array, value: Array, dz: Array) -> None:
-        extension.loss(t, LOSS_CODES[loss.name], loss.parameter, z, y, weight, value, dz)
+        code = loss_code(loss, z.dtype)
+        if code is None:
+            reference.loss(loss, z, y, weight, value, dz)
+        else:
+            extension.loss(t, code, loss.numbers, z, y, weight, value, dz)
 
     def squared_norm(g: Array) -> float:
         return extension.squared_norm(t, g)
@@ -136,7 +204,11 @@ def _kernels(t: int) -> Kernels:
         g: Array,
         slots: tuple[Array, ...],
     ) -> None:
-        extension.update(t, RULE_CODES[rule.name], coefficients, adjustment, w, g, slots)
+        code = rule_code(rule, w.dtype)
+        if code is None:
+            reference.update(rule, coefficients, adjustment, w, g, slots)
+        else:
+            extension.update(t, code, coefficients, adjustment, w, g, slots)
 
     return Kernels(**{name: function for name, function in locals().items() if name in Kernels.__dataclass_fields__})
 

@@ -43,11 +43,11 @@ def _tensors(op: Op, objective: Objective | None) -> tuple[tuple[Any, ...], ...]
     return tuple(described(op.tensors[field.name]) for field in spec.param_fields + spec.statistic_fields)
 
 
-def _table(ops: Sequence[Op], objective: Objective | None) -> list[tuple[Any, ...]]:
+def _table(ops: Sequence[Op], objective: Objective | None, dtype: np.dtype) -> list[tuple[Any, ...]]:
     """The operations for the extension, in the order of their Specs; for a prediction where objective is None."""
     table = []
     for op in ops:
-        code = native.ACTIVATION_CODES[op.activation.name]
+        code = native.activation_code(op.activation, dtype)
         saves_z = op.operation.spec.fuses and op.activation.saves == "z"
         settings = tuple(op.settings[name] for name in op.operation.spec.setting_names)
         tensors = _tensors(op, objective)
@@ -61,11 +61,18 @@ def _stored(x: Any) -> Any:
     return x if isinstance(x, np.ndarray) else (x.data, x.indices, x.indptr, x.shape[1])
 
 
+def _compiled(ops: Sequence[Op], objective: Objective, dtype: np.dtype) -> bool:
+    """Whether the extension can run all its formulas; a warning says once which it cannot."""
+    codes = [native.activation_code(op.activation, dtype) for op in ops]
+    codes += [native.loss_code(objective.loss, dtype), native.rule_code(objective.optimizer.rule, dtype)]
+    return None not in codes
+
+
 # The calls ------------------------------------------------------------------------------------------------
 
 
 class _Trained(NamedTuple):
-    """A trainer of the extension, with its buffers, and what it was made for."""
+    """A trainer of the extension, with its buffers, and what it was made for; None where it cannot run that."""
 
     plan: Plan
     objective: Objective
@@ -89,8 +96,9 @@ class Engine:
     def train_steps(self, plan: Plan, state: State, objective: Objective, batches: Batches, lr: Array) -> Array:
         """See `engine.train_steps`. From the first loss that is not finite on they are NaN, and no step is taken."""
         ops = plan.training_ops(objective.loss)
-        if not ops or not plan.parameter_count:
-            return engine.train_steps(self.kernels, plan, state, objective, batches, lr)
+        trainer = self._trainer(plan, ops, state, objective) if ops and plan.parameter_count else None
+        if trainer is None:
+            return self._in_python(plan, state, objective, batches, lr)
         state.prepare_slots(objective.optimizer.rule)
         lr = np.ascontiguousarray(lr, dtype=np.float64)
         coefficients = objective.optimizer.coefficient_table(lr, state.step + 1)
@@ -99,34 +107,42 @@ class Engine:
         buffers = (state.parameters, state.statistics, state.scaling, state.slots, state.step)
         ordered = batches._replace(x=_stored(batches.x), order=np.ascontiguousarray(batches.order))
         try:
-            done = self._trainer(plan, ops, state, objective).run(buffers, ordered, (coefficients, lr), losses, taken)
+            done = trainer.run(buffers, ordered, (coefficients, lr), losses, taken)
         finally:
             state.step += int(taken[0])  # also where a signal or a failed allocation ended the call early
-        if not done:
-            return engine.train_steps(self.kernels, plan, state, objective, batches, lr)
+        return losses if done else self._in_python(plan, state, objective, batches, lr)
+
+    def _in_python(self, plan: Plan, state: State, objective: Objective, batches: Batches, lr: Array) -> Array:
+        losses = engine.train_steps(self.kernels, plan, state, objective, batches, lr)
+        if not state.finite():
+            losses[-1] = np.nan  # as contract.Backend promises of one that is atomic
         return losses
 
     def predict(self, plan: Plan, state: State, x: Array, out: Array) -> None:
         """See `engine.predict`."""
-        if plan.ops:
+        predictor = self._predictor(plan, state) if plan.ops else None
+        if predictor is not None:
             buffers = state.parameters, state.statistics, state.scaling
-            if self._predictor(plan, state).run(*buffers, _stored(x), out):
+            if predictor.run(*buffers, _stored(x), out):
                 return
         engine.predict(self.kernels, plan, state, x, out)
 
     def _trainer(self, plan: Plan, ops: Sequence[Op], state: State, objective: Objective) -> Any:
         made = self.trained.get(state)
         if made is None or made.plan is not plan or made.objective != objective:
-            numbers = (
-                native.LOSS_CODES[objective.loss.name],
-                objective.loss.parameter,
-                native.RULE_CODES[objective.optimizer.rule.name],
-                objective.seed,
-                objective.clip_norm,
-                objective.clip_value,
-            )
-            sizes = len(state.parameters), len(state.statistics), len(state.scaling)
-            trainer = _TRAINERS[plan.dtype](self.isa, _table(ops, objective), plan.inputs, *sizes, numbers)
+            trainer = None
+            if _compiled(ops, objective, plan.dtype):
+                numbers = (
+                    native.loss_code(objective.loss, plan.dtype),
+                    objective.loss.numbers,
+                    native.rule_code(objective.optimizer.rule, plan.dtype),
+                    objective.seed,
+                    objective.clip_norm,
+                    objective.clip_value,
+                )
+                sizes = len(state.parameters), len(state.statistics), len(state.scaling)
+                table = _table(ops, objective, plan.dtype)
+                trainer = _TRAINERS[plan.dtype](self.isa, table, plan.inputs, *sizes, numbers)
             made = self.trained[state] = _Trained(plan, objective, trainer)
         return made.trainer
 
@@ -135,8 +151,11 @@ class Engine:
         for known in made:
             if known.plan is plan or known.plan == plan:
                 return known.predictor
-        sizes = len(state.parameters), len(state.statistics), len(state.scaling)
-        predictor = _PREDICTORS[plan.dtype](self.isa, _table(plan.ops, None), plan.inputs, *sizes)
+        predictor = None
+        if all(native.activation_code(op.activation, plan.dtype) is not None for op in plan.ops):
+            sizes = len(state.parameters), len(state.statistics), len(state.scaling)
+            table = _table(plan.ops, None, plan.dtype)
+            predictor = _PREDICTORS[plan.dtype](self.isa, table, plan.inputs, *sizes)
         made.append(_Predicting(plan, predictor))
         return predictor
 

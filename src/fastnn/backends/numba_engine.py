@@ -22,7 +22,7 @@ import numpy as np
 
 from fastnn.backends import loops, loops_table, numba_jit, reference
 from fastnn.backends.numba_entries import Cell, Loop, Words, call_native, call_python, entry_of, kinds_of, words_of
-from fastnn.contract import Array, Kernels, OpKernels
+from fastnn.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.engine import Batches, Objective, Segment, Step
 from fastnn.ops.dense import dense
 from fastnn.plan import Plan, State
@@ -111,7 +111,7 @@ class Program:
         rest = reference.KERNELS
         others = {name: written(getattr(rest, name)) for name in Kernels.__dataclass_fields__ if name != "ops"}
         ops = {name: OpKernels(*map(written, functions)) for name, functions in rest.ops.items()}
-        return loops_table.kernels(find, around, Kernels(ops=ops, **others))
+        return loops_table.kernels(find, around, Kernels(ops=ops, **others), numba_jit.accepts)
 
     def _affine(self, x: Array, w: Array, b: Array, z: Array) -> None:
         if numba_jit.small(len(x), w):
@@ -193,12 +193,30 @@ def _update(program: Program, step: Step, segments: list[Segment], now: Array) -
     if objective.clip_norm != math.inf:
         program.call(Loop("clip_scale", gradient.dtype), gradient, objective.clip_norm, now[-1:])
     rule = Loop("update", gradient.dtype, (objective.optimizer.rule.formula,))
-    for segment, shrink in zip(segments, cells[count:-1], strict=True):
+    by_numpy = not objective.optimizer.rule.built_in and not numba_jit.accepts(objective.optimizer.rule, gradient.dtype)
+    for place, (segment, shrink) in enumerate(zip(segments, cells[count:-1], strict=True), start=count):
         where = segment.where
         penalties = real(objective.clip_value), real(segment.l1), real(segment.l2)
         slots = tuple(slot[where] for slot in step.state.slots)
         parameters = step.state.parameters[where]
+        if by_numpy:
+            program.python(_updated_by_numpy(step, segment, now, place))
+            continue
         program.call(rule, tuple(cells[:count]), cells[-1], *penalties, shrink, parameters, gradient[where], slots)
+
+
+def _updated_by_numpy(step: Step, segment: Segment, now: Array, place: int) -> Callable[[], None]:
+    """The same for one segment, whose shrink lies at that place, and a rule that numba cannot compile."""
+    rule, clip, slots = step.objective.optimizer.rule, step.objective.clip_value, step.state.slots
+    where = segment.where
+
+    def update() -> None:
+        adjustment = Adjustment(float(now[-1]), clip, segment.l1, segment.l2, float(now[place]))
+        coefficients = tuple(now[: len(rule.coefficients)].tolist())
+        parameters, gradient = step.state.parameters[where], step.work.gradient[where]
+        reference.update(rule, coefficients, adjustment, parameters, gradient, tuple(slot[where] for slot in slots))
+
+    return update
 
 
 # The walk --------------------------------------------------------------------------------------------------------

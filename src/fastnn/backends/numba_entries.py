@@ -17,7 +17,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from fastnn.backends import loops, numba_jit, numba_math
+from fastnn.backends import loops, numba_formulas, numba_jit, numba_math
 from fastnn.formulas import activations, losses, rules, special
 
 Words = list[int]
@@ -103,7 +103,7 @@ def clip_scale(g, bound, out):
 
 _OWN = {function.__name__: function for function in (add_bias, column_sums, scaled, weighted_sum, clip_scale)}
 _IN_FLOAT64 = {"scaled", "weighted_sum", "clip_scale"}  # their products and sums
-_squared_norm = numba.njit(numba_jit.copy(loops.squared_norm, np.dtype(np.float64)), inline="always")
+_squared_norm = numba.njit(numba_formulas.copy(loops.squared_norm, np.dtype(np.float64)), inline="always")
 
 
 # Entries: from words to a loop's arguments -----------------------------------------------------------------------
@@ -121,7 +121,7 @@ class Loop(NamedTuple):
         function = _OWN.get(self.name) or getattr(loops, self.name)
         dtype = np.dtype(np.float64) if self.name in _IN_FLOAT64 else self.dtype
         made = function(*self.formulas) if self.formulas else function
-        return numba.njit(numba_jit.copy(made, dtype), inline="always")
+        return numba.njit(numba_formulas.copy(made, dtype), inline="always")
 
 
 class Cell(NamedTuple):
@@ -224,7 +224,7 @@ def entry_of(loop: Loop, kinds: tuple[Any, ...]) -> Any:
     # numba caches beside the file that a function says it is from
     exec(compile(source, __file__, "exec"), _NAMES | {"loop": loop.inlined()}, made)
     ours = all(formula.__module__.startswith("fastnn.") for formula in loop.formulas)
-    options = numba_jit.OPTIONS | {"fastmath": numba_jit.LOOP_MATH}
+    options = numba_formulas.OPTIONS | {"fastmath": numba_formulas.LOOP_MATH}
     try:
         return numba.cfunc("void(int64)", cache=ours, **options)(made[name])
     except RuntimeError:  # no directory to cache in can be written
@@ -234,7 +234,7 @@ def entry_of(loop: Loop, kinds: tuple[Any, ...]) -> Any:
 @cache
 def _sources() -> str:
     """A digest of all that is compiled into an entry: numba's own cache looks at one file."""
-    modules = (loops, numba_jit, numba_math, activations, losses, special, rules)
+    modules = (loops, numba_formulas, numba_jit, numba_math, activations, losses, special, rules)
     files = [Path(__file__), *(Path(str(module.__file__)) for module in modules)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -15,6 +15,7 @@ from fastnn._random import Key
 from fastnn.contract import Adjustment, Array, Kernels, OpKernels
 from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
+from fastnn.formulas.own import stepped
 from fastnn.formulas.rules import Rule
 from fastnn.ops import OPS
 from fastnn.ops.activation import derive
@@ -72,7 +73,8 @@ def update(
         g = g + l1 * np.sign(w)
     if l2 != 0.0:
         g = g + l2 * w
-    delta, new_slots = rule.formula(g, slots, coefficients)
+    formula = rule.formula
+    delta, new_slots = formula(g, slots, coefficients) if rule.built_in else stepped(formula, g, slots, coefficients)
     for slot, new in zip(slots, new_slots, strict=True):
         slot[...] = new
     if shrink != 0.0:

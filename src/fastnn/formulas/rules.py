@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.formulas.own import fingerprint
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -26,8 +28,24 @@ class Rule:
     formula: Callable[[Any, tuple[Any, ...], tuple[float, ...]], tuple[Any, tuple[Any, ...]]]
     source: str
 
+    @property
+    def built_in(self) -> bool:
+        """Whether it is the rule of that name in RULES: what is compiled is found by name."""
+        return RULES.get(self.name) == self
+
+    @property
+    def key(self) -> str:
+        """Whose slots a state has: the name of a built-in rule, with a digest of the formula of any other."""
+        return self.name if self.built_in else f"{self.name} {fingerprint(self.formula)}"
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Rule) and self.name == other.name
+        mine = self.name, self.formula, len(self.slots), len(self.coefficients)
+        return isinstance(other, Rule) and mine == (
+            other.name,
+            other.formula,
+            len(other.slots),
+            len(other.coefficients),
+        )
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -93,6 +93,8 @@ def _for_loss(one: One, loss: Loss) -> Metric:
             )
         if found.task is not None and (found.task == "classes") != classifies(loss):
             raise ValueError(f"metrics has {one!r}, expected a loss of {found.task} for it, not {loss}")
+        if loss.width > 1:
+            raise ValueError(f"metrics has {one!r}, expected a function: {loss} has {loss.width} outputs for a target")
         available(found)
     else:
         if hasattr(one, "_score_func"):
@@ -102,7 +104,7 @@ def _for_loss(one: One, loss: Loss) -> Metric:
                 f"metrics has {one!r}, expected one of {', '.join(METRICS)} or a function of (y, prediction)"
             )
         found = one if isinstance(one, Metric) else metric(one)
-        if found.task is not None and (found.task == "classes") != classifies(loss):
+        if found.task is not None and ((found.task == "classes") != classifies(loss) or loss.width > 1):
             # A function may have a use beyond its own: the AUC of values that rank, the absolute error of classes.
             found = replace(found, task=None, needs="prediction")
     if found.needs != "prediction" and not has_probabilities(loss):

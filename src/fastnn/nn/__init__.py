@@ -5,8 +5,20 @@ from typing import Any
 from fastnn import _hints
 from fastnn.formulas import activations, initializers, losses
 from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.formulas.declared import activation, loss
 from fastnn.formulas.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, Zeros
-from fastnn.formulas.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber
+from fastnn.formulas.losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    BinaryFocal,
+    CrossEntropy,
+    Expectile,
+    Focal,
+    Huber,
+    Quantile,
+    Quantiles,
+    Tweedie,
+)
 from fastnn.nn.layers import (
     Activation,
     BatchNorm,
@@ -17,6 +29,7 @@ from fastnn.nn.layers import (
     LayerNorm,
     Maxout,
     Normalize,
+    Ordered,
     PReLU,
     Reshape,
     Residual,
@@ -32,28 +45,37 @@ __all__ = [
     "Activation",
     "BatchNorm",
     "BinaryCrossEntropy",
+    "BinaryFocal",
     "Constant",
     "CrossEntropy",
     "Dense",
     "Dropout",
+    "Expectile",
     "Flatten",
+    "Focal",
     "Huber",
     "Layer",
     "LayerNorm",
     "Maxout",
     "Normal",
     "Normalize",
+    "Ordered",
     "Orthogonal",
     "PReLU",
+    "Quantile",
+    "Quantiles",
     "RReLU",
     "Reshape",
     "Residual",
     "Scale",
     "Softmax",
+    "Tweedie",
     "Uniform",
     "Zeros",
+    "activation",
     "activations",
     "initializers",
+    "loss",
     "losses",
 ]
 

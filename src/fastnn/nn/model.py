@@ -317,8 +317,8 @@ class Sequential:
         """ValueError where the y of `Data` is not what the loss and this model take: Data from elsewhere."""
         kind, dtype, shape = "labels", np.dtype(np.int64), y.shape
         if y.ndim == 2:
-            kind, dtype, shape = "values", self.dtype, (len(y), outputs)
-        other = kind not in loss.targets or y.dtype != dtype or y.shape != shape
+            kind, dtype, shape = "values", self.dtype, (len(y), outputs // loss.width)
+        other = outputs % loss.width > 0 or kind not in loss.targets or y.dtype != dtype or y.shape != shape
         if other or (kind == "labels" and (y.min() < 0 or y.max() >= outputs)):
             raise ValueError(
                 f"{name} is Data with y {y.shape} of {y.dtype}, expected what {loss} and {outputs} outputs in "

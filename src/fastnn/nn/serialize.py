@@ -7,7 +7,6 @@ activation or initialiser is therefore known here as soon as its own module has 
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -77,7 +76,9 @@ def to_config(thing: Any, where: str = "layer") -> Any:
     if isinstance(thing, (int, float, np.integer, np.floating, np.bool_)):
         return thing.item() if isinstance(thing, np.generic) else thing
     if isinstance(thing, Activation):
-        return {"kind": activations.get(thing).name, "alpha": thing.alpha}
+        if not thing.built_in:
+            raise TypeError(f"{where} is {thing}, an activation of your own, expected one of fastnn.nn.ACTIVATIONS")
+        return {"kind": thing.name, "alpha": thing.alpha}
     if isinstance(thing, (list, tuple)):
         return [to_config(each, f"{where}[{index}]") for index, each in enumerate(thing)]
     name = type(thing).__name__
@@ -132,10 +133,9 @@ def short(value: Any) -> str:
 def _loss_to_config(loss: Loss | None) -> dict[str, Any] | None:
     if loss is None:
         return None
-    known = losses.LOSSES.get(loss.name)
-    if known is None or dataclasses.replace(known, parameter=loss.parameter) != loss:
+    if not loss.known:
         raise TypeError(f"the model's loss is {loss}, a loss of your own, expected one of: {', '.join(losses.LOSSES)}")
-    return {"name": loss.name, "parameter": float(loss.parameter)}
+    return {"name": loss.name, "parameter": list(loss.levels) if loss.levels else float(loss.parameter)}
 
 
 def loss_from_config(config: Any) -> Loss | None:

@@ -7,6 +7,7 @@ from fastnn.ops.dropout import dropout
 from fastnn.ops.layer_norm import layer_norm
 from fastnn.ops.maxout import maxout
 from fastnn.ops.operation import Operation
+from fastnn.ops.ordered import ordered
 from fastnn.ops.prelu import prelu
 from fastnn.ops.rrelu import rrelu
 from fastnn.ops.scale import scale
@@ -30,6 +31,7 @@ OPS: dict[str, type[Operation]] = {
         batch_norm,
         layer_norm,
         scale,
+        ordered,
         fork,
         turn,
         join,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn.formulas.activations import Activation, identity
+from fastnn.formulas.own import evaluated
 from fastnn.ops.operation import Array, Operation
 from fastnn.ops.spec import Spec
 
@@ -12,7 +13,8 @@ from fastnn.ops.spec import Spec
 def activate(activation: Activation, z: Array, a: Array) -> None:
     """a = f(z); a may be z."""
     if activation != identity:
-        a[...] = activation.value(z, activation.alpha)
+        value, own = activation.value, not activation.built_in
+        a[...] = evaluated(value, z, activation.alpha) if own else value(z, activation.alpha)
     elif a is not z:
         a[...] = z
 
@@ -20,7 +22,9 @@ def activate(activation: Activation, z: Array, a: Array) -> None:
 def derive(activation: Activation, saved: Array, da: Array, dz: Array) -> None:
     """dz = da * f'(saved); dz may be da."""
     if activation != identity:
-        np.multiply(da, activation.derivative(saved, activation.alpha), out=dz, casting="same_kind")
+        derivative, own = activation.derivative, not activation.built_in
+        slope = evaluated(derivative, saved, activation.alpha) if own else derivative(saved, activation.alpha)
+        np.multiply(da, slope, out=dz, casting="same_kind")
     elif dz is not da:
         dz[...] = da
 

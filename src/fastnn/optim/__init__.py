@@ -13,6 +13,7 @@ from fastnn.optim.optimizers import (
     Optimizer,
     RMSprop,
 )
+from fastnn.optim.own import rule
 from fastnn.optim.schedules import (
     Constant,
     Cosine,
@@ -48,4 +49,5 @@ __all__ = [
     "Schedule",
     "StepDecay",
     "Warmup",
+    "rule",
 ]

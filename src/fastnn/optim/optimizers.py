@@ -103,7 +103,13 @@ class Optimizer(Penalties):
     @property
     def rule(self) -> Rule:
         """Its formula and the slots it keeps."""
-        return RULES[self.name]
+        name = getattr(self, "name", None)
+        if name not in RULES:
+            raise ValueError(
+                f"optimizer {type(self).__name__} has the name {name!r}, expected one of {', '.join(RULES)}, or a "
+                "property `rule` of its own"
+            )
+        return RULES[name]
 
     def coefficients(self, lr: Any, t: Any) -> tuple[Any, ...]:
         """The rule's numbers at step t = 1, 2, ... with learning rate lr; both numbers, or arrays of one length."""
@@ -344,6 +350,8 @@ for _kind in OPTIMIZERS.values():  # a dataclass's __init__ is made after __init
 def get(optimizer: str | Optimizer) -> Optimizer:
     """The optimizer of that name with its defaults. ValueError lists the known names."""
     if isinstance(optimizer, Optimizer):
+        if not isinstance(optimizer.rule, Rule):
+            raise TypeError(f"optimizer {type(optimizer).__name__} has the rule {optimizer.rule!r}, expected a Rule")
         return optimizer
     if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
         return OPTIMIZERS[optimizer]()

@@ -73,8 +73,8 @@ def to_torch(model: Sequential) -> Any:
 
     `Normalize` becomes a `fastnn.torch.Normalize`. The model's loss is not in it: outputs are those of `predict`.
 
-    NotFittedError before the model is built; TypeError names a layer that PyTorch has no module for (Maxout, Scale,
-    Residual, Reshape, and the activations binary_step and exponential), or that the model scales its targets.
+    NotFittedError before the model is built; TypeError names a layer that PyTorch has no module for (Maxout, Ordered,
+    Scale, Residual, Reshape, and the activations binary_step and exponential), or that the model scales its targets.
 
     >>> model = fastnn.Sequential([nn.Dense(2, activation="tanh")]).build(3, seed=0)
     >>> to_torch(model)

@@ -17,6 +17,8 @@ import numpy as np
 from fastnn import _validate
 from fastnn.data import Data
 from fastnn.formulas.losses import LOSSES, Loss
+from fastnn.formulas.own import fingerprint
+from fastnn.formulas.rules import Rule
 from fastnn.nn.layers import Layer
 from fastnn.plan import Op, Plan
 from fastnn.training import digests
@@ -36,8 +38,8 @@ def identity(run: Run, plan: Plan) -> dict[str, str]:
     """Settings, operations and digests of the data."""
     objective, source = run.objective, run.source
     shared = {
-        "loss": repr((objective.loss.name, objective.loss.parameter)),
-        "optimizer": _settings(objective.optimizer),
+        "loss": repr((objective.loss.name, objective.loss.numbers)) + _own(objective.loss),
+        "optimizer": _settings(objective.optimizer) + _own(objective.optimizer.rule),
         "schedule": repr(run.schedule),
         "clip_norm": repr(objective.clip_norm),
         "clip_value": repr(objective.clip_value),
@@ -69,8 +71,16 @@ def _measured_on(held_out: Data | ValidationBatches, digest: Callable[[Any], str
 
 def _settings(optimizer: Any) -> str:
     """All of them, defaults too: these may be others in another version."""
-    named = (f"{item.name}={getattr(optimizer, item.name)!r}" for item in dataclasses.fields(optimizer))
+    named = (f"{item.name}={getattr(optimizer, item.name)!r}" for item in dataclasses.fields(optimizer) if item.repr)
     return f"{type(optimizer).__qualname__}({', '.join(named)})"
+
+
+def _own(formula: Loss | Rule) -> str:
+    """A digest of a loss or a rule that is not the built-in one of its name."""
+    if formula.built_in:
+        return ""
+    digest = fingerprint(formula.formula) if isinstance(formula, Rule) else formula.fingerprint
+    return f" with formula {digest} of its own"
 
 
 def _operation(op: Op) -> str:
@@ -95,7 +105,8 @@ def described(run: Run) -> dict[str, str]:
     """What an identity has as digests, or longer than needed; and each layer by the path to it."""
     objective = run.objective
     words = {"loss": _loss(objective.loss), "metrics": f"[{', '.join(run.trainer.named)}]"}
-    words |= {"optimizer": _changed(objective.optimizer, "lr"), "schedule": _changed(run.schedule)}
+    optimizer = _changed(objective.optimizer, "lr") + _own(objective.optimizer.rule)
+    words |= {"optimizer": optimizer, "schedule": _changed(run.schedule)}
     for name in ("clip_norm", "clip_value"):
         bound = getattr(objective, name)
         words[name] = repr(bound) if np.isfinite(bound) else "None"
@@ -109,15 +120,16 @@ def described(run: Run) -> dict[str, str]:
 
 def _loss(loss: Loss) -> str:
     known = LOSSES.get(loss.name)
-    usual = known is not None and known.parameter == loss.parameter
-    return loss.name if usual else f"{loss.name}({loss.parameter!r})"
+    usual = known is not None and known.numbers == loss.numbers
+    return (loss.name if usual else f"{loss.name}({loss.numbers!r})") + _own(loss)
 
 
 def _changed(settings: Any, *always: str) -> str:
     """A dataclass's repr without what is as the defaults have it."""
     if not dataclasses.is_dataclass(settings):
         return repr(settings)
-    values = {item.name: (getattr(settings, item.name), item.default) for item in dataclasses.fields(settings)}
+    items = [item for item in dataclasses.fields(settings) if item.repr]
+    values = {item.name: (getattr(settings, item.name), item.default) for item in items}
     shown = {name: value for name, (value, default) in values.items() if name in always or value != default}
     return f"{type(settings).__name__}({', '.join(f'{name}={_changed(value)}' for name, value in shown.items())})"
 

@@ -1,6 +1,6 @@
 """The layers, a file a subject."""
 
-from fastnn.nn.layers.activations import Activation, Maxout, PReLU, RReLU, Softmax
+from fastnn.nn.layers.activations import Activation, Maxout, Ordered, PReLU, RReLU, Softmax
 from fastnn.nn.layers.base import Layer
 from fastnn.nn.layers.dense import Dense
 from fastnn.nn.layers.dropout import Dropout
@@ -19,6 +19,7 @@ __all__ = [
     "LayerNorm",
     "Maxout",
     "Normalize",
+    "Ordered",
     "PReLU",
     "RReLU",
     "Reshape",

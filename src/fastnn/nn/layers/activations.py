@@ -44,6 +44,21 @@ class Softmax(Layer):
         return [Op("softmax", inputs, inputs)]
 
 
+class Ordered(Layer):
+    """a_1 = x_1, a_j = a_{j-1} + log(1 + exp(x_j)) over the channels: outputs that ascend.
+
+    As the last layer before `nn.Quantiles` of one target its quantiles never cross.
+
+    >>> layers = [nn.Dense(16, "tanh"), nn.Dense(3), Ordered()]
+    >>> p = fastnn.Sequential(layers).build(2, seed=0).predict(np.eye(2))
+    >>> bool((np.diff(p) > 0).all())
+    True
+    """
+
+    def ops(self, inputs: Shape) -> list[Op]:
+        return [Op("ordered", inputs, inputs)]
+
+
 class Maxout(Layer):
     """a_o = max of the k pieces z_{ko} .. z_{ko + k - 1}: (B, k O) -> (B, O). Goodfellow et al. 2013.
 
