@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 import threading
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -129,7 +130,9 @@ HOSTILE = {
     "bytes before the zip": bytes(100) + zipped({"header.json": b"{}"}),
     "bytes behind it": zipped({"header.json": b"{}"}) + bytes(100),
     "a comment": zipped({"header.json": b"{}"}, comment=b"another model"),
-    "a large header": zipped({"header.json": json.dumps({"a": " " * (1 << 20)}).encode()}),
+    "a large header": zipped({"header.json": json.dumps({"a": " " * files.MODEL_HEADER}).encode()}),
+    "a header of many lists": zipped({"header.json": json.dumps({"a": [[]] * 100_000}).encode()}),
+    "a header with other letters": zipped({"header.json": '{"a": "\u00e4"}'.encode()}),
     "a bomb": zipped({"header.json": json.dumps({"a": " " * 10_000_000}).encode()}, zipfile.ZIP_DEFLATED),
 }
 
@@ -153,12 +156,31 @@ def test_a_member_twice(tmp_path):
 
 
 def test_a_header_that_is_too_large_is_not_written(tmp_path):
-    with pytest.raises(ValueError, match=r"^the header has \d+ bytes, expected at most 1048576"):
-        files.write(tmp_path / "a", {"metadata": "x" * (1 << 20)}, {})
+    with pytest.raises(ValueError, match=r"^the header has \d+ bytes, expected at most 4194304"):
+        files.write(tmp_path / "a", {"metadata": "x" * files.MODEL_HEADER}, {})
+    with pytest.raises(
+        ValueError, match=r"^the header has 200003 commas, colons and brackets, expected at most 131072"
+    ):
+        files.write(tmp_path / "a", {"metadata": [1] * 200_001}, {})
     assert os.listdir(tmp_path) == []
-    wide = {"names": [f"column {k}" for k in range(100_000)]}
-    files.write(tmp_path / "a", wide, {"w": np.zeros((100_000, 64), np.float32)})
+    wide = {"names": [f"column {k}" for k in range(250_000)]}
+    files.write(tmp_path / "a", wide, {"w": np.zeros((250_000, 64), np.float32)})
     assert files.read(tmp_path / "a")[0] == wide
+
+
+@pytest.mark.parametrize("piece", ["[]", "{}", '{"a":1}', '""', "1.5", "[[1]]", '"\\ud83d\\ude00"'])
+def test_the_memory_of_a_header_is_bounded(tmp_path, piece):
+    """As many as a file may have of what is small in JSON and large in memory: twice the file and 16 MB."""
+    marks = 1 + sum(piece.count(mark) for mark in ",:[{")
+    count = min(files.MODEL_HEADER // (len(piece) + 1), (files.MODEL_HEADER // 32) // marks) - 9
+    content = sealed(zipped({"header.json": ('{"a":[' + ",".join([piece] * count) + "]}").encode()}))
+    (tmp_path / "a").write_bytes(content)
+    tracemalloc.start()
+    try:
+        files.read(tmp_path / "a")
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(content) + (16 << 20)
+    finally:
+        tracemalloc.stop()
 
 
 def test_other_layouts_and_empty_files(tmp_path):

@@ -31,7 +31,10 @@ MAGIC = b"fastnn\x00\x01"  # the last byte is the version of this layout
 _DIGEST = 32
 _PIECE = 1 << 20  # bytes read at once
 _HEADER = "header.json"
-MODEL_HEADER = 1 << 20  # bytes of JSON, and a 16th of the arrays': in memory JSON takes up to 55 times as many
+MODEL_HEADER = 1 << 22  # bytes of JSON, and a 16th of the arrays': 40,000 names of features of 43 letters, twice
+# Commas, colons and brackets, of which each may become an object of 80 bytes: in memory [[],[], ...] takes 22 times as
+# many bytes as in a file, text as many.
+_BYTES_A_MARK = 32
 _END = b"PK\5\6", 22  # how a zip's last record begins, and its bytes where the zip has no comment
 _SAID = 1000  # letters of an error
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same content makes the same bytes
@@ -72,9 +75,9 @@ def write(
     ({'epochs': 3}, {'w': array([0., 1., 2.])})
     """
     text = json.dumps(header).encode()
-    limit = _limit(most_header, sum(np.asanyarray(array).nbytes for array in arrays.values()))
-    if len(text) > limit:
-        raise ValueError(f"the header has {len(text)} bytes, expected at most {limit}: less metadata, or shorter names")
+    problem = _too_large(text, most_header, sum(np.asanyarray(array).nbytes for array in arrays.values()))
+    if problem is not None:
+        raise ValueError(f"the header has {problem}: less metadata, or fewer or shorter names")
     with naming(path), _replacing(Path(path)) as file:
         stream = _Digested(file)
         stream.write(MAGIC)
@@ -189,12 +192,19 @@ def _lock(descriptor: int, wait: bool) -> bool:
     return True
 
 
-def _limit(most_header: int, arrays: int) -> int:
-    return most_header + arrays // 16
+def _too_large(text: bytes, most_header: int, arrays: int) -> str | None:
+    """What a header has too much of beside so many bytes of arrays."""
+    limit = most_header + arrays // 16
+    marks = sum(text.count(mark) for mark in (b",", b":", b"[", b"{"))
+    if len(text) > limit:
+        return f"{len(text)} bytes, expected at most {limit}"
+    if marks > limit // _BYTES_A_MARK:
+        return f"{marks} commas, colons and brackets, expected at most {limit // _BYTES_A_MARK}"
+    return None
 
 
 def read(path: str | os.PathLike[str], most_header: int = MODEL_HEADER) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Header and arrays of a file that `write` made, in memory of twice its size and 55 times the header's.
+    """Header and arrays of a file that `write` made, in memory of twice its size and 16 MB.
 
     OSError where it cannot be read; ModelFormatError where it is not such a file, is damaged, has a larger header than
     `write` takes, or could be read in two ways: two members or two keys of one name, bytes outside of the zip.
@@ -239,9 +249,9 @@ def _members(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dic
         if not ends or members.comment or infos[0].header_offset != 0:
             raise ModelFormatError("it has bytes before its zip or behind it")
         text = members.read(_HEADER)
-        limit = _limit(most_header, sum(info.file_size for info in infos) - len(text))
-        if len(text) > limit:
-            raise ModelFormatError(f"its header has {len(text)} bytes, expected at most {limit}")
+        problem = _too_large(text, most_header, sum(info.file_size for info in infos) - len(text))
+        if problem is not None or not text.isascii():  # JSON as `write` makes it: a letter beyond needs 6 of its bytes
+            raise ModelFormatError(f"its header has {problem or 'bytes that are not ASCII'}")
         header = json.loads(text, object_pairs_hook=_without_repetition)
         if not isinstance(header, dict):
             raise ModelFormatError(f"the header is a {type(header).__name__}, expected an object")
