@@ -44,7 +44,7 @@ void focal(Row& row, Ref gamma) {
     row.size = 16 * row.O;
     for (size_t o = 0; o < row.O; ++o) {
         const Ref q = row.labelled ? Ref(o == row.label) : row.y[o];
-        const Ref log_p = row.z[o] - ref_log(total), rest = -std::expm1(log_p);
+        const Ref log_p = std::fmin(row.z[o] - ref_log(total), Ref(0)), rest = -std::expm1(log_p);
         p[o] = std::exp(log_p);
         row.value -= q * std::pow(rest, gamma) * log_p;
         // one class alone: p is 1, and stays so
