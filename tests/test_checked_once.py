@@ -294,7 +294,7 @@ def test_rows_have_the_shape_that_the_model_was_built_with(first, built, given, 
     model.build(shape, seed=0).loss = nn.LOSSES["mse"]
     for layer in model.layers:
         if isinstance(layer, nn.Normalize):
-            layer.adapt(X)
+            layer.adapt(taken)
     model.save(tmp_path / "model")
     expected = model.predict(taken)
     for one in (model, fastnn.load(tmp_path / "model")):

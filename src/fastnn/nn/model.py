@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import weakref
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, Metrics, classifies, decide, measure, named_metrics, probabilities
 from fastnn.metrics import check as check_metrics
-from fastnn.nn import scoring, serialize, summary
+from fastnn.nn import rechecks, scoring, serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
@@ -137,7 +138,7 @@ class Sequential:
         for _, part in (part for layer in self.layers for part in layer.parts()):
             part._views.clear()
             if isinstance(part, Normalize):
-                part._kernel = _moments
+                part._kernel, part._features = _moments, weakref.WeakMethod(self.features)
             places.setdefault(str(part.index), part)  # a layer, not its activation, whose views are the layer's
         for name, view in self.state.views.items():
             index, _, role = name.rpartition(".")
@@ -241,9 +242,11 @@ class Sequential:
             _validate.same_names(X.names, self.feature_names, name=name)
             _validate.same_row_shape(X.row_shape, self._expected_shape, any_shape=self.takes_any_shape, name=name)
             _validate.same_width(X.x.shape, inputs, name=name)
+            if X.dtype is not None and X.dtype != self.dtype:  # 1e300 is finite in the float64 of another model alone
+                _validate.finite_rows(name, X.x, X.row_shape, self.dtype, X.names)
             return X
         if self._plan is not None and _validate.taken_as_it_is(X, self.dtype, self._plan.input_shape):
-            return Features(X.reshape(len(X), -1), self._plan.input_shape)
+            return Features(X.reshape(len(X), -1), self._plan.input_shape, dtype=self.dtype)
         names = _validate.feature_names(X)
         _validate.same_names(names, self.feature_names, name=name)
         x, row_shape = _validate.features(
@@ -256,7 +259,7 @@ class Sequential:
             advice=_NORMALIZE.format(name) if self.loss is None else None,  # no fit before this one
             name=name,
         )
-        return Features(x, row_shape, names)
+        return Features(x, row_shape, names, self.dtype)
 
     def checked(
         self,
@@ -281,15 +284,14 @@ class Sequential:
             raise ValueError(f"{prefix}X is Data, which has its own y and weights, expected no others")
         features = self.features(X, name=f"{prefix}X")
         plan = self.plan_for(features.row_shape)
-        if len(plan.output_shape) > 1:
-            raise ValueError(
-                f"the model makes rows of shape {plan.output_shape}, expected (outputs,) for a loss: end with Flatten()"
-            )
-        outputs = plan.outputs
+        rechecks.one_row_of_outputs(plan)
+        outputs, wanted = plan.outputs, self.dtype if dtype is None else dtype
         if isinstance(features, Data):
-            self._check_targets(features.y, loss, outputs, f"{prefix}X")
-            return self._scaled(features)
-        rows, wanted = len(features), self.dtype if dtype is None else dtype
+            data = rechecks.taken(features, loss, outputs, self.dtype, wanted, prefix)
+            if advice is not None and data.y.ndim == 2 and self.target_scale is None:
+                _validate.warn_of_rounding(f"{prefix}y", data.reported_y, self.dtype, advice)
+            return self._scaled(data)
+        rows = len(features)
         given = _validate.target_numbers(y, name=f"{prefix}y")
         target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y")
         given_weight = _validate.given_weight(sample_weight, name=f"{prefix}sample_weight")
@@ -303,6 +305,8 @@ class Sequential:
                 weight=weight,
                 given_y=given,
                 given_weight=given_weight,
+                dtype=features.dtype,
+                loss=loss,
             ),
             wanted,
         )
@@ -312,18 +316,6 @@ class Sequential:
         if self.target_scale is None or data.y.ndim == 1:
             return data
         return self.target_scale.applied(data, self.dtype if dtype is None else dtype)
-
-    def _check_targets(self, y: Array, loss: Loss, outputs: int, name: str) -> None:
-        """ValueError where the y of `Data` is not what the loss and this model take: Data from elsewhere."""
-        kind, dtype, shape = "labels", np.dtype(np.int64), y.shape
-        if y.ndim == 2:
-            kind, dtype, shape = "values", self.dtype, (len(y), outputs // loss.width)
-        other = outputs % loss.width > 0 or kind not in loss.targets or y.dtype != dtype or y.shape != shape
-        if other or (kind == "labels" and (y.min() < 0 or y.max() >= outputs)):
-            raise ValueError(
-                f"{name} is Data with y {y.shape} of {y.dtype}, expected what {loss} and {outputs} outputs in "
-                f"{self.dtype} take: Data from this model's `checked`"
-            )
 
     # Predicting -------------------------------------------------------------------------------------------
 
@@ -344,7 +336,7 @@ class Sequential:
         sigmoid. One column z of a sigmoid becomes two, as scikit-learn has it: sigmoid(-z) and sigmoid(z), each with
         all its digits (1 - p would have none left from z = 17 on in float32, where p rounds to 1).
 
-        ValueError where that loss is not a cross-entropy.
+        ValueError where that loss is not a cross-entropy, or the model's rows still have positions.
 
         >>> model = Sequential([nn.Dense(1, init=1.0)]).build(1, seed=0)
         >>> model.loss = nn.LOSSES["binary_cross_entropy"]
@@ -409,6 +401,7 @@ class Sequential:
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
+        rechecks.one_row_of_outputs(plan)
         return self._walk(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
 
     def _walk(self, plan: Plan, features: Features, backend: str | Backend | None) -> Array:

@@ -452,7 +452,7 @@ class Trainer:
             if isinstance(layer, Normalize) and not layer.adapted:
                 if adapt:
                     assert data is not None
-                    layer.adapt(data.x, data.weighing(rows), kernel=self.backend.kernels.moments)
+                    layer.adapt(data, data.weighing(rows), kernel=self.backend.kernels.moments)
                 layer.adapted = True  # or about to be put back from a checkpoint
         if new and self.advises and scale is None and data is not None:
             targets.warn_if_far(model, self.loss, data, rows)

@@ -1,0 +1,49 @@
+"""Data that were checked, for this model or another one: what is still to be looked at before they are taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastnn import _validate
+from fastnn.data import Data
+from fastnn.formulas.losses import Loss
+from fastnn.plan import Plan
+
+
+def one_row_of_outputs(plan: Plan) -> None:
+    """ValueError where rows that come out have positions: no loss says what these mean."""
+    if len(plan.output_shape) > 1:
+        raise ValueError(
+            f"the model makes rows of shape {plan.output_shape}, expected (outputs,) for a loss: end with Flatten()"
+        )
+
+
+def taken(data: Data, loss: Loss, outputs: int, model_dtype: np.dtype, dtype: np.dtype, prefix: str) -> Data:
+    """The data themselves where they were checked for this loss and dtype; else what these make of y and the weights.
+
+    ValueError where they take no such y. dtype: of the weights.
+    """
+    _check_kind(data, loss, outputs, model_dtype, f"{prefix}X")
+    if data.y.ndim == 2 and data.loss is not None and data.loss != loss:
+        y = _validate.targets(data.reported_y, loss, len(data), outputs, data.y.dtype, name=f"{prefix}y")
+        data = replace(data, y=y, loss=loss)
+    if data.weight is None or data.weight.dtype == dtype:
+        return data
+    weight = _validate.sample_weight(data.reported_weight, len(data), dtype, name=f"{prefix}sample_weight")
+    return replace(data, weight=weight)
+
+
+def _check_kind(data: Data, loss: Loss, outputs: int, dtype: np.dtype, name: str) -> None:
+    """ValueError where y is not of the kind that the loss and this model take: Data from elsewhere."""
+    y = data.y
+    kind, wanted, shape = "labels", np.dtype(np.int64), y.shape
+    if y.ndim == 2:
+        kind, wanted, shape = "values", dtype, (len(y), outputs // loss.width)
+    other = outputs % loss.width > 0 or kind not in loss.targets or y.dtype != wanted or y.shape != shape
+    if other or (kind == "labels" and (y.min() < 0 or y.max() >= outputs)):
+        raise ValueError(
+            f"{name} is Data with y {y.shape} of {y.dtype}, expected what {loss} and {outputs} outputs in {dtype} "
+            f"take: Data from this model's `checked`"
+        )
