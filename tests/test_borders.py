@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import numpy as np
 import pytest
 from common import features
 
+import fastnn
 from fastnn import Sequential, Trainer, nn
 
 X = features(20, 6) * 3 + 1
@@ -157,3 +159,199 @@ def test_a_bad_value_is_named_by_its_position(shape):
     where = np.argwhere(np.isnan(x))[0].tolist()[1:]
     with pytest.raises(ValueError, match=rf"NaN, first at row 3, position \({', '.join(map(str, where))}\)$"):
         Sequential([nn.Dense(3)]).features(x)
+
+
+# Arguments are named -----------------------------------------------------------------------------------------------
+
+PATHS = {
+    "path": [
+        lambda given: Sequential([nn.Dense(1)]).save(given),
+        lambda given: fastnn.load(given),
+        lambda given: fastnn.CSVLogger(given),
+    ],
+    "directory": [lambda given: fastnn.Checkpoint(given)],
+}
+
+
+@pytest.mark.parametrize("given", [3, None, b"a", ["a"]])
+@pytest.mark.parametrize(("name", "call"), [(name, call) for name, calls in PATHS.items() for call in calls])
+def test_what_is_no_path_is_named(name, call, given):
+    with pytest.raises(TypeError, match=rf"^{name} is .*, expected a path: text, or an os\.PathLike of it$"):
+        call(given)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([nn.Dense(2**31), nn.Dense(2**31)], r"weight of layers\[1\] \(Dense\) has shape \(2147483648, 2147483648\)"),
+        ([nn.Dense(10**30)], r"weight of layers\[0\] \(Dense\) has shape \(3, 10{30}\)"),
+    ],
+)
+def test_more_parameters_than_any_memory_has(layers, message):
+    model = Sequential([copy.deepcopy(layer) for layer in layers])
+    with pytest.raises(ValueError, match=f"^{message}, expected 2\\^40 values at most$"):
+        model.build(3)
+    assert not model.built
+
+
+@pytest.mark.parametrize(
+    ("layer", "role"),
+    [
+        (lambda: nn.Dense(5, init=1e300), "weight"),
+        (lambda: nn.Dense(5, init=nn.Normal(1e300)), "weight"),
+        (lambda: nn.Scale(1e300), "factor"),
+        (lambda: nn.PReLU(-1e300), "slope"),
+    ],
+)
+def test_what_float32_does_not_hold_is_no_initial_value(layer, role):
+    model = Sequential([nn.Dense(3), nn.Residual([layer()]) if role != "weight" else layer()])
+    with pytest.raises(ValueError, match=rf"^{role} of layers\[1\].* has infinite values in float32, expected a small"):
+        model.build(3, seed=0)
+    assert not model.built
+    wide = Sequential([nn.Dense(3), layer()], dtype="float64").build(3, seed=0)
+    assert np.isfinite(wide.state.parameters).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_the_argument_init_is_named(value):
+    with pytest.raises(ValueError, match=r"^init is (nan|inf), expected a finite number"):
+        nn.Dense(3, init=value)
+
+
+def test_wrong_tuples_say_their_length():
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse")
+    for validation, length in (((X, Y, None, 1), 4), ((X,), 1)):
+        with pytest.raises(TypeError, match=rf"^validation is tuple of {length}, expected \(X, y\)"):
+            trainer.fit(X, Y, validation=validation, verbose=False)
+    for batch, length in (((X,), 1), ((X, Y, None, None), 4), ([X], 1)):
+        with pytest.raises(TypeError, match=rf"^X yields (tuple|list) of {length}, expected batches \(X, y\)"):
+            trainer.fit([batch], verbose=False)
+
+
+def test_predictions_beyond_the_dtype_are_said():
+    model = Sequential([nn.Normalize(), nn.Dense(2)]).build(6, seed=0)
+    model.layers[0].adapt(X * 1e-6)
+    model.loss = "cross_entropy"
+    far = np.stack([X[0] * 1e-6, np.full(6, 3e38)])
+    for call in (model.predict, model.predict_proba):
+        with pytest.warns(RuntimeWarning, match=r"^predictions of 1 of 2 rows are NaN or infinite: X, as Normalize"):
+            call(far)
+
+
+# What was accepted in silence ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("lr", 1e-4, AttributeError, r"a Trainer has no setting 'lr', .*set trainer\.optimizer, as to optim\.Adam\(lr"),
+        ("foo", 0, AttributeError, "a Trainer has no setting 'foo', expected one of: loss, optimizer, schedule"),
+        ("model", 3, AttributeError, "model of a Trainer stays what it is, expected a new Trainer"),
+        ("history", 3, TypeError, r"history is 3, expected a fastnn\.History"),
+    ],
+)
+def test_a_trainer_takes_its_settings_alone(name, value, error, message):
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse")
+    with pytest.raises(error, match=f"^{message}"):
+        setattr(trainer, name, value)
+    assert vars(trainer).get(name) is not value
+
+
+def test_a_trainer_of_ones_own_has_attributes_of_its_own():
+    class Mine(Trainer):
+        pass
+
+    trainer = Mine(Sequential([nn.Dense(1)]), "mse")
+    trainer.note = "mine"
+    assert copy.deepcopy(trainer).note == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("loss", "foo", ValueError, "loss is 'foo', expected one of"),
+        ("metadata", 3, TypeError, "metadata is 3, expected a dict of what JSON holds"),
+        ("metadata", {"a": [float("nan")]}, ValueError, r"metadata\['a'\]\[0\] is nan, expected what JSON holds"),
+        ("metadata", {"a": -(10**5000)}, ValueError, r"metadata\['a'\] is a whole number of over 4000 digits"),
+        ("metadata", {"a": {1: 2}}, TypeError, r"metadata\['a'\] has the key 1, expected text"),
+    ],
+)
+def test_a_model_checks_what_it_is_told_of_itself(name, value, error, message, tmp_path):
+    model = Sequential([nn.Dense(1)]).build(3, seed=0)
+    before = getattr(model, name)
+    with pytest.raises(error, match=f"^{message}"):
+        setattr(model, name, value)
+    assert getattr(model, name) is before
+    if name == "metadata":
+        with pytest.raises(error, match=f"^{message}"):
+            model.save(tmp_path / "model", metadata=value)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_metadata_come_back(tmp_path):
+    model = Sequential([nn.Dense(1)])
+    model.metadata = {"a": 10**4000 - 1, "b": [1e308, -0.0, True, None, "ä"]}
+    model.save(tmp_path / "model")
+    assert fastnn.load(tmp_path / "model").metadata == model.metadata
+
+
+@pytest.mark.parametrize("kind", [str, bytes, object])
+def test_numbers_as_text_are_no_numbers(kind):
+    x = np.array([[f"{value:.3f}" for value in row] for row in X.tolist()])
+    x = x.astype(kind)
+    if kind is object:
+        x[:, 1:] = X[:, 1:]
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse")
+    with pytest.raises(ValueError, match=r"^X has dtype .*, expected numbers: it has text such as b?'[0-9.-]+'"):
+        trainer.fit(x, Y, verbose=False)
+    assert not trainer.model.built
+
+
+def test_two_columns_of_one_name_are_refused():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=[*"abcade"])
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse")
+    with pytest.raises(ValueError, match=r"^X has 2 columns 'a', expected names of their own"):
+        trainer.fit(frame, Y, verbose=False)
+    assert not trainer.model.built
+
+
+# Places that cannot be written to ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [fastnn.CSVLogger, fastnn.Checkpoint], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("where", ["below a file", "/proc/fastnn/a.csv", "missing"])
+def test_a_place_that_cannot_be_written_to_is_found_before_the_fit(make, where, tmp_path):
+    (tmp_path / "file").write_text("")
+    place = {"below a file": tmp_path / "file" / "a", "missing": tmp_path / "no" / "a.csv"}.get(where, where)
+    if where.startswith("/proc") and not os.path.isdir("/proc/self"):
+        pytest.skip("no /proc here")
+    trainer = Trainer(Sequential([nn.Normalize(), nn.Dense(1)]), "mse", seed=0)
+    if make is fastnn.Checkpoint and where == "missing":  # which makes its folder
+        trainer.fit(X, Y, epochs=1, callbacks=[make(place)], verbose=False)
+        assert len(list(place.iterdir())) >= 1
+        return
+    with pytest.raises(OSError, match=r"file|a[.]csv|fastnn"):
+        trainer.fit(X, Y, epochs=1, callbacks=[make(place)], verbose=False)
+    assert not trainer.model.built and not trainer.model.layers[0].adapted
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+def test_nothing_is_left_where_a_fit_is_refused(tmp_path):
+    """By another callback, after the place was tried."""
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse", seed=0)
+    callbacks = [
+        fastnn.Checkpoint(tmp_path / "a" / "b"),
+        fastnn.CSVLogger(tmp_path / "c"),
+        fastnn.EarlyStopping("val_los"),
+    ]
+    with pytest.raises(ValueError, match="val_los"):
+        trainer.fit(X, Y, epochs=1, callbacks=callbacks, verbose=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_checkpoint_is_both_errors(tmp_path):
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse")
+    for kind in (fastnn.CheckpointError, FileNotFoundError):
+        with pytest.raises(kind, match="which has no checkpoint"):
+            trainer.fit(X, Y, resume=tmp_path / "nowhere", verbose=False)

@@ -387,7 +387,7 @@ def test_more_than_four_dimensions_are_for_flatten():
 def test_a_bad_value_of_shaped_rows_is_found():
     spoilt = IMAGES.copy()
     spoilt[7, 0, 1, 2] = np.nan
-    with pytest.raises(ValueError, match=r"^Input X contains NaN, first at row 7, column 5$"):
+    with pytest.raises(ValueError, match=r"^Input X contains NaN, first at row 7, position \(0, 1, 2\)$"):
         trainer().fit(spoilt, Y, verbose=False)
 
 

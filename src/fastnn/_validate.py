@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _rounding
+from fastnn import _rounding, _text
 from fastnn.errors import PrecisionWarning, callers
 
 Array = np.ndarray
@@ -167,6 +167,7 @@ def _real(name: str, value: Any) -> Array:
         raise ValueError(f"{name} has complex values ({array.dtype}), expected real numbers")
     if kind in "mM":
         raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
+    _text.refuse_numerals(name, array)
     try:
         return _missing_as_nan(array).astype(np.float64)
     except OverflowError:
@@ -354,10 +355,10 @@ def features(
 
 
 def feature_names(X: Any) -> list[str] | None:
-    """The column names of a data frame whose names are all strings, else None."""
+    """The column names of a data frame whose names are all strings, else None. ValueError where one is there twice."""
     columns = getattr(X, "column_names", getattr(X, "columns", None))  # the former of pyarrow
     names = None if columns is None or callable(columns) else list(columns)
-    return names if names and all(isinstance(name, str) for name in names) else None
+    return _text.unique_names(names) if names and all(isinstance(name, str) for name in names) else None
 
 
 def same_names(names: list[str] | None, fitted: list[str] | None, *, name: str = "X") -> None:

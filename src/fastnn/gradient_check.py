@@ -93,14 +93,14 @@ def _terms(step: Step) -> float:
     """The size of what the loss of the batch is a small difference of, whose rounding it has: the logits and, with a
     link, the terms of its logarithm or exponential, around 1 at least."""
     work, loss = step.work, step.objective.loss
-    z, dz = np.abs(work.z), np.empty_like(work.dz)
-    step.kernels.loss(loss, work.z, work.y, work.weight, np.empty_like(work.value), dz)
-    carried = float((np.abs(dz) * z).sum())
+    z, y, dz = work.of_loss
+    dz = np.empty_like(dz)  # that of the logits: the workspace's has gone through an activation below
+    step.kernels.loss(loss, z, y, work.weight, np.empty_like(work.value), dz)
+    carried = float(np.abs(dz * z).sum())
     if loss.link is None and loss.rowwise is None:
         return carried
-    y = np.abs(work.y) if work.y.ndim == 2 else 0.0
-    largest = ((1.0 + z) * (1.0 + y)).max(axis=1)
-    return carried + float(largest @ work.weight.reshape(len(z), -1).max(axis=1))
+    largest = (1.0 + np.abs(z)) * (1.0 + (np.abs(y) if y.ndim == 2 else 0.0))
+    return carried + float(largest.max(axis=1) @ work.weight)
 
 
 def _error(g: Array, numeric: Array, noise: float) -> float:

@@ -22,7 +22,7 @@ from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, Metrics, classifies, decide, measure, named_metrics, probabilities
 from fastnn.metrics import check as check_metrics
-from fastnn.nn import rechecks, scoring, serialize, summary
+from fastnn.nn import initial, rechecks, scoring, serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
@@ -30,7 +30,6 @@ from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
 
 Array = np.ndarray
-_MOST_VALUES = 1 << 40  # of a row: beyond any memory
 _NORMALIZE = (
     "begin the model with nn.Normalize(), which scales {} before it is rounded, or take "
     "Sequential(layers, dtype='float64')"
@@ -87,6 +86,13 @@ class Sequential:
     def __getattr__(self, name: str) -> Any:
         raise _hints.attribute(self, name, _hints.MODEL_ATTRIBUTES)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "loss" and value is not None:
+            value = losses.get(value)
+        elif name == "metadata":
+            serialize.check_metadata(value)
+        object.__setattr__(self, name, value)
+
     def _place_layers(self) -> None:
         for position, layer in enumerate(self.layers):
             layer.place(position, self)
@@ -105,14 +111,13 @@ class Sequential:
     def _build(self, inputs: int | Sequence[int], seed: int | None) -> Sequential:
         shape = _validate.sizes("inputs", inputs, also=", the shape of a row")
         most = MOST_DIMENSIONS - 1
-        if not shape or (len(shape) > most and not self.takes_any_shape) or math.prod(shape) > _MOST_VALUES:
+        if not shape or (len(shape) > most and not self.takes_any_shape) or math.prod(shape) > initial.MOST_VALUES:
             raise ValueError(
                 f"inputs is {inputs!r}, expected one to {most} sizes of a row (more under Flatten or Reshape), 2^40 "
                 f"values at most"
             )
         plan, spans = self._lower(shape)
-        state = State(plan)
-        state.initialize(_validate.seed(seed))
+        state = initial.state(self.layers, plan, _validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
         self.feature_names = self.row_shape = self.target_scale = None
         self._note_shape(shape)
@@ -327,6 +332,7 @@ class Sequential:
         """
         plan = self.plan
         out = self._walk(plan, self.features(X), backend)
+        rechecks.warn_of_overflow(out, self.layers)
         if self.target_scale is not None:
             out = self.target_scale.undone(out)
         return out if len(plan.output_shape) == 1 else out.reshape(len(out), *plan.output_shape)
@@ -402,7 +408,9 @@ class Sequential:
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
         rechecks.one_row_of_outputs(plan)
-        return self._walk(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
+        z = self._walk(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
+        rechecks.warn_of_overflow(z, self.layers)
+        return z
 
     def _walk(self, plan: Plan, features: Features, backend: str | Backend | None) -> Array:
         """What the plan's last operation makes of these rows (n, O)."""
@@ -414,7 +422,6 @@ class Sequential:
     def _known_loss(self) -> Loss:
         if self.loss is None:
             raise NotFittedError("this model has no loss yet: fit it with a Trainer, or set model.loss")
-        self.loss = losses.get(self.loss)
         return self.loss
 
     # Keeping ----------------------------------------------------------------------------------------------

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _hints, _validate, backends
+from fastnn import _hints, _text, _validate, backends
 from fastnn.contract import Backend
 from fastnn.data import Data
 from fastnn.engine import Objective
@@ -54,6 +54,12 @@ def _threads(value: Any) -> int | None:
     return whole
 
 
+def _history(value: Any) -> History:
+    if not isinstance(value, History):
+        raise TypeError(f"history is {value!r}, expected a fastnn.History")
+    return value
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {  # what becomes of a setting, whenever it is set
     "loss": losses.get,
     "optimizer": optimizers.get,
@@ -64,7 +70,11 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {  # what becomes of a setting, whene
     "clip_norm": lambda bound: _bound("clip_norm", bound),
     "clip_value": lambda bound: _bound("clip_value", bound),
     "scale_targets": lambda wanted: _validate.flag("scale_targets", wanted),
+    "history": _history,
 }
+_SETTINGS = [name for name in (*_CHECKS, "metrics") if name != "history"]
+_ATTRIBUTES = {*_SETTINGS, "history", "model", "_seed_drawn"}
+_OF_OPTIMIZERS = {field.name for field in fields(optimizers.Adam)}
 
 
 class Trainer:
@@ -143,6 +153,13 @@ class Trainer:
         self.history = History()
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if type(self) is Trainer and name not in _ATTRIBUTES:  # a subclass may have its own
+            hint = f": {_hints.TRAINER[name]}" if name in _hints.TRAINER else ""
+            if name in _OF_OPTIMIZERS:
+                hint = f": set trainer.optimizer, as to optim.Adam({name}=...)"
+            raise AttributeError(f"a Trainer has no setting {name!r}, expected one of: {', '.join(_SETTINGS)}{hint}")
+        if name == "model" and "model" in self.__dict__:
+            raise AttributeError("model of a Trainer stays what it is, expected a new Trainer for another one")
         check = _CHECKS.get(name)
         checked = check(value) if check is not None else value
         if name == "metrics":
@@ -400,7 +417,7 @@ class Trainer:
             validation = (validation, None)
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(
-                f"validation is {type(validation).__name__}, expected (X, y), (X, y, sample_weight), an iterable of "
+                f"validation is {_text.kind(validation)}, expected (X, y), (X, y, sample_weight), an iterable of "
                 f"such batches or a fraction"
             )
         X, y, *weight = validation
