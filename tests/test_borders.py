@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 
 import numpy as np
 import pytest
 from common import features
 
 import fastnn
-from fastnn import Sequential, Trainer, nn
+from fastnn import Sequential, Trainer, cli, nn
 
 X = features(20, 6) * 3 + 1
 Y = features(20, 1, seed=1)
@@ -355,3 +356,61 @@ def test_a_missing_checkpoint_is_both_errors(tmp_path):
     for kind in (fastnn.CheckpointError, FileNotFoundError):
         with pytest.raises(kind, match="which has no checkpoint"):
             trainer.fit(X, Y, resume=tmp_path / "nowhere", verbose=False)
+
+
+def test_a_model_of_many_long_names_is_kept(tmp_path):
+    """30,000 columns with names of 43 letters, and the same in its metadata: 3 MB beside 240 KB of parameters."""
+    names = [f"{k:0>43}" for k in range(30_000)]
+    model = Sequential([nn.Dense(2)]).build(len(names), seed=0)
+    model.feature_names, model.metadata = names, {"columns": names}
+    model.save(tmp_path / "model")
+    again = fastnn.load(tmp_path / "model")
+    assert again.feature_names == names and again.metadata == {"columns": names}
+
+
+@pytest.mark.parametrize("command", [["demo"], ["bench", "ladder"], ["train", "t.csv", "--target=y", "--plot=c.png"]])
+def test_a_missing_matplotlib_is_said_first(command, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # which makes its import fail
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("a,y\n1,2\n")
+    for slow in ("demo.run", "ladder.climb", "tabular.train"):
+        monkeypatch.setattr(f"fastnn.cli.{slow}", lambda *_, **__: pytest.fail("worked before it looked"))
+    out = ["--out=model"] if command[0] == "train" else []
+    assert cli.main([*command, *out]) == 1
+    error = capsys.readouterr().err
+    assert "matplotlib" in error and error.count("\n") == 1
+
+
+# Callbacks that are added where a fit goes on ------------------------------------------------------------------------
+
+
+def test_a_callback_may_be_added_where_a_fit_goes_on_and_none_left_out(tmp_path):
+    def fit(epochs, *callbacks):
+        trainer = Trainer(Sequential([nn.Dense(1)]), "mse", seed=0)
+        callbacks = [fastnn.Checkpoint(tmp_path), *callbacks]
+        return trainer.fit(X, Y, epochs=epochs, callbacks=callbacks, validation=0.2, resume=True, verbose=False)
+
+    fit(2)
+    assert len(fit(4, fastnn.EMA(0.9))) == 4
+    with pytest.raises(ValueError, match="callbacks has no EMA"):
+        fit(6)
+
+
+class Counted(fastnn.Callback):
+    def __init__(self, fails=False):
+        self.fails, self.calls = fails, []
+
+    def on_fit_begin(self, run):
+        self.calls.append("begin")
+        if self.fails:
+            raise RuntimeError("no")
+
+    def on_fit_end(self, run):
+        self.calls.append("end")
+
+
+def test_who_has_begun_is_ended():
+    callbacks = [Counted(), Counted(fails=True), Counted()]
+    with pytest.raises(RuntimeError, match="no"):
+        Trainer(Sequential([nn.Dense(1)]), "mse").fit(X, Y, callbacks=callbacks, verbose=False)
+    assert [callback.calls for callback in callbacks] == [["begin", "end"], ["begin"], []]

@@ -434,7 +434,8 @@ class Sequential:
         it). `metadata`: a dict of what JSON holds, for the loaded model's `metadata`; None: this model's.
 
         TypeError or ValueError, before anything is written, for what a file cannot hold: a layer, an initialiser or a
-        loss of your own, other metadata. OSError where the file cannot be written.
+        loss of your own, other metadata, or, with the names of features, over 8 MB and a 16th of the parameters.
+        OSError where the file cannot be written.
         """
         header = serialize.header(
             dtype=self.dtype,

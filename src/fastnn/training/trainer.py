@@ -95,8 +95,8 @@ class Trainer:
     learning rate, clipping and penalties are those of scaled targets. TargetWarning where it is False and y is far
     from the outputs.
 
-    All but the model and the dtype are attributes, checked as they are set: `trainer.optimizer = optim.Adam(1e-4)`
-    between two fits goes on with a lower rate, the moments kept.
+    All but the model and the dtype are attributes, the only ones, checked as they are set: `trainer.optimizer =
+    optim.Adam(1e-4)` between two fits goes on with a lower rate, the moments kept.
 
     ValueError or TypeError where an argument is out of range, BackendUnavailable where the backend is missing.
 
