@@ -73,7 +73,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {  # what becomes of a setting, whene
     "history": _history,
 }
 _SETTINGS = [name for name in (*_CHECKS, "metrics") if name != "history"]
-_ATTRIBUTES = {*_SETTINGS, "history", "model", "_seed_drawn"}
+_ATTRIBUTES = {*_SETTINGS, "advises", "history", "model", "_seed_drawn"}
 _OF_OPTIMIZERS = {field.name for field in fields(optimizers.Adam)}
 
 
