@@ -11,7 +11,7 @@ import pytest
 from common import features
 
 import fastnn
-from fastnn import Sequential, Trainer, cli, nn
+from fastnn import Sequential, Trainer, cli, nn, tabular
 
 X = features(20, 6) * 3 + 1
 Y = features(20, 1, seed=1)
@@ -414,3 +414,34 @@ def test_who_has_begun_is_ended():
     with pytest.raises(RuntimeError, match="no"):
         Trainer(Sequential([nn.Dense(1)]), "mse").fit(X, Y, callbacks=callbacks, verbose=False)
     assert [callback.calls for callback in callbacks] == [["begin", "end"], ["begin"], []]
+
+
+# The command line ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "the following arguments are required: --target"),
+        (["--target", "y", "--hidden", "0"], "argument --hidden: '0' is not like 128,64"),
+        (["--target", "y", "--epochs", "ten"], "argument --epochs: invalid int value: 'ten'"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_status_2(options, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("a,y\n1,2\n")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "t.csv", *options])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith("usage: fastnn train") and message in error
+    assert os.listdir(tmp_path) == ["t.csv"]
+
+
+def test_predictions_go_into_no_file_of_another_kind(tmp_path):
+    """Nor where that is there already."""
+    (tmp_path / "x.foo").write_text("mine")
+    for name in ("x.foo", "y.foo"):
+        with pytest.raises(ValueError, match=rf"{name} ends in \.foo, expected \.csv or \.tsv"):
+            tabular.check_writable(tmp_path / name)
+    tabular.check_writable(tmp_path / "x.csv")
+    tabular.check_writable(os.devnull)
