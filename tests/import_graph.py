@@ -27,6 +27,7 @@ FOUNDATIONS = (
     "_plot",
     "_random",
     "_rounding",
+    "_text",
     "_validate",
     "_version",
     "data",

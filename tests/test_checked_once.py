@@ -294,7 +294,7 @@ def test_rows_have_the_shape_that_the_model_was_built_with(first, built, given, 
     model.build(shape, seed=0).loss = nn.LOSSES["mse"]
     for layer in model.layers:
         if isinstance(layer, nn.Normalize):
-            layer.adapt(X)
+            layer.adapt(taken)
     model.save(tmp_path / "model")
     expected = model.predict(taken)
     for one in (model, fastnn.load(tmp_path / "model")):
@@ -387,7 +387,7 @@ def test_more_than_four_dimensions_are_for_flatten():
 def test_a_bad_value_of_shaped_rows_is_found():
     spoilt = IMAGES.copy()
     spoilt[7, 0, 1, 2] = np.nan
-    with pytest.raises(ValueError, match=r"^Input X contains NaN, first at row 7, column 5$"):
+    with pytest.raises(ValueError, match=r"^Input X contains NaN, first at row 7, position \(0, 1, 2\)$"):
         trainer().fit(spoilt, Y, verbose=False)
 
 

@@ -9,7 +9,7 @@ import pytest
 from common import BACKENDS, LAYERS, build, features, gradient, make_layer, parameters, targets, with_operation
 
 import fastnn
-from fastnn import backends, nn
+from fastnn import Sequential, backends, nn
 from fastnn.formulas.activations import ACTIVATIONS, ELEMENTWISE, ROW_ACTIVATIONS, Activation
 from fastnn.formulas.losses import LOSSES
 
@@ -275,3 +275,53 @@ def test_a_gradient_of_zero_is_no_mistake(backend):
     model = build(nn.Dense(4), nn.BatchNorm(), nn.Dense(2))
     X, y = features(), targets(LOSSES["mse"], 7, 2)
     assert fastnn.gradient_check(model, X, y, loss="mse", backend=backend)["0.bias"] < TOLERANCE
+
+
+# Where rounding or curvature is what central differences see -----------------------------------------------------
+
+
+def sure(weight: float) -> Sequential:
+    model = build(nn.Dense(2), inputs=1)
+    model.layers[0].weight[...] = [[weight, -weight]]
+    return model
+
+
+@pytest.mark.parametrize("weight", [3.0, 10.0, 15.0, 30.0, 300.0])
+def test_a_network_that_is_sure_is_no_mistake(backend, weight):
+    """exp(-2 weight) beside 1: from weight = 18 on the loss is 0 and its gradient 1e-16 or less."""
+    errors = fastnn.gradient_check(sure(weight), [[1.0]], [0], loss="cross_entropy", backend=backend)
+    assert max(errors.values()) <= TOLERANCE
+    assert all(type(error) is float for error in errors.values())
+
+
+def test_a_mistake_in_a_network_that_is_sure_is_found(backend):
+    """Sure and wrong: the loss is 60, its gradient (1, -1), which a mistake makes (0, -1)."""
+    wrong = backends.make("wrong", _wrong_loss(backends.load(backend).kernels))
+    for model, label in ((sure(30.0), 1), (sure(1.0), 0)):
+        for name, good in ((backend, True), (wrong, False)):
+            errors = fastnn.gradient_check(model, [[1.0]], [label], loss="cross_entropy", backend=name)
+            assert (max(errors.values()) <= TOLERANCE) == good
+
+
+def test_curvature_is_no_mistake(backend):
+    """X of 3000 below a tanh: its slope changes within 1e-4 of a weight, of which 1e-5 is a large part."""
+    model = build(nn.Dense(16, "tanh"), nn.Dense(1))
+    X, y = features(30) * 3000, features(30, 1, seed=2)
+    assert max(fastnn.gradient_check(model, X, y, loss="mse", backend=backend).values()) <= TOLERANCE
+    wrong = backends.make("wrong", _wrong_weights(backends.load(backend).kernels))
+    assert max(fastnn.gradient_check(model, X, y, loss="mse", backend=wrong).values()) > 1e-3
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm, nn.LayerNorm])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_a_gradient_of_zero_below_a_norm_is_no_mistake(backend, norm, offset):
+    """A norm takes out what moves all rows, or all channels, alike; the mean of 1e4 has lost 4 digits more."""
+    model = build(nn.Dense(6), norm(), nn.Dense(8, "tanh"), nn.Dense(2))
+    model.layers[0].weight[...] = model.layers[0].weight[:, :1]  # all channels alike
+    X, y = features(30) + offset, targets(LOSSES["mse"], 30, 2)
+    assert max(fastnn.gradient_check(model, X, y, loss="mse", backend=backend).values()) <= TOLERANCE
+
+
+def test_the_model_is_named(backend):
+    with pytest.raises(TypeError, match=r"^model is 3, expected a fastnn\.Sequential"):
+        fastnn.gradient_check(3, [[1.0]], [0], backend=backend)

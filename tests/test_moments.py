@@ -230,8 +230,10 @@ def test_rows_may_be_any_integers_but_no_mask():
 
 
 def test_no_row_of_a_weight_is_an_error():
-    with pytest.raises(ValueError, match="x has no row of a weight > 0 to learn from"):
+    with pytest.raises(ValueError, match="weight is all zero in float64, expected at least one weight > 0"):
         adapted(table(5, 2), None, np.zeros(5))
+    with pytest.raises(ValueError, match="x has no row of a weight > 0 to learn from"):
+        adapted(table(5, 2), [1, 2], [1, 0, 0, 1, 1])
     with pytest.raises(ValueError, match="x has no row of a weight > 0 to learn from"):
         adapted(table(5, 2), [])
     with pytest.raises(AttributeError, match="this Normalize has no shift yet"):

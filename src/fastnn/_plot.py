@@ -29,3 +29,8 @@ def new_figure(size: tuple[float, float]) -> Any:
     except ImportError as error:
         raise missing_extra("matplotlib", "drawing", "plot") from error
     return Figure(figsize=size, layout="constrained")
+
+
+def require() -> None:
+    """ImportError naming the extra [plot] where matplotlib is missing: before what takes minutes, not after it."""
+    new_figure((1.0, 1.0))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _rounding
+from fastnn import _rounding, _text
 from fastnn.errors import PrecisionWarning, callers
 
 Array = np.ndarray
@@ -167,6 +167,7 @@ def _real(name: str, value: Any) -> Array:
         raise ValueError(f"{name} has complex values ({array.dtype}), expected real numbers")
     if kind in "mM":
         raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
+    _text.refuse_numerals(name, array)
     try:
         return _missing_as_nan(array).astype(np.float64)
     except OverflowError:
@@ -234,11 +235,28 @@ def finite(name: str, array: Array, dtype: np.dtype, place: Callable[[int], str]
         raise ValueError(f"Input {name} contains {what} at {where}")
 
 
-def _place(value: int, columns: int, names: list[str] | None = None) -> str:
+def _place(value: int, columns: int, names: list[str] | None = None, shape: tuple[int, ...] = ()) -> str:
     row, column = divmod(value, columns)
+    if len(shape) > 1:
+        return f"row {row}, position {tuple(map(int, np.unravel_index(column, shape)))}"
     if names is not None and len(names) == columns:
         return f"row {row}, column {column} ({names[column]!r})"
     return f"row {row}" + (f", column {column}" if columns > 1 else "")
+
+
+def finite_rows(
+    name: str, x: Any, shape: tuple[int, ...], dtype: np.dtype, names: list[str] | None, real: Array | None = None
+) -> None:
+    """`finite` of rows x (n, I) that have this shape, dense or CSR. real: the values of the latter, as real numbers."""
+
+    def sparse_place(entry: int) -> str:
+        row = int(np.searchsorted(x.indptr, entry, side="right")) - 1
+        return f"row {row}, column {x.indices[entry]}"
+
+    if is_sparse(x):
+        finite(name, x.data if real is None else real, dtype, sparse_place)
+    else:
+        finite(name, x, dtype, lambda value: _place(value, x.shape[1], names, shape))
 
 
 def _by_rows(array: Array) -> Array:
@@ -277,12 +295,7 @@ def _sparse_features(X: Any, dtype: np.dtype, inputs: int | None, exact: bool, n
     if not rows.has_canonical_format:  # the entries of one place are added up, in a copy
         rows = rows.copy()
         rows.sum_duplicates()
-
-    def place(entry: int) -> str:
-        row = int(np.searchsorted(rows.indptr, entry, side="right")) - 1
-        return f"row {row}, column {rows.indices[entry]}"
-
-    finite(name, _real(name, rows.data), dtype, place)
+    finite_rows(name, rows, rows.shape[1:], dtype, None, _real(name, rows.data))
     wanted = np.dtype(np.float32 if np.can_cast(rows.dtype, np.float32) else np.float64) if exact else dtype
     cast: Array = rows.astype(wanted)  # no array, but used like one: by rows
     return cast
@@ -330,7 +343,7 @@ def features(
     _size(name, array.shape, inputs)
     if array.dtype in GATHERED:  # in its own dtype: Normalize sees the same values in any memory layout
         array = _by_rows(array)
-    finite(name, array, dtype, lambda value: _place(value, array.shape[1], feature_names(X)))
+    finite_rows(name, array, row_shape, dtype, feature_names(X))
     if advice is not None and not exact:
         found = _rounding.rounded_away(name, array, dtype)
         if found is not None:
@@ -342,10 +355,10 @@ def features(
 
 
 def feature_names(X: Any) -> list[str] | None:
-    """The column names of a data frame whose names are all strings, else None."""
+    """The column names of a data frame whose names are all strings, else None. ValueError where one is there twice."""
     columns = getattr(X, "column_names", getattr(X, "columns", None))  # the former of pyarrow
     names = None if columns is None or callable(columns) else list(columns)
-    return names if names and all(isinstance(name, str) for name in names) else None
+    return _text.unique_names(names) if names and all(isinstance(name, str) for name in names) else None
 
 
 def same_names(names: list[str] | None, fitted: list[str] | None, *, name: str = "X") -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastnn import backends, datasets, tabular
+from fastnn import _plot, backends, datasets, tabular
 from fastnn._version import __version__
 from fastnn.bench import demo, ladder
 from fastnn.bench import train as race
@@ -51,6 +51,7 @@ def _writable_png(option: str, path: str) -> None:
     if Path(path).suffix.lower() != ".png" or not Path(path).parent.is_dir():
         raise ValueError(f"{option} is {path!r}, expected the name of a .png file in a directory that exists")
     _writable(option, path)
+    _plot.require()
 
 
 def _picture(options: argparse.Namespace) -> str | None:

@@ -26,6 +26,10 @@ class CheckpointError(RuntimeError):
     """There is no checkpoint to go on from, or its folder is in use by another fit."""
 
 
+class CheckpointNotFound(CheckpointError, FileNotFoundError):
+    """There is no checkpoint where a fit was to go on from."""
+
+
 class CheckpointWarning(UserWarning):
     """A fit goes on from an older checkpoint, the newest being damaged, or on a backend whose bits are others."""
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fastnn import _text
 from fastnn.errors import ModelFormatError
 
 Array = np.ndarray
@@ -78,7 +79,7 @@ def write(
     problem = _too_large(text, most_header, sum(np.asanyarray(array).nbytes for array in arrays.values()))
     if problem is not None:
         raise ValueError(f"the header has {problem}: less metadata, or fewer or shorter names")
-    with naming(path), _replacing(Path(path)) as file:
+    with naming(path), _replacing(_text.path("path", path)) as file:
         stream = _Digested(file)
         stream.write(MAGIC)
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as members:
@@ -203,13 +204,40 @@ def _too_large(text: bytes, most_header: int, arrays: int) -> str | None:
     return None
 
 
+def check_writable(path: Path) -> None:
+    """OSError where no file can be written there, the one of who would; nothing is left behind, and nothing changed."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return  # a device or a pipe, which would wait for who reads
+    new = not path.exists()
+    with open(path, "ab"):
+        pass
+    if new:
+        path.unlink()
+
+
+def check_folder(directory: Path) -> None:
+    """OSError where no file can be written into the folder, which may have to be made; nothing is left behind."""
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    made: list[Path] = []
+    try:
+        for folder in reversed(missing):
+            folder.mkdir()
+            made.append(folder)
+        check_writable(directory / f".{secrets.token_hex(8)}.tmp")
+    finally:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
 def read(path: str | os.PathLike[str], most_header: int = MODEL_HEADER) -> tuple[dict[str, Any], dict[str, Array]]:
     """Header and arrays of a file that `write` made, in memory of twice its size and 16 MB.
 
     OSError where it cannot be read; ModelFormatError where it is not such a file, is damaged, has a larger header than
     `write` takes, or could be read in two ways: two members or two keys of one name, bytes outside of the zip.
     """
-    data = Path(path).read_bytes()  # all of it at once: what changes in the file from here on changes nothing
+    # All of it at once: what changes in the file from here on changes nothing.
+    data = _text.path("path", path).read_bytes()
     name = os.fspath(path)
     if data[: len(MAGIC) - 1] != MAGIC[:-1] or len(data) < len(MAGIC) + _DIGEST:
         raise ModelFormatError(f"{name} is not a file of fastnn ({len(data)} bytes)")

@@ -140,7 +140,7 @@ def get(init: str | Initializer | float) -> Initializer:
     if isinstance(init, Initializer):
         return init
     if isinstance(init, (int, float)) and not isinstance(init, bool):
-        return Constant(init)
+        return Constant(_validate.number("init", init))
     name = ALIASES.get(init, init) if isinstance(init, str) else None
     if name in INITIALIZERS:
         return INITIALIZERS[name]

@@ -129,7 +129,7 @@ RULES: dict[str, Rule] = {
             ("m", "v"),
             ("lr mu_next / (1 - product mu_next)", "lr (1 - mu) / (1 - product mu)", *_ADAM[1:]),
             _nadam,
-            "Dozat 2016, algorithm 2",
+            "Dozat 2016, algorithm 2; m decays by beta1, as in PyTorch",
         ),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import weakref
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, Metrics, classifies, decide, measure, named_metrics, probabilities
 from fastnn.metrics import check as check_metrics
-from fastnn.nn import scoring, serialize, summary
+from fastnn.nn import initial, rechecks, scoring, serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
@@ -29,7 +30,6 @@ from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
 
 Array = np.ndarray
-_MOST_VALUES = 1 << 40  # of a row: beyond any memory
 _NORMALIZE = (
     "begin the model with nn.Normalize(), which scales {} before it is rounded, or take "
     "Sequential(layers, dtype='float64')"
@@ -86,6 +86,13 @@ class Sequential:
     def __getattr__(self, name: str) -> Any:
         raise _hints.attribute(self, name, _hints.MODEL_ATTRIBUTES)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "loss" and value is not None:
+            value = losses.get(value)
+        elif name == "metadata":
+            serialize.check_metadata(value)
+        object.__setattr__(self, name, value)
+
     def _place_layers(self) -> None:
         for position, layer in enumerate(self.layers):
             layer.place(position, self)
@@ -104,14 +111,13 @@ class Sequential:
     def _build(self, inputs: int | Sequence[int], seed: int | None) -> Sequential:
         shape = _validate.sizes("inputs", inputs, also=", the shape of a row")
         most = MOST_DIMENSIONS - 1
-        if not shape or (len(shape) > most and not self.takes_any_shape) or math.prod(shape) > _MOST_VALUES:
+        if not shape or (len(shape) > most and not self.takes_any_shape) or math.prod(shape) > initial.MOST_VALUES:
             raise ValueError(
                 f"inputs is {inputs!r}, expected one to {most} sizes of a row (more under Flatten or Reshape), 2^40 "
                 f"values at most"
             )
         plan, spans = self._lower(shape)
-        state = State(plan)
-        state.initialize(_validate.seed(seed))
+        state = initial.state(self.layers, plan, _validate.seed(seed))
         self._plan, self._state, self._spans = plan, state, spans
         self.feature_names = self.row_shape = self.target_scale = None
         self._note_shape(shape)
@@ -137,7 +143,7 @@ class Sequential:
         for _, part in (part for layer in self.layers for part in layer.parts()):
             part._views.clear()
             if isinstance(part, Normalize):
-                part._kernel = _moments
+                part._kernel, part._features = _moments, weakref.WeakMethod(self.features)
             places.setdefault(str(part.index), part)  # a layer, not its activation, whose views are the layer's
         for name, view in self.state.views.items():
             index, _, role = name.rpartition(".")
@@ -241,9 +247,11 @@ class Sequential:
             _validate.same_names(X.names, self.feature_names, name=name)
             _validate.same_row_shape(X.row_shape, self._expected_shape, any_shape=self.takes_any_shape, name=name)
             _validate.same_width(X.x.shape, inputs, name=name)
+            if X.dtype is not None and X.dtype != self.dtype:  # 1e300 is finite in the float64 of another model alone
+                _validate.finite_rows(name, X.x, X.row_shape, self.dtype, X.names)
             return X
         if self._plan is not None and _validate.taken_as_it_is(X, self.dtype, self._plan.input_shape):
-            return Features(X.reshape(len(X), -1), self._plan.input_shape)
+            return Features(X.reshape(len(X), -1), self._plan.input_shape, dtype=self.dtype)
         names = _validate.feature_names(X)
         _validate.same_names(names, self.feature_names, name=name)
         x, row_shape = _validate.features(
@@ -256,7 +264,7 @@ class Sequential:
             advice=_NORMALIZE.format(name) if self.loss is None else None,  # no fit before this one
             name=name,
         )
-        return Features(x, row_shape, names)
+        return Features(x, row_shape, names, self.dtype)
 
     def checked(
         self,
@@ -281,15 +289,14 @@ class Sequential:
             raise ValueError(f"{prefix}X is Data, which has its own y and weights, expected no others")
         features = self.features(X, name=f"{prefix}X")
         plan = self.plan_for(features.row_shape)
-        if len(plan.output_shape) > 1:
-            raise ValueError(
-                f"the model makes rows of shape {plan.output_shape}, expected (outputs,) for a loss: end with Flatten()"
-            )
-        outputs = plan.outputs
+        rechecks.one_row_of_outputs(plan)
+        outputs, wanted = plan.outputs, self.dtype if dtype is None else dtype
         if isinstance(features, Data):
-            self._check_targets(features.y, loss, outputs, f"{prefix}X")
-            return self._scaled(features)
-        rows, wanted = len(features), self.dtype if dtype is None else dtype
+            data = rechecks.taken(features, loss, outputs, self.dtype, wanted, prefix)
+            if advice is not None and data.y.ndim == 2 and self.target_scale is None:
+                _rounding.warn_of_targets(f"{prefix}y", data.reported_y, self.dtype, advice)
+            return self._scaled(data)
+        rows = len(features)
         given = _validate.target_numbers(y, name=f"{prefix}y")
         target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y")
         given_weight = _validate.given_weight(sample_weight, name=f"{prefix}sample_weight")
@@ -303,6 +310,8 @@ class Sequential:
                 weight=weight,
                 given_y=given,
                 given_weight=given_weight,
+                dtype=features.dtype,
+                loss=loss,
             ),
             wanted,
         )
@@ -312,18 +321,6 @@ class Sequential:
         if self.target_scale is None or data.y.ndim == 1:
             return data
         return self.target_scale.applied(data, self.dtype if dtype is None else dtype)
-
-    def _check_targets(self, y: Array, loss: Loss, outputs: int, name: str) -> None:
-        """ValueError where the y of `Data` is not what the loss and this model take: Data from elsewhere."""
-        kind, dtype, shape = "labels", np.dtype(np.int64), y.shape
-        if y.ndim == 2:
-            kind, dtype, shape = "values", self.dtype, (len(y), outputs // loss.width)
-        other = outputs % loss.width > 0 or kind not in loss.targets or y.dtype != dtype or y.shape != shape
-        if other or (kind == "labels" and (y.min() < 0 or y.max() >= outputs)):
-            raise ValueError(
-                f"{name} is Data with y {y.shape} of {y.dtype}, expected what {loss} and {outputs} outputs in "
-                f"{self.dtype} take: Data from this model's `checked`"
-            )
 
     # Predicting -------------------------------------------------------------------------------------------
 
@@ -335,6 +332,7 @@ class Sequential:
         """
         plan = self.plan
         out = self._walk(plan, self.features(X), backend)
+        rechecks.warn_of_overflow(out, self.layers)
         if self.target_scale is not None:
             out = self.target_scale.undone(out)
         return out if len(plan.output_shape) == 1 else out.reshape(len(out), *plan.output_shape)
@@ -344,7 +342,7 @@ class Sequential:
         sigmoid. One column z of a sigmoid becomes two, as scikit-learn has it: sigmoid(-z) and sigmoid(z), each with
         all its digits (1 - p would have none left from z = 17 on in float32, where p rounds to 1).
 
-        ValueError where that loss is not a cross-entropy.
+        ValueError where that loss is not a cross-entropy, or the model's rows still have positions.
 
         >>> model = Sequential([nn.Dense(1, init=1.0)]).build(1, seed=0)
         >>> model.loss = nn.LOSSES["binary_cross_entropy"]
@@ -409,7 +407,10 @@ class Sequential:
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
-        return self._walk(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
+        rechecks.one_row_of_outputs(plan)
+        z = self._walk(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
+        rechecks.warn_of_overflow(z, self.layers)
+        return z
 
     def _walk(self, plan: Plan, features: Features, backend: str | Backend | None) -> Array:
         """What the plan's last operation makes of these rows (n, O)."""
@@ -421,7 +422,6 @@ class Sequential:
     def _known_loss(self) -> Loss:
         if self.loss is None:
             raise NotFittedError("this model has no loss yet: fit it with a Trainer, or set model.loss")
-        self.loss = losses.get(self.loss)
         return self.loss
 
     # Keeping ----------------------------------------------------------------------------------------------
@@ -434,7 +434,8 @@ class Sequential:
         it). `metadata`: a dict of what JSON holds, for the loaded model's `metadata`; None: this model's.
 
         TypeError or ValueError, before anything is written, for what a file cannot hold: a layer, an initialiser or a
-        loss of your own, other metadata. OSError where the file cannot be written.
+        loss of your own, other metadata, or, with the names of features, over 4 MB and a 16th of the parameters.
+        OSError where the file cannot be written.
         """
         header = serialize.header(
             dtype=self.dtype,

@@ -50,7 +50,7 @@ def _assemble(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
     except (TypeError, ValueError) as error:
         raise ModelFormatError(str(error)) from None
     model.loss = loss_from_config(header["loss"])
-    model.metadata = header["metadata"]
+    vars(model)["metadata"] = header["metadata"]  # as it is: files of before have NaN, which is refused since
     model.row_shape = _row_shape(header["row_shape"], header["inputs"])
     if header["inputs"] is None:
         same_keys("the model, which was not built, with its tensors,", set(arrays), set())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from fastnn.nn.layers import Layer
 Array = np.ndarray
 FORMAT = "fastnn model"
 VERSION = 1  # of the header; the layout of the bytes has one of its own, in files.MAGIC
+_MOST = 10**4000  # of a whole number in metadata: Python reads and writes 4300 digits
 _DEEPEST = 100  # a Dense, its activation; a Residual, its list, and so on for 32 of them
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "format": str,
@@ -190,12 +192,20 @@ def _layer_to_config(layer: Layer, where: str) -> dict[str, Any]:
     return config | {"kept": kept} if kept else config
 
 
-def _checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy as JSON gives it back. TypeError or ValueError for what it does not hold, or would not give back."""
+def check_metadata(metadata: Any) -> None:
+    """TypeError or ValueError for what JSON does not hold, or would not give back."""
     if not isinstance(metadata, Mapping):
         raise TypeError(f"metadata is {metadata!r}, expected a dict of what JSON holds")
     try:
         _only_text_keys(metadata, "metadata")
+    except RecursionError:
+        raise ValueError("metadata is nested too deeply, or has itself in it") from None
+
+
+def _checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy as JSON gives it back. TypeError or ValueError for what it does not hold, or would not give back."""
+    try:
+        check_metadata(metadata)
         copy: dict[str, Any] = json.loads(json.dumps(dict(metadata)))
     except RecursionError:
         raise ValueError("metadata is nested too deeply, or has itself in it") from None
@@ -213,6 +223,10 @@ def _only_text_keys(value: Any, where: str) -> None:
             _only_text_keys(item, f"{where}[{index}]")
     elif value is not None and not isinstance(value, (bool, int, float, str)):
         raise TypeError(f"{where} is {short(value)} ({type(value).__name__}), expected what JSON holds")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}, expected what JSON holds, which is finite")
+    elif isinstance(value, int) and abs(value) >= _MOST:
+        raise ValueError(f"{where} is a whole number of over 4000 digits, expected fewer: as text, any")
 
 
 def check_header(header: dict[str, Any]) -> None:

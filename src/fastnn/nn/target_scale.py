@@ -57,7 +57,7 @@ class TargetScale:
         given = data.reported_y
         values = given.reshape(len(given), -1).astype(np.float64)
         scaled = _validate.plain((values - np.array(self.shift)) / self.scale, dtype)
-        return replace(data, y=scaled, given_y=given)
+        return replace(data, y=scaled, given_y=given, loss=self)
 
     def undone(self, z: Array) -> Array:
         """What the network's outputs z (n, O) say of y, in float64."""

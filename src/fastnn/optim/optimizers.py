@@ -304,7 +304,7 @@ class NAdam(Optimizer):
     """Adam with Nesterov's look-ahead and a warmed-up momentum mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2):
     w <- w - lr (mu_{t+1} m / (1 - mu_1 .. mu_{t+1}) + (1 - mu_t) g / (1 - mu_1 .. mu_t)) / (sqrt(v') + epsilon).
 
-    Dozat 2016, algorithm 2.
+    Dozat 2016, algorithm 2, as PyTorch has it: m decays by beta1, in the paper by mu_t.
     """
 
     name = "nadam"

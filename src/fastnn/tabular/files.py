@@ -129,7 +129,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     if suffixes and suffixes[-1] in _COMPRESSED:
         suffixes.pop()
-    if suffixes and suffixes[-1] not in _WRITTEN and not Path(name).exists():
+    device = Path(name).exists() and not Path(name).is_file()
+    if suffixes and suffixes[-1] not in _WRITTEN and not device:
         raise ValueError(f"{name} ends in {suffixes[-1]}, expected .csv or .tsv (perhaps with .gz), or .parquet")
     if suffixes and suffixes[-1] in _SPREADSHEETS:
         raise ValueError(f"{name} is a spreadsheet, expected the name of a .csv or .parquet file")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _random
+from fastnn import _random, _text
 from fastnn.contract import Kernels
 from fastnn.data import Data
 from fastnn.engine import Batches
@@ -146,7 +146,7 @@ class Stream:
         if isinstance(batch, Data):
             return self.check(batch, None, None, prefix=prefix)
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-            raise TypeError(f"X yields {type(batch).__name__}, expected batches (X, y) or (X, y, sample_weight)")
+            raise TypeError(f"X yields {_text.kind(batch)}, expected batches (X, y) or (X, y, sample_weight)")
         return self.check(*batch, *[None] * (3 - len(batch)), prefix=prefix)
 
 
@@ -157,5 +157,8 @@ def is_batches(X: Any) -> bool:
     if isinstance(X, (list, tuple)):
         if X and isinstance(X[0], Data):
             return True
-        return bool(X) and isinstance(X[0], (tuple, list)) and len(X[0]) in (2, 3) and np.ndim(X[0][0]) >= 2
+        if not X or not isinstance(X[0], (tuple, list)) or len(X[0]) == 0:
+            return False
+        arrays = isinstance(X[0], tuple) or hasattr(X[0][0], "shape")  # of any number: batches, though wrong ones
+        return (len(X[0]) in (2, 3) or arrays) and np.ndim(X[0][0]) >= 2
     return isinstance(X, Iterable) and not isinstance(X, (str, bytes, dict, set))

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _validate, files
+from fastnn import _text, _validate, files
 from fastnn._version import __version__
-from fastnn.errors import CheckpointError, CheckpointWarning, ModelFormatError, callers
+from fastnn.errors import CheckpointError, CheckpointNotFound, CheckpointWarning, ModelFormatError, callers
 from fastnn.nn.target_scale import TargetScale
 from fastnn.plan import Plan, aligned
 from fastnn.training import checks
@@ -62,7 +62,7 @@ class Checkpoint(Callback):
     def __init__(
         self, directory: str | os.PathLike[str], *, every: int | Literal["epoch"] = "epoch", keep: int | None = 3
     ) -> None:
-        self.directory = Path(directory).absolute()  # whatever the working directory will be
+        self.directory = _text.path("directory", directory).absolute()  # whatever the working directory will be
         self.every = None if every == "epoch" else _validate.integer("every", every)
         self.keep = None if keep is None else _validate.integer("keep", keep)
         self.saved: list[Path] = []  # of this fit, the newest last
@@ -75,6 +75,7 @@ class Checkpoint(Callback):
     def before_fit(self, run: Run) -> None:
         if self.directory.exists() and not self.directory.is_dir():
             raise ValueError(f"directory is {os.fspath(self.directory)!r}, which is a file")
+        files.check_folder(self.directory)
         there = checkpoints(self.directory)
         if run.resumed is not None and run.resumed.path.parent == self.directory:
             newer = [path for path in there if path > run.resumed.path and path not in run.resumed.passed_over]
@@ -375,7 +376,7 @@ def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
     """The checkpoint that `fit(resume=)` asks for; None where it is to begin.
 
     True: the newest of the Checkpoint among the callbacks, if it has one. A file, or a folder: the newest of it, or
-    FileNotFoundError. A damaged file is passed over with a CheckpointWarning; CheckpointError where all are damaged.
+    CheckpointNotFound. A damaged file is passed over with a CheckpointWarning; CheckpointError where all are damaged.
     """
     if resume is None or resume is False:
         return None
@@ -393,7 +394,7 @@ def find(resume: Any, callbacks: Sequence[Callback]) -> Saved | None:
             raise TypeError(f"resume is {resume!r}, expected True, a checkpoint or a directory of them") from None
         found = checkpoints(path) if path.is_dir() else [path]
         if not found or not path.exists():
-            raise FileNotFoundError(f"resume is {resume!r}, which has no checkpoint")
+            raise CheckpointNotFound(f"resume is {resume!r}, which has no checkpoint")
     damaged: list[Path] = []
     for path in reversed(found):
         try:

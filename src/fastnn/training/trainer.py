@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _hints, _validate, backends
+from fastnn import _hints, _text, _validate, backends
 from fastnn.contract import Backend
 from fastnn.data import Data
 from fastnn.engine import Objective
-from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, Metrics, named_metrics
 from fastnn.metrics import check as check_metrics
 from fastnn.nn.layers import Normalize
 from fastnn.nn.model import Sequential
 from fastnn.nn.target_scale import TargetScale
-from fastnn.optim import optimizers, schedules
+from fastnn.optim import optimizers
 from fastnn.optim.optimizers import Optimizer
 from fastnn.optim.schedules import Constant, Schedule
 from fastnn.training import checkpoint, find_lr, targets
@@ -36,35 +35,16 @@ from fastnn.training.history import History
 from fastnn.training.holdout import classes_of, split
 from fastnn.training.identity import described, identity
 from fastnn.training.run import Callback, Run
+from fastnn.training.settings import CHECKS
 from fastnn.training.validation import ValidationBatches, is_validation_batches
 
 Array = np.ndarray
 _SCALE_Y = "take Trainer(..., scale_targets=True), which scales it before that, or Sequential(layers, dtype='float64')"
 
 
-def _bound(name: str, value: Any) -> float | None:
-    return None if value is None else _validate.number(name, value, low=0.0, open_low=True)
-
-
-def _threads(value: Any) -> int | None:
-    """None, or a number of threads that a C int holds."""
-    whole = None if value is None else _validate.integer("threads", value)
-    if whole is not None and whole > _validate.MOST_THREADS:
-        raise ValueError(f"threads is {whole}, expected an integer from 1 to {_validate.MOST_THREADS}")
-    return whole
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {  # what becomes of a setting, whenever it is set
-    "loss": losses.get,
-    "optimizer": optimizers.get,
-    "schedule": schedules.get,
-    "seed": _validate.seed,
-    "backend": backends.resolve,
-    "threads": _threads,
-    "clip_norm": lambda bound: _bound("clip_norm", bound),
-    "clip_value": lambda bound: _bound("clip_value", bound),
-    "scale_targets": lambda wanted: _validate.flag("scale_targets", wanted),
-}
+_SETTINGS = [name for name in (*CHECKS, "metrics") if name != "history"]
+_ATTRIBUTES = {*_SETTINGS, "advises", "history", "model", "_seed_drawn"}
+_OF_OPTIMIZERS = {field.name for field in fields(optimizers.Adam)}
 
 
 class Trainer:
@@ -85,8 +65,8 @@ class Trainer:
     learning rate, clipping and penalties are those of scaled targets. TargetWarning where it is False and y is far
     from the outputs.
 
-    All but the model and the dtype are attributes, checked as they are set: `trainer.optimizer = optim.Adam(1e-4)`
-    between two fits goes on with a lower rate, the moments kept.
+    All but the model and the dtype are attributes, the only ones, checked as they are set: `trainer.optimizer =
+    optim.Adam(1e-4)` between two fits goes on with a lower rate, the moments kept.
 
     ValueError or TypeError where an argument is out of range, BackendUnavailable where the backend is missing.
 
@@ -143,7 +123,14 @@ class Trainer:
         self.history = History()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        check = _CHECKS.get(name)
+        if type(self) is Trainer and name not in _ATTRIBUTES:  # a subclass may have its own
+            hint = f": {_hints.TRAINER[name]}" if name in _hints.TRAINER else ""
+            if name in _OF_OPTIMIZERS:
+                hint = f": set trainer.optimizer, as to optim.Adam({name}=...)"
+            raise AttributeError(f"a Trainer has no setting {name!r}, expected one of: {', '.join(_SETTINGS)}{hint}")
+        if name == "model" and "model" in self.__dict__:
+            raise AttributeError("model of a Trainer stays what it is, expected a new Trainer for another one")
+        check = CHECKS.get(name)
         checked = check(value) if check is not None else value
         if name == "metrics":
             if isinstance(value, Iterable) and not isinstance(value, str):
@@ -400,7 +387,7 @@ class Trainer:
             validation = (validation, None)
         if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
             raise TypeError(
-                f"validation is {type(validation).__name__}, expected (X, y), (X, y, sample_weight), an iterable of "
+                f"validation is {_text.kind(validation)}, expected (X, y), (X, y, sample_weight), an iterable of "
                 f"such batches or a fraction"
             )
         X, y, *weight = validation
@@ -452,7 +439,7 @@ class Trainer:
             if isinstance(layer, Normalize) and not layer.adapted:
                 if adapt:
                     assert data is not None
-                    layer.adapt(data.x, data.weighing(rows), kernel=self.backend.kernels.moments)
+                    layer.adapt(data, data.weighing(rows), kernel=self.backend.kernels.moments)
                 layer.adapted = True  # or about to be put back from a checkpoint
         if new and self.advises and scale is None and data is not None:
             targets.warn_if_far(model, self.loss, data, rows)

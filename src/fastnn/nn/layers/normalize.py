@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from fastnn import _validate
+from fastnn.data import Features
 from fastnn.formulas import moments
 from fastnn.nn.layers.base import Layer
 from fastnn.ops.operation import Shape
@@ -36,9 +38,10 @@ class Normalize(Layer):
         self.mode, self.per_feature = mode, _validate.flag("per_feature", per_feature)
         self.adapted = False
         self._kernel: moments.Kernel | None = None  # the model's
+        self._features: weakref.WeakMethod[Any] | None = None  # the model's check of X
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_kernel": None}
+        return super().__getstate__() | {"_kernel": None, "_features": None}
 
     @property
     def shift(self) -> Array:
@@ -61,21 +64,20 @@ class Normalize(Layer):
     def adapt(
         self, x: Any, rows: Array | None = None, weight: Array | None = None, *, kernel: moments.Kernel | None = None
     ) -> None:
-        """Learn shift and scale from x (n, I), of rows of any shape, a scipy.sparse one too, or from these rows (B,) of
-        it, in float64.
+        """Learn shift and scale from x, whatever `Trainer.fit` takes as X, or from these rows (B,) of it, in float64.
 
         Rows whose weight (n,) is 0 do not count. Other weights do not weigh here, though they do in scikit-learn's
         StandardScaler: they say how much a row's error matters, not in which units its features are. `kernel`: of the
         backend that computes; None takes the one that `predict` would.
 
-        ValueError where there is no row to learn from, TypeError where `rows` are no integers.
+        ValueError or TypeError, before anything is changed, where x is not what the model takes, as in `fit`, where
+        there is no row to learn from, or `rows` are no integers.
         """
         shift, scale = self.shift, self.scale
-        if not _validate.is_sparse(x):
-            x = np.asarray(x)
-            x = x.reshape(len(x), -1)  # rows of any shape
+        x = self._checked(x).x
         if rows is not None:
             rows = _validate.indices("rows", rows)
+        weight = _validate.sample_weight(weight, x.shape[0], np.dtype(np.float64), name="weight")
         if weight is not None and not np.all(weight):
             rows = np.flatnonzero(weight) if rows is None else rows[weight[rows] != 0]
         if (x.shape[0] if rows is None else len(rows)) == 0:
@@ -87,6 +89,14 @@ class Normalize(Layer):
         shift[...] = mean if self.mode == "standard" else low
         scale[...] = 0.5 / np.where(half >= 0.5 * np.finfo(np.float64).tiny, half, 0.5)
         self.adapted = True
+
+    def _checked(self, x: Any) -> Features:
+        """x as the model checks it; of a layer whose model is gone, its width alone."""
+        of_model = None if self._features is None else self._features()
+        if of_model is not None:
+            checked: Features = of_model(x, name="x")
+            return checked
+        return Features(*_validate.features(x, np.dtype(np.float64), len(self.shift), exact=True, name="x"))
 
     def settings(self) -> str:
         return self._written(repr(self.mode), per_feature=self.per_feature)

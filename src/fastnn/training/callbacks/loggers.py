@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import os
-from pathlib import Path
 from typing import Any
 
-from fastnn import _validate
+from fastnn import _text, _validate, files
 from fastnn.errors import missing_extra
 from fastnn.training.checks import check_state
 from fastnn.training.run import Callback, Run
@@ -25,10 +24,15 @@ class CSVLogger(Callback):
     essential = False
 
     def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
-        self.path = Path(path).absolute()  # whatever the working directory will be
+        self.path = _text.path("path", path).absolute()  # whatever the working directory will be
         self.append = _validate.flag("append", append)
         self._file: Any = None
         self._names: list[str] = []
+
+    def before_fit(self, run: Run) -> None:
+        if self.append:
+            self._there()
+        files.check_writable(self.path)
 
     def on_fit_begin(self, run: Run) -> None:
         self._names = self._there() if self.append else []
@@ -85,9 +89,12 @@ class TensorBoard(Callback):
             import tensorboardX
         except ImportError as error:
             raise missing_extra("tensorboardX", "TensorBoard", "tensorboard") from error
-        self.log_dir = Path(log_dir)
+        self.log_dir = _text.path("log_dir", log_dir)
         self._make = tensorboardX.SummaryWriter
         self._writer: Any = None
+
+    def before_fit(self, run: Run) -> None:
+        files.check_folder(self.log_dir)
 
     def on_fit_begin(self, run: Run) -> None:
         self._writer = None
