@@ -126,3 +126,12 @@ def test_an_optimizer_says_its_rate_first_and_no_defaults(kind):
     assert repr(made(0.25)) == f"{name}(lr=0.25)"
     other = made(0.25, l2=0.5)
     assert repr(other) == f"{name}(lr=0.25, l2=0.5)" and eval(repr(other), vars(optim).copy()) == other
+
+
+def test_errors_of_properties_stay_their_own():
+    """NotFittedError is an AttributeError, for scikit-learn's sake: `__getattr__` must not hide it."""
+    model = Sequential([nn.Dense(1)])
+    for name in ("plan", "state"):
+        with pytest.raises(fastnn.NotFittedError, match="not built yet"):
+            getattr(model, name)
+    assert not hasattr(model, "plan")

@@ -127,7 +127,13 @@ def arguments(hints: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[P
 
 
 def attribute(thing: Any, name: str, hints: Mapping[str, str]) -> AttributeError:
-    """The error for an attribute that is not there, with the hint for its name, if there is one."""
+    """The error for an attribute that is not there, with the hint for its name, if there is one.
+
+    Python asks `__getattr__` for a property, too, whose error is an AttributeError, as NotFittedError is: that one is
+    raised.
+    """
+    if hasattr(type(thing), name):
+        object.__getattribute__(thing, name)
     hint = f": {hints[name]}" if name in hints else ""
     return AttributeError(f"{type(thing).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=thing)
 

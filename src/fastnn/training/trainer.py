@@ -39,6 +39,7 @@ from fastnn.training.settings import CHECKS
 from fastnn.training.validation import ValidationBatches, is_validation_batches
 
 Array = np.ndarray
+_SCALE_BATCHES = "subtract its mean and divide by its standard deviation, or take Sequential(layers, dtype='float64')"
 _SCALE_Y = "take Trainer(..., scale_targets=True), which scales it before that, or Sequential(layers, dtype='float64')"
 
 
@@ -360,7 +361,7 @@ class Trainer:
             _validate.epsilon(epsilon, self.model.dtype, "the optimizer")
 
     def _checked_batch(self, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
-        advice = _SCALE_Y if prefix.startswith("batch 0 ") else None  # said once, not of every batch
+        advice = _SCALE_BATCHES if prefix.startswith("batch 0 ") else None  # said once, not of every batch
         return self.model.checked(X, y, sample_weight, self.loss, prefix=prefix, advice=advice)
 
     def _held_out(self, data: Data, validation: Any, stratify: bool) -> tuple[Array, Data]:
