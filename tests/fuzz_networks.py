@@ -41,6 +41,7 @@ def a_layer(rng: random.Random) -> nn.Layer:
             lambda: nn.Activation(follow),
             lambda: nn.BatchNorm(momentum=rng.choice((0.5, 0.9))),
             lambda: nn.LayerNorm(),
+            lambda: nn.Ordered(),
             lambda: nn.Dropout(rng.choice((0.1, 0.5))),
             lambda: nn.Scale(rng.choice((0.3, 1.0))),
             lambda: nn.Residual(inner),
@@ -67,7 +68,9 @@ class Case:
         self.loss = nn.LOSSES[rng.choice(list(nn.LOSSES))]
         self.kind = rng.choice(self.loss.targets)
         self.shape = rng.choice(((1,), (3,), (6,), (17,), (40,), (3, 4), (2, 3, 2)))
-        self.outputs = rng.choice((2, 3, 9)) if "labels" in self.loss.targets else rng.choice((1, 2, 3))
+        self.outputs = (
+            rng.choice((2, 3, 9)) if "labels" in self.loss.targets else self.loss.width * rng.choice((1, 2, 3))
+        )
         self.layers = self.network()
         self.rows = rng.choice((2, 5, 16, 33, 100))
         self.batch = rng.choice((1, 3, 16, 64, self.rows))

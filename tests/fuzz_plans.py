@@ -35,7 +35,7 @@ ALLOWED = (ValueError, TypeError, IndexError, MemoryError, OverflowError)
 ARGUMENTS = (
     "isa ops inputs parameters statistics scaling objective state batches rates losses taken slot slots step x X y"
 )
-ARGUMENTS += " weight order size coefficients lr out data indices indptr operation operations"
+ARGUMENTS += " weight mean_weight order size coefficients lr out data indices indptr operation operations"
 NAMED = re.compile(rf"\b({'|'.join([*ARGUMENTS.split(), *OPS])})\b")
 
 # What spoils them -------------------------------------------------------------------------------------------------
@@ -294,12 +294,21 @@ def train(trainer: Any, args: dict[str, Tree], outputs: int, dtype: Any, arrays:
     steps = -(-visited // size)
     slots = tuple(arrays.normal(dtype, args["parameters"]) for _ in rule.slots)
     state = [*buffers(arrays, args, dtype), slots, rng.choice((0, 7, 2**40, 2**64 - 1))]
-    labels = "labels" in LOSSES[_native.LOSSES[objective[0]]].targets and rng.random() < 0.6
+    loss = LOSSES[_native.LOSSES[objective[0]]]
+    labels = "labels" in loss.targets and rng.random() < 0.6
     outside = rng.random() < 0.05
-    y = arrays.integers(np.int64, 0, outputs + outside, n) if labels else arrays.normal(dtype, n, outputs)
-    weight = arrays.normal(dtype, n) if rng.random() < 0.3 else None
+    y = arrays.integers(np.int64, 0, outputs + outside, n) if labels else arrays.normal(dtype, n, outputs // loss.width)
+    each = loss.pointwise is not None and rng.random() < 0.3  # a weight for each value
+    weight = arrays.normal(dtype, n, *[outputs] * each) if rng.random() < 0.3 else None
     order = arrays.fixed(arrays.integers(np.int64, 0, n + (rng.random() < 0.03), visited))
-    batches = [data_set(arrays, dtype, n, args["inputs"]), y, weight, order, size]
+    batches = [
+        data_set(arrays, dtype, n, args["inputs"]),
+        y,
+        weight,
+        order,
+        size,
+        rng.choice((*[1.0] * 20, 0.3, 1e300, 0.0, math.nan)),
+    ]
     rates = [arrays.normal(np.float64, steps, len(rule.coefficients)), arrays.normal(np.float64, steps)]
     written = [arrays.empty(np.float64, steps), arrays.empty(np.int64, 1)]
     wrong = with_a_wrong_one(rng, [state, batches, rates, written])

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn import _native
 from fastnn.formulas.activations import ACTIVATIONS
+from fastnn.formulas.losses import LOSSES
 from fastnn.ops import OPS
 from fastnn.ops.operation import Shape, sizes
 
@@ -119,9 +120,11 @@ def learns(ops: list[Tree]) -> bool:
 def drafted(rng: Random) -> dict[str, Tree]:
     """The arguments of a Trainer of a valid plan, by name."""
     draft = Draft(rng)
+    outputs = math.prod(draft.ops[-1][OUTPUTS])
+    losses = [i for i, name in enumerate(_native.LOSSES) if outputs % LOSSES[name].width == 0]
     objective = [
-        rng.randrange(len(_native.LOSSES)),
-        0.25,
+        loss := rng.choice(losses),
+        (0.25, 0.75) if LOSSES[_native.LOSSES[loss]].levels else 0.25,
         rng.randrange(len(_native.RULES)),
         rng.getrandbits(64),
         rng.choice((math.inf, 1.0)),

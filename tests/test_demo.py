@@ -78,8 +78,15 @@ def test_what_the_user_can_mend_is_one_line(arguments, message, capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["bench"], ["demo", "--backend", "abacus"], ["fly"]])
+@pytest.mark.parametrize("arguments", [["demo", "--backend", "abacus"], ["fly"]])
 def test_wrong_usage(arguments):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["bench"]])
+def test_no_command_shows_the_help(arguments, capsys):
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "usage: fastnn" in said and ("ladder" if arguments else "predict") in said

@@ -17,10 +17,10 @@ LABELS = (X[:, 0] > 0).astype(int)
 
 
 def target(loss, outputs):
-    """Targets that the loss takes, within [0, 1]."""
+    """Targets that the loss takes, within [0, 1]; above 0 where it takes no 0."""
     if "labels" in loss.targets and outputs > 1:
         return LABELS
-    return np.repeat(LABELS[:, None].astype(float), outputs, axis=1)
+    return np.repeat(np.maximum(LABELS[:, None], loss.y_range[0]).astype(float), outputs // loss.width, axis=1)
 
 
 def said(last, loss, y=None, outputs=2, layers=(), **settings):

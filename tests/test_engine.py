@@ -91,8 +91,9 @@ def test_backends_agree_on_every_activation(backend, activation):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("backend", OTHERS)
 def test_backends_agree_on_every_loss(backend, loss):
-    models = [build(nn.Dense(6, "tanh"), nn.Dense(3)) for _ in range(2)]
-    X, y, weight = features(19), targets(LOSSES[loss], 19, 3), np.linspace(0, 2, 19)
+    outputs = 3 * LOSSES[loss].width
+    models = [build(nn.Dense(6, "tanh"), nn.Dense(outputs)) for _ in range(2)]
+    X, y, weight = features(19), targets(LOSSES[loss], 19, outputs), np.linspace(0, 2, 19)
     for model, chosen in zip(models, ("numpy", backend), strict=True):
         fit(model, X, y, loss, optim.SGD(0.05), backend=chosen, epochs=5, batch_size=8, sample_weight=weight)
     agree(*models, TOLERANCE[np.float64])
@@ -318,8 +319,9 @@ def test_decay_goes_past_the_moments_and_l2_through_them(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_sample_weight_is_a_number_of_copies(backend, loss):
-    model = build(nn.Dense(4, "tanh"), nn.LayerNorm(), nn.Dense(3))
-    X, y = features(6), targets(LOSSES[loss], 6, 3)
+    outputs = 3 * LOSSES[loss].width
+    model = build(nn.Dense(4, "tanh"), nn.LayerNorm(), nn.Dense(outputs))
+    X, y = features(6), targets(LOSSES[loss], 6, outputs)
     copies = np.array([0, 3, 1, 2, 0, 1])
     weighted = gradient(model, X, y, loss, backend, sample_weight=copies)
     repeated = gradient(model, np.repeat(X, copies, axis=0), np.repeat(y, copies, axis=0), loss, backend)
@@ -500,7 +502,47 @@ TORCH_LOSSES = {
     "hinge": lambda t: (
         lambda z, y: (z - z.gather(1, y[:, None]) + 1 - t.nn.functional.one_hot(y, z.shape[1])).amax(1).mean()
     ),
+    "log_cosh": lambda t: lambda z, y: t.log(t.cosh(z - y)).mean(),
+    "quantile": lambda t: lambda z, y: torch_quantile(t, z, y, LOSSES["quantile"].parameter),
+    "expectile": lambda t: (
+        lambda z, y: (
+            t.where(z > y, 1 - LOSSES["expectile"].parameter, LOSSES["expectile"].parameter) * (z - y) ** 2
+        ).mean()
+    ),
+    "gamma": lambda t: lambda z, y: (z + y * t.exp(-z)).mean(),
+    "tweedie": lambda t: lambda z, y: torch_tweedie(t, z, y, LOSSES["tweedie"].parameter),
+    "binary_focal": lambda t: lambda z, y: torch_focal(t, z, y, LOSSES["binary_focal"].parameter),
+    "focal": lambda t: (
+        lambda z, y: t.nn.functional.nll_loss(
+            t.log_softmax(z, 1) * (1 - t.softmax(z, 1)) ** LOSSES["focal"].parameter, y
+        )
+    ),
+    "gaussian": lambda t: lambda z, y: t.nn.GaussianNLLLoss()(z[:, : y.shape[1]], y, z[:, y.shape[1] :].exp()),
+    "quantiles": lambda t: (
+        lambda z, y: (
+            sum(
+                torch_quantile(t, part, y, level)
+                for part, level in zip(z.split(y.shape[1], 1), LOSSES["quantiles"].levels, strict=True)
+            )
+            / len(LOSSES["quantiles"].levels)
+        )
+    ),
 }
+
+
+def torch_quantile(torch, z, y, level):
+    return torch.maximum(level * (y - z), (level - 1) * (y - z)).mean()
+
+
+def torch_tweedie(torch, z, y, power):
+    return (torch.exp((2 - power) * z) / (2 - power) - y * torch.exp((1 - power) * z) / (1 - power)).mean()
+
+
+def torch_focal(torch, z, y, gamma):
+    p = torch.sigmoid(z)
+    cross = torch.nn.functional.binary_cross_entropy
+    hits, misses = (cross(p, torch.full_like(p, right), reduction="none") for right in (1.0, 0.0))
+    return (y * (1 - p) ** gamma * hits + (1 - y) * p**gamma * misses).mean()
 
 
 def torch_twin(torch, model: Sequential):
@@ -560,9 +602,10 @@ def test_ten_steps_as_torch_optimizers_take_them(torch, backend, name):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("backend", ENGINES)
 def test_ten_steps_on_torch_losses(torch, backend, name):
-    model = build(nn.Dense(6, "tanh"), nn.Dense(3))
+    outputs = 3 * LOSSES[name].width
+    model = build(nn.Dense(6, "tanh"), nn.Dense(outputs))
     twin = torch_twin(torch, model)
-    X, y = features(20), targets(LOSSES[name], 20, 3)
+    X, y = features(20), targets(LOSSES[name], 20, outputs)
     torch_fit(torch, twin, TORCH_OPTIMIZERS["sgd"](torch, twin.parameters()), TORCH_LOSSES[name](torch), X, y, 4, 10)
     fit(model, X, y, name, optim.SGD(0.01), batch_size=4, epochs=2, backend=backend)
     same_as_torch(model, twin)

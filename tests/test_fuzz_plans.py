@@ -154,7 +154,7 @@ def test_a_sparse_x_of_other_parts():
 def test_more_rows_a_step_than_a_number_can_count_on_from():
     made = trainer(dense(4, 2))
     x, y, losses, taken = np.ones((3, 4), np.float32), np.ones((3, 2), np.float32), np.zeros(1), np.zeros(1, np.int64)
-    batches = (x, y, None, np.arange(3), 2**64 - 1)
+    batches = (x, y, None, np.arange(3), 2**64 - 1, 1.0)
     rates = (np.full((1, 1), 0.5), np.full(1, 0.5))
     assert made.run((*buffers(), (), 0), batches, rates, losses, taken)
     assert taken[0] == 1 and losses[0] == pytest.approx(1.0)

@@ -260,7 +260,8 @@ class TrainerBinding {
         // a phase without tasks is one that a team would wait for
         if (std::none_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return op.learns(); }))
             value_error("ops has nothing that learns");
-        if (target_count() == 0) value_error("the loss does not take that many outputs");
+        if (target_count() == 0)
+            value_error("objective: its loss does not take the " + std::to_string(plan_.outputs) + " outputs of ops");
     }
 
     // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size, mean_weight). rates:

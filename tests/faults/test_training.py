@@ -155,7 +155,7 @@ def test_36_the_newest_checkpoint_damaged(backend, tmp_path):
     ended(trainer(backend), tmp_path / "a", 11)
     path = newest(tmp_path / "a")[-1]
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.warns(CheckpointWarning, match=f"passed over a checkpoint: .*{path.name}"):
+    with pytest.warns(CheckpointWarning, match=f"skipped a damaged checkpoint: .*{path.name} is damaged"):
         again = fit(trainer(backend), tmp_path / "a", resume=True)
     assert bits(again) == bits(whole)
 

@@ -100,7 +100,7 @@ def from_config(config: Any, where: str = "layer", depth: int = 0) -> Any:
     if not isinstance(config, (dict, list)):
         return config
     if depth == _DEEPEST:
-        raise ModelFormatError(f"{where} is nested too deeply")
+        raise ModelFormatError(f"{where[:100]} ... is nested too deeply")
     if isinstance(config, list) and depth > 0:
         return [from_config(each, f"{where}[{index}]", depth + 1) for index, each in enumerate(config)]
     if isinstance(config, list) or not isinstance(config.get("kind"), str):
