@@ -530,7 +530,7 @@ def wrong(position, batch):
         (lambda: wrong(0, (X[:5], Y)), {}, ValueError, "batch 0 of y has 50 rows, but X has 5"),
         (lambda: wrong(0, (X[:0], Y[:0])), {}, ValueError, "batch 0 of X has 0 rows"),
         (lambda: Again(lambda: iter([X])), {}, TypeError, r"X yields ndarray, expected batches \(X, y\)"),
-        (lambda: Again(lambda: iter([(X,)])), {}, TypeError, "X yields tuple, expected batches"),
+        (lambda: Again(lambda: iter([(X,)])), {}, TypeError, "X yields tuple of 1, expected batches"),
         (lambda: {"a": 1}, {}, TypeError, "X has dtype object, expected numbers"),
         (lambda: X, {}, ValueError, "y is None"),
         (list, {}, ValueError, "X has shape"),
@@ -682,7 +682,7 @@ def test_held_out_rows_have_their_weights():
         (True, TypeError, "validation is bool, expected"),
         (1, TypeError, "validation is int, expected"),
         ("0.2", TypeError, "validation is str, expected"),
-        ((X,), TypeError, "validation is tuple, expected"),
+        ((X,), TypeError, r"validation is tuple of \d, expected"),
     ],
 )
 def test_fractions_that_are_wrong(validation, error, message):

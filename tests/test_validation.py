@@ -249,7 +249,7 @@ def test_an_iterable_is_gone_through_once_an_epoch():
         (lambda: Anew([(X[:, :2], Y)]), ValueError, "batch 0 of validation X has 2 features, but X has 3"),
         (lambda: [HELD, (X, Y[:-1])], ValueError, "batch 1 of validation y has 89 rows, but X has 90"),
         (lambda: [HELD, (X, Y + 1)], ValueError, "batch 1 of validation y has label 2"),
-        (list, TypeError, "validation is list, expected"),
+        (list, TypeError, "validation is list of 0, expected"),
         (lambda: X, TypeError, "validation is ndarray, expected"),
         (lambda: {"X": X, "y": Y}, TypeError, "validation is dict, expected"),
     ],

@@ -99,8 +99,10 @@ def _terms(step: Step) -> float:
     carried = float(np.abs(dz * z).sum())
     if loss.link is None and loss.rowwise is None:
         return carried
-    largest = (1.0 + np.abs(z)) * (1.0 + (np.abs(y) if y.ndim == 2 else 0.0))
-    return carried + float(largest.max(axis=1) @ work.weight)
+    largest = 1.0 + np.abs(z).max(axis=1)
+    if y.ndim == 2:  # fewer columns than z where a loss takes several outputs for a target
+        largest *= 1.0 + np.abs(y).max(axis=1)
+    return carried + float(largest @ work.weight)
 
 
 def _error(g: Array, numeric: Array, noise: float) -> float:
