@@ -261,7 +261,8 @@ class TrainerBinding {
         if (std::none_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return op.learns(); }))
             value_error("ops has nothing that learns");
         if (target_count() == 0)
-            value_error("objective: its loss does not take the " + std::to_string(plan_.outputs) + " outputs of ops");
+            value_error("objective: its loss does not take the " + std::to_string(plan_.outputs) +
+                        " outputs of ops");
     }
 
     // state: (parameters, statistics, scaling, slots, step). batches: (x, y, weight, order, size, mean_weight). rates:
