@@ -336,14 +336,18 @@ struct quantiles {
 
 }  // namespace losses
 
-#define FASTNN_LOSSES(X)                                                                             \
-    X(mse)                                                                                           \
-    X(half_mse)                                                                                      \
-    X(mae)                                                                                           \
-    X(huber)                                                                                         \
-    X(log_cosh)                                                                                      \
-    X(quantile) X(expectile) X(poisson) X(gamma) X(tweedie) X(binary_cross_entropy) X(cross_entropy) \
-        X(binary_focal) X(focal) X(hinge) X(gaussian) X(quantiles)
+#define FASTNN_LOSSES(X) \
+    X(mse)               \
+    X(half_mse)          \
+    X(mae)               \
+    X(huber)             \
+    X(log_cosh)          \
+    X(quantile)          \
+    X(expectile)         \
+    X(poisson)           \
+    X(gamma)             \
+    X(tweedie)           \
+    X(binary_cross_entropy) X(cross_entropy) X(binary_focal) X(focal) X(hinge) X(gaussian) X(quantiles)
 
 using LossLoop = void (*)(const double* parameters, size_t count, size_t B, size_t O, const Real* z,
                           const int64_t* labels, const Real* y, const Real* weight, Real* value, Real* dz);
