@@ -123,14 +123,16 @@ def test_functions_of_scikit_learn_carry_theirs():
         ("acc", None, "loss, lr, seconds, accuracy$"),
     ],
 )
-def test_a_quantity_that_cannot_be_is_refused_before_the_first_step(kind, built, monitor, validation, expected):
+def test_a_quantity_that_cannot_be_is_refused_before_the_first_step(
+    kind, built, monitor, validation, expected, tmp_path
+):
     made = trainer(["accuracy"])
     if built:
         made.model.build(5, seed=0)
         before = made.model.state.parameters.copy()
     with pytest.raises(ValueError, match=f"monitor is '{monitor}', expected one of: {expected}"):
-        fit(made, fastnn.CSVLogger("/nowhere/at/all"), kind(monitor, mode="max"), validation=validation)
-    assert made.model.built == built and len(made.history) == 0
+        fit(made, fastnn.CSVLogger(tmp_path / "log.csv"), kind(monitor, mode="max"), validation=validation)
+    assert made.model.built == built and len(made.history) == 0 and not list(tmp_path.iterdir())
     if built:
         np.testing.assert_array_equal(made.model.state.parameters, before)
 

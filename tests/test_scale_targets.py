@@ -261,8 +261,7 @@ def test_where_there_is_nothing_to_say(case, recwarn):
     if case == "classes":
         Trainer(Sequential([nn.Dense(2)]), "cross_entropy", seed=0).fit(X, [0, 1] * 150, epochs=1, verbose=False)
     elif case == "wild features":  # of which Normalize is the cure
-        made = trainer(scaled=False)
-        made.model = Sequential([nn.Dense(1)])
+        made = Trainer(Sequential([nn.Dense(1)]), "mse", optim.Adam(0.01), seed=0)
         made.fit(1000 * X, Z[:, 0], epochs=1, verbose=False)
     elif case == "few rows":
         trainer(scaled=False).fit(X[:9], Y[:9], epochs=1, verbose=False)
