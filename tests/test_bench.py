@@ -398,3 +398,23 @@ def test_train_command():
         "bench.train", "--quick", "--workloads", "tiny", "--runners", AUTOMATIC, "sklearn", "--seconds", "0.001"
     )
     assert f"| tiny | {AUTOMATIC} |" in shown
+
+
+# The first page
+
+
+def test_the_first_page_shows_what_was_measured(monkeypatch):
+    """README.md's table is that of docs/performance.md, and its pictures are there."""
+    if not (ROOT / "bench" / "__init__.py").is_file():
+        pytest.skip("not in a checkout")
+    monkeypatch.syspath_prepend(str(ROOT))
+    from bench import front_page
+
+    page, measured = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/performance.md"))
+    assert front_page.table(measured) in page
+    by_hand = front_page.rows(measured, ("digits",))[0]  # | digits ... | 36 | ... 14.6, 2.2, 9.7, 6.7, 1.7
+    assert by_hand.microseconds == 36.0
+    assert by_hand.ratios == {"PyTorch": 14.6, "torch.compile": 6.7, "JAX": 1.7, "scikit-learn": 9.7}
+    for theme in front_page.FOREGROUND:
+        assert f"docs/beside_{theme}.png" in page
+        assert (ROOT / "docs" / f"beside_{theme}.png").read_bytes().startswith(PNG)
