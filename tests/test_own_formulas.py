@@ -449,6 +449,7 @@ def test_codes_that_nobody_gave_out_are_refused():
 
 def test_native_says_once_that_python_computes_it():
     """A loss of whole rows: a function of NumPy's arrays."""
+    pytest.importorskip("fastnn._native", exc_type=ImportError)
     loss = replace(nn.LOSSES["cross_entropy"], name="told once", rowwise=lambda z, y, p: _rows(z, y, p))
     X = np.random.default_rng(0).normal(size=(8, 2))
     with warnings.catch_warnings(record=True) as caught:

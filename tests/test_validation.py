@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from common import AUTOMATIC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,11 +166,13 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_measure_what_arrays_do(kind):
-    """The same bits: the outputs of all batches are put together, and measured as of one."""
+    """The same bits: the outputs of all batches are put together, and measured as of one. NumPy's product of one row
+    sums in another order than that of many."""
     plain, other = fit(make(), validation=HELD), fit(make(), validation=KINDS[kind]())
     assert [*other.history] == [*plain.history]
+    exact = kind != "batches of one row" or AUTOMATIC == "native"
     for name in ("loss", "val_loss", "val_accuracy"):
-        assert other.history[name] == plain.history[name]
+        assert other.history[name] == (plain.history[name] if exact else pytest.approx(plain.history[name], rel=1e-6))
 
 
 def test_batches_are_measured_as_scikit_learn_measures_them():

@@ -52,7 +52,9 @@ struct batch_norm : Operation {
     }
 
     // Channel j again, whose squares are beyond Real's range, and what its running averages were.
-    static void large_column(const Call& c, size_t j, Real old_mean, Real old_var) {
+    // Not inlined: GCC 12 for aarch64 ends with an internal error where it vectorises the loop in there.
+    [[gnu::noinline, gnu::cold]] static void large_column(const Call& c, size_t j, Real old_mean,
+                                                          Real old_var) {
         const size_t B = c.B * c.P, ld = c.O;
         const Real* x = c.x + j;
         const LargeMoments m(B, ld, x);

@@ -49,7 +49,10 @@ struct layer_norm : Operation {
         });
     }
 
-    static void large_row(const Call& c, const Real* x, Real* a, Real* mean, Real* inv_std) {
+    // A row again, whose squares are beyond Real's range.
+    // Not inlined: GCC 12 for aarch64 ends with an internal error where it vectorises the loop in there.
+    [[gnu::noinline, gnu::cold]] static void large_row(const Call& c, const Real* x, Real* a, Real* mean,
+                                                       Real* inv_std) {
         const LargeMoments m(c.O, 1, x);
         const double spread = m.spread(c.settings[0]);
         for (size_t j = 0; j < c.O; ++j)
