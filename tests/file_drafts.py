@@ -356,6 +356,8 @@ def other_npy(draft: Draft) -> None:
 
 def other_members(draft: Draft) -> None:
     rng, members = draft.rng, draft.members
+    if not members:  # the one there was is gone already
+        return
     place = rng.randrange(len(members))
     kind = rng.randrange(6)
     if kind == 0:

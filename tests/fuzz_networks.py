@@ -159,11 +159,12 @@ class Case:
 
 
 def close(what: str, found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    """Relative to the largest value of all: a bias before BatchNorm has a gradient of rounding alone."""
+    """Relative to the largest value of all: a bias before BatchNorm has a gradient of rounding alone, and
+    of less than 1e-5, of rows whose loss is next to nothing, a gradient is what is left of terms around 1."""
     size = max(float(np.abs(values).max()) for values in expected.values())
     for name, values in expected.items():
         worst = float(np.abs(found[name] - values).max())
-        assert worst <= TOLERANCE * size, f"{what} {name} differs by {worst:g}, the largest being {size:g}"
+        assert worst <= TOLERANCE * max(size, 1e-5), f"{what} {name} differs by {worst:g}, the largest being {size:g}"
 
 
 if __name__ == "__main__":
