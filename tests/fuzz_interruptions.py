@@ -23,6 +23,7 @@ from pathlib import Path
 
 import fuzzing
 import numpy as np
+from common import EndsAt
 
 import fastnn
 from fastnn import Sequential, Trainer, backends, nn
@@ -35,20 +36,6 @@ LAYERS = {
     "nest": lambda: [nn.Residual([nn.Dense(6, "relu"), nn.LayerNorm()]), nn.Dense(3)],
 }
 LONGEST = 0.04  # seconds until the signal: some 20 epochs
-
-
-class After(fastnn.Callback):
-    """Ends a fit after so many steps as Ctrl-C does."""
-
-    order = 3
-    every = 1
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def on_step(self, run: fastnn.training.run.Run) -> None:
-        if run.step == self.steps:
-            raise KeyboardInterrupt
 
 
 class Case:
@@ -110,7 +97,7 @@ class Case:
         if not made.model.built or made.model.state.step == 0:
             return "interrupted before the first step"
         steps = made.model.state.step
-        other = self.fit(After(steps))
+        other = self.fit(EndsAt(steps))
         assert other.model.state.step == steps
         for here, there in zip(made.model.state.buffers, other.model.state.buffers, strict=True):
             assert np.array_equal(here, there), f"not the bits of {steps} steps"

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from written import ROOT, Written
+
 PACKAGE = "fastnn"  # its __init__.py is a facade: names for users, which nothing inside needs
-REFRESH = "python tests/import_graph.py --write"
-BEGIN, END = f"<!-- imports: {REFRESH} -->", "<!-- imports: end -->"
 Graph = dict[str, set[str]]  # name -> what it needs
 
 FOUNDATION = "foundation"  # small modules that need each other and nothing else, drawn as one room
@@ -140,22 +138,11 @@ def mermaid(graph: Mapping[str, set[str]]) -> str:
     return "\n".join([*lines, "```"])
 
 
-def refreshed(page: str, diagram: str) -> str:
-    """The page with the diagram between the markers. ValueError where these are not there once each."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError(f"expected {BEGIN} and {END} once each")
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{diagram}\n{END}{rest.partition(END)[2]}"
+def diagram() -> str:
+    return mermaid(rooms(imports(ROOT / "src" / PACKAGE)))
 
 
-def main() -> None:
-    diagram = mermaid(rooms(imports(ROOT / "src" / PACKAGE)))
-    if sys.argv[1:] == ["--write"]:
-        page = ROOT / "CONTRIBUTING.md"
-        page.write_text(refreshed(page.read_text(encoding="utf-8"), diagram), encoding="utf-8")
-    else:
-        print(diagram)
-
+DIAGRAM = Written("imports", ROOT / "CONTRIBUTING.md", "python tests/import_graph.py", diagram, gap="\n")
 
 if __name__ == "__main__":
-    main()
+    DIAGRAM.main()

@@ -6,15 +6,10 @@ python tests/ops_table.py --write    # put it into docs/guide.md
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from written import ROOT, Written
 
 from fastnn.ops import OPS
 from fastnn.ops.operation import Operation
-
-GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
-REFRESH = "python tests/ops_table.py --write"
-BEGIN, END = f"<!-- operations: {REFRESH} -->", "<!-- operations: end -->"
 
 
 def row(op: type[Operation]) -> str:
@@ -32,20 +27,7 @@ def table() -> str:
     return "\n".join(head + [row(op) for op in OPS.values()])
 
 
-def refreshed(page: str) -> str:
-    """The page with the table between the markers. ValueError where these are not there once each."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError(f"expected {BEGIN} and {END} once each")
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
-
-
-def main() -> None:
-    if sys.argv[1:] == ["--write"]:
-        GUIDE.write_text(refreshed(GUIDE.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        print(table())
-
+TABLE = Written("operations", ROOT / "docs" / "guide.md", "python tests/ops_table.py", table)
 
 if __name__ == "__main__":
-    main()
+    TABLE.main()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import AUTOMATIC, ENGINES
+from common import AUTOMATIC, ENGINES, EndsAt, full
 
 import fastnn
 from fastnn import CheckpointError, CheckpointWarning, Sequential, Trainer, backends, files, nn, optim
@@ -44,27 +44,13 @@ def watchers() -> list[fastnn.Callback]:
     ]
 
 
-class Crash(fastnn.Callback):
-    """Ends the process, as far as a test can: after that many steps, within an epoch or at its end."""
-
-    order = 3
-    every = 1
-
-    def __init__(self, step: int) -> None:
-        self.last = step
-
-    def on_step(self, run: fastnn.training.run.Run) -> None:
-        if run.step == self.last:
-            raise KeyboardInterrupt
-
-
 def fit(made: Trainer, folder: Path | None = None, *, every=4, crash: int | None = None, **fit) -> Trainer:
     callbacks = fit.pop("callbacks", None)
     callbacks = watchers() if callbacks is None else callbacks
     if folder is not None:
         callbacks.append(fastnn.Checkpoint(folder, every=every))
     if crash is not None:
-        callbacks.append(Crash(crash))
+        callbacks.append(EndsAt(crash))
     fit = dict(epochs=6, batch_size=16, validation=0.2, verbose=False) | fit
     try:
         made.fit(X, Y, callbacks=callbacks, **fit)
@@ -134,7 +120,7 @@ def test_over_batches(tmp_path):
 
     def fit_batches(folder: Path, crash: int | None = None, resume: bool | None = None) -> Trainer:
         made = Trainer(Sequential([nn.Dense(5, "tanh"), nn.Dropout(0.1), nn.Dense(3)]), "cross_entropy", seed=0)
-        callbacks = [fastnn.Checkpoint(folder, every=5), *([] if crash is None else [Crash(crash)])]
+        callbacks = [fastnn.Checkpoint(folder, every=5), *([] if crash is None else [EndsAt(crash)])]
         try:
             made.fit(batches, epochs=4, callbacks=callbacks, resume=resume, verbose=False)
         except KeyboardInterrupt:
@@ -489,10 +475,6 @@ def test_an_error_of_the_disk_is_what_the_user_sees(tmp_path, monkeypatch):
     saver, made = fastnn.Checkpoint(tmp_path), trainer(schedule=None)
     made.fit(X, Y, epochs=2, callbacks=[saver], verbose=False)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
 import os
@@ -10,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from common import full
 
 import fastnn
 from fastnn import cli, files, tabular
@@ -424,9 +424,6 @@ def test_answers_are_written_as_their_name_says(name, tmp_path):
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*model'"):
         files.write(tmp_path / "model", {}, {"w": np.zeros(3)})

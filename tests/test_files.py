@@ -16,7 +16,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from common import run_python
+from common import full, run_python
 
 from fastnn import files
 from fastnn.errors import ModelFormatError
@@ -196,9 +196,6 @@ def test_what_fails_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch):
     path = tmp_path / "a"
     files.write(path, {"a": 1}, {})
     before = path.read_bytes()
-
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
 
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patched:

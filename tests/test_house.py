@@ -172,13 +172,13 @@ def test_an_operation_is_two_files_its_layer_and_a_line_in_two_lists(operation):
 
 def test_the_guide_has_the_table_of_operations():
     guide = document("docs/guide.md")
-    assert ops_table.refreshed(guide) == guide, f"docs/guide.md is stale: {ops_table.REFRESH}"
+    assert ops_table.TABLE.refreshed(guide) == guide, f"docs/guide.md is stale: {ops_table.TABLE.refresh}"
 
 
 def test_the_diagram_is_of_this_code():
     page = document("CONTRIBUTING.md")
-    diagram = import_graph.mermaid(import_graph.rooms(IMPORTS))
-    assert page == import_graph.refreshed(page, diagram), f"the imports are others by now: {import_graph.REFRESH}"
+    stale = f"the imports are others by now: {import_graph.DIAGRAM.refresh}"
+    assert page == import_graph.DIAGRAM.refreshed(page), stale
 
 
 def test_the_diagram_leaves_out_what_other_arrows_say():

@@ -1,1 +1,1 @@
-"""What fastnn survives, line by line: `lines.py` has the lines and where each is tried."""
+"""What fastnn survives, line by line: `fault_lines.py` has the lines and where each is tried."""

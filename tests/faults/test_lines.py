@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import fault_lines as lines
 import pytest
-
-from faults import lines
+from written import ROOT
 
 HERE = Path(__file__).parent
 
@@ -20,7 +20,7 @@ def test_all_lines_are_there():
 def test_a_line_is_tried(number):
     line = lines.LINES[number]
     stages = [test for test in line.tests if "::" not in test]
-    if stages and not (lines.ROOT / ".ci").is_dir():
+    if stages and not (ROOT / ".ci").is_dir():
         pytest.skip("not a source tree")
     missing = [test for test in line.tests if not lines.exists(test)]
     assert not missing, "tests that are named and do not exist"
@@ -41,7 +41,7 @@ def test_every_test_here_is_of_a_line():
 
 
 def test_the_page_has_the_table():
-    if not lines.PAGE.exists():
+    if not lines.TABLE.page.exists():
         pytest.skip("not a source tree")
-    page = lines.PAGE.read_text(encoding="utf-8")
-    assert lines.refreshed(page) == page, lines.REFRESH
+    page = lines.TABLE.page.read_text(encoding="utf-8")
+    assert lines.TABLE.refreshed(page) == page, lines.TABLE.refresh

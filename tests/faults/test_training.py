@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ENGINES, features, run_python
+from common import ENGINES, EndsAt, features, full, run_python
 
 import fastnn
 from fastnn import CheckpointError, CheckpointWarning, Sequential, Trainer, nn, optim
@@ -29,23 +29,9 @@ def fit(made: Trainer, folder: Path, *callbacks: fastnn.Callback, **settings) ->
     return made
 
 
-class Ends(fastnn.Callback):
-    """A fit, after so many steps."""
-
-    order = 3
-    every = 1
-
-    def __init__(self, step: int) -> None:
-        self.last = step
-
-    def on_step(self, run: fastnn.training.run.Run) -> None:
-        if run.step == self.last:
-            raise KeyboardInterrupt
-
-
 def ended(made: Trainer, folder: Path, step: int) -> Trainer:
     with pytest.raises(KeyboardInterrupt):
-        fit(made, folder, Ends(step))
+        fit(made, folder, EndsAt(step))
     return made
 
 
@@ -110,9 +96,6 @@ def test_33_a_resumed_fit_has_the_bits_of_a_whole_one(backend, step, threads, tm
 def test_34_a_disk_that_fails(backend, tmp_path, monkeypatch):
     made = fit(trainer(backend), tmp_path / "a")
     kept = {path: path.read_bytes() for path in newest(tmp_path / "a")}
-
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
 
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patched:

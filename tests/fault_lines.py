@@ -1,9 +1,9 @@
-"""The 47 lines of what fastnn survives, and the tests of each: those called `test_<number>_...` here, and others.
+"""The 47 lines of what fastnn survives, and the tests of each: `test_<number>_...` in tests/faults, and others.
 
-python tests/faults/lines.py            # print the table
-python tests/faults/lines.py --write    # put it into docs/reliability.md
+python tests/fault_lines.py            # print the table
+python tests/fault_lines.py --write    # put it into docs/reliability.md
 
-`test_lines.py` proves that every line has a test, and that every test that is named exists.
+`faults/test_lines.py` proves that every line has a test, and that every test that is named exists.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ from __future__ import annotations
 import ast
 import functools
 import re
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "reliability.md"
-REFRESH = "python tests/faults/lines.py --write"
-BEGIN, END = f"<!-- lines: {REFRESH} -->", "<!-- lines: end -->"
+from written import ROOT, Written
 
 
 class Line(NamedTuple):
@@ -255,8 +251,10 @@ def functions(path: Path) -> list[str]:
 
 
 def here(number: int) -> list[str]:
-    """The tests of a line in this folder, as "faults/file.py::name"."""
-    found = [(path.name, name) for path in sorted(Path(__file__).parent.glob("test_*.py")) for name in functions(path)]
+    """The tests of a line in tests/faults, as "faults/file.py::name"."""
+    found = [
+        (path.name, name) for path in sorted((ROOT / "tests" / "faults").glob("test_*.py")) for name in functions(path)
+    ]
     return [f"faults/{file}::{name}" for file, name in found if re.match(rf"test_{number:02}_", name)]
 
 
@@ -282,20 +280,7 @@ def table() -> str:
     return "\n".join(rows)
 
 
-def refreshed(page: str) -> str:
-    """The page with the table between the markers. ValueError where these are not there once each."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError(f"expected {BEGIN} and {END} once each")
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
-
-
-def main() -> None:
-    if sys.argv[1:] == ["--write"]:
-        PAGE.write_text(refreshed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        print(table())
-
+TABLE = Written("lines", ROOT / "docs" / "reliability.md", "python tests/fault_lines.py", table)
 
 if __name__ == "__main__":
-    main()
+    TABLE.main()
