@@ -23,11 +23,14 @@ LOSSES = {
     "half_mse": lambda r: (r**2).sum(axis=1).mean() / 2 if r.shape[1] == 1 else (r**2).mean() / 2,
     "mae": lambda r: np.abs(r).mean(),
     "huber": lambda r: np.where(np.abs(r) <= 500.0, r**2 / 2, 500.0 * (np.abs(r) - 250.0)).mean(),
+    "quantile": lambda r: np.where(r < 0, -0.9 * r, 0.1 * r).mean(),
+    "expectile": lambda r: (np.where(r > 0, 0.1, 0.9) * r**2).mean(),
 }
+OWN = {"huber": nn.Huber(500.0), "quantile": nn.Quantile(0.9), "expectile": nn.Expectile(0.9)}
 
 
 def loss_of(name: str):
-    return nn.Huber(500.0) if name == "huber" else name
+    return OWN.get(name, name)
 
 
 def trainer(loss="mse", outputs: int = 1, scaled: bool = True, **settings) -> Trainer:
@@ -61,7 +64,7 @@ def test_it_is_the_fit_of_targets_scaled_by_hand(loss, outputs, backend):
     history = fit(made, y, validation=(X, y))
     other = by_hand.fit(X, (y - shift) / scale, epochs=5, verbose=False)
     np.testing.assert_array_equal(made.model.state.parameters, by_hand.model.state.parameters)
-    unit = scale if loss == "mae" else scale**2
+    unit = scale if loss in ("mae", "quantile") else scale**2
     np.testing.assert_allclose(history["loss"], np.array(other["loss"]) * unit, rtol=1e-12)
     prediction = made.model.predict(X)
     assert prediction.dtype == np.float64

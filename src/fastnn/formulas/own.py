@@ -31,7 +31,8 @@ def stepped(
 ) -> tuple[Array, tuple[Array, ...]]:
     """The same for a rule: formula(g, slots, coefficients) of arrays (n,)."""
     try:
-        return formula(g, slots, coefficients)  # type: ignore[no-any-return]
+        whole: tuple[Array, tuple[Array, ...]] = formula(g, slots, coefficients)
+        return whole
     except (TypeError, ValueError):
         made = [formula(each, tuple(slot[i] for slot in slots), coefficients) for i, each in enumerate(g)]
         kept = tuple(np.array([new[k] for _, new in made], dtype=g.dtype) for k in range(len(slots)))

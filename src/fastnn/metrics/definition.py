@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 Mode = Literal["min", "max"]
 NEEDS = ("prediction", "probability", "predict_proba")
@@ -67,7 +67,7 @@ def checked(function: Any, *, needs: str, weights: bool | None, mode: str | None
         raise TypeError(f"name is {name!r}, expected text")
     named = names_weights(function)
     weighted = named is True if weights is None else weights
-    return Metric(function, name or name_of(function), mode, needs, weighted, named is not False)  # type: ignore[arg-type]
+    return Metric(function, name or name_of(function), cast("Mode | None", mode), needs, weighted, named is not False)
 
 
 def name_of(function: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,15 +19,19 @@ Array = np.ndarray
 _AVERAGES = ("macro", "micro", "weighted")
 
 
-def _sklearn(name: str, **arguments: Any) -> Callable[..., Any]:
-    """The function of sklearn.metrics of that name, looked up when it is called."""
+class _OfSklearn:
+    """A function of sklearn.metrics, looked up when it is called. call: what is done with it, given y, the prediction
+    and the weights."""
 
-    def function(y: Array, prediction: Array, sample_weight: Array | None = None) -> Any:
-        return _imported(name)(y, prediction, sample_weight=sample_weight, **arguments)
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+        self.__name__, self._call = name, call
 
-    function.__name__ = name
-    function.scikit_learn = True  # type: ignore[attr-defined]
-    return function
+    def __call__(self, y: Array, prediction: Array, sample_weight: Array | None = None) -> Any:
+        return self._call(_imported(self.__name__), y, prediction, sample_weight)
+
+
+def _sklearn(name: str, **arguments: Any) -> _OfSklearn:
+    return _OfSklearn(name, lambda function, y, p, weight: function(y, p, sample_weight=weight, **arguments))
 
 
 def _imported(name: str) -> Callable[..., Any]:
@@ -44,40 +49,37 @@ def _imported(name: str) -> Callable[..., Any]:
 
 def available(metric: Metric) -> None:
     """ImportError where what computes it is not installed."""
-    if getattr(metric.function, "scikit_learn", False):
-        _imported(metric.function.__name__)
+    function = inspect.unwrap(metric.function)
+    if isinstance(function, _OfSklearn):
+        _imported(function.__name__)
 
 
-def _with_labels(name: str, **arguments: Any) -> Callable[..., Any]:
+def _with_labels(name: str, **arguments: Any) -> _OfSklearn:
     """Of probabilities (B,) of class 1, or (B, K): classes that no row has are classes all the same."""
-    bare = _sklearn(name)
 
-    def function(y: Array, p: Array, sample_weight: Array | None = None) -> Any:
+    def call(function: Callable[..., Any], y: Array, p: Array, weight: Array | None) -> Any:
         labels = np.arange(2 if p.ndim == 1 else p.shape[1])
-        return _imported(name)(y, p, sample_weight=sample_weight, labels=labels, **arguments)
+        return function(y, p, sample_weight=weight, labels=labels, **arguments)
 
-    return functools.update_wrapper(function, bare)
+    return _OfSklearn(name, call)
 
 
-def _roc_auc(multi_class: str, average: str = "macro") -> Callable[..., Any]:
+def _roc_auc(multi_class: str, average: str = "macro") -> _OfSklearn:
     """Of several classes one against the rest ("ovr") or each against each ("ovo"), whatever classes the rows have."""
 
-    def function(y: Array, p: Array, sample_weight: Array | None = None) -> Any:
+    def call(function: Callable[..., Any], y: Array, p: Array, weight: Array | None) -> Any:
         several: dict[str, Any] = {}
         if p.ndim == 2 and y.ndim == 1:
             several = dict(multi_class=multi_class, labels=np.arange(p.shape[1]))
-        return _imported("roc_auc_score")(y, p, sample_weight=sample_weight, average=average, **several)
+        return function(y, p, sample_weight=weight, average=average, **several)
 
-    return functools.update_wrapper(function, _sklearn("roc_auc_score"))
+    return _OfSklearn("roc_auc_score", call)
 
 
-def _average_precision(y: Array, p: Array, sample_weight: Array | None = None) -> Any:
+def _average_precision(function: Callable[..., Any], y: Array, p: Array, weight: Array | None) -> Any:
     """Of several classes the mean of each against the rest: as columns of 0 and 1, for rows may lack a class."""
     truth = np.eye(p.shape[1], dtype=np.int64)[y] if p.ndim == 2 and y.ndim == 1 else y
-    return _imported("average_precision_score")(truth, p, sample_weight=sample_weight)
-
-
-functools.update_wrapper(_average_precision, _sklearn("average_precision_score"))
+    return function(truth, p, sample_weight=weight)
 
 
 def _top(k: int) -> Metric:
@@ -128,7 +130,9 @@ _ALL: tuple[Metric, ...] = (
     _of_probabilities("roc_auc_ovr_weighted", "max", _roc_auc("ovr", "weighted")),
     replace(_of_probabilities("roc_auc_ovo", "max", _roc_auc("ovo")), weights=False),  # scikit-learn's takes none
     replace(_of_probabilities("roc_auc_ovo_weighted", "max", _roc_auc("ovo", "weighted")), weights=False),
-    _of_probabilities("average_precision", "max", _average_precision, BINARY, SEVERAL, LABELS),
+    _of_probabilities(
+        "average_precision", "max", _OfSklearn("average_precision_score", _average_precision), BINARY, SEVERAL, LABELS
+    ),
     _of_probabilities("log_loss", "min", _with_labels("log_loss")),
     _of_probabilities("brier", "min", values.brier),
     _of_probabilities("d2_log_loss", "max", _with_labels("d2_log_loss_score")),

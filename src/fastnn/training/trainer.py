@@ -41,8 +41,6 @@ from fastnn.training.validation import ValidationBatches, is_validation_batches
 Array = np.ndarray
 _SCALE_BATCHES = "subtract its mean and divide by its standard deviation, or take Sequential(layers, dtype='float64')"
 _SCALE_Y = "take Trainer(..., scale_targets=True), which scales it before that, or Sequential(layers, dtype='float64')"
-
-
 _SETTINGS = [name for name in (*CHECKS, "metrics") if name != "history"]
 _ATTRIBUTES = {*_SETTINGS, "advises", "history", "model", "_seed_drawn"}
 _OF_OPTIMIZERS = {field.name for field in fields(optimizers.Adam)}
@@ -60,7 +58,7 @@ class Trainer:
     after that (`optim.Optimizer` has the order). threads: the most that the native backend uses, None for all there
     are; their number changes no bit of the result. dtype: of a model that is not built yet, float32 or float64; None:
     its own. scale_targets: learn (y - mean) / spread, mean and spread being those of the first fit's targets, in
-    float64 before they are rounded; for mse, half_mse, mae and nn.Huber (and quantile and expectile, where there).
+    float64 before they are rounded; for mse, half_mse, mae, huber, quantile and expectile.
     The scale is the model's from then on (`model.target_scale`, also in files and checkpoints): `predict` gives y, in
     float64, and losses, metrics and delta are in y's units. What is minimised is the loss of y but for a factor;
     learning rate, clipping and penalties are those of scaled targets. TargetWarning where it is False and y is far

@@ -40,7 +40,7 @@ class Layer:
     _model: weakref.ref[Any] | None = None  # which has this layer; place and views outlive it
 
     def __init_subclass__(cls) -> None:
-        if "__init__" in vars(cls):
+        if "__init__" in vars(cls):  # of every layer, without a decorator on each
             cls.__init__ = _hints.arguments(_hints.LAYER)(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self) -> None:
