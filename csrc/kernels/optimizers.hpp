@@ -131,6 +131,19 @@ struct nadam {
 #define FASTNN_RULES(X) \
     X(sgd) X(momentum) X(nesterov) X(adagrad) X(adadelta) X(rmsprop) X(adam) X(amsgrad) X(nadam)
 
+// The numbers of an Adjustment, in vectors.
+struct Adjuster {
+    V scale, limit, l1, l2, rest;
+    explicit Adjuster(const fastnn::Adjustment& a)
+        : scale(rules::number(a.scale)),
+          limit(rules::number(a.limit)),
+          l1(rules::number(a.l1)),
+          l2(rules::number(a.l2)),
+          rest(rules::number(1.0 - a.shrink)) {}
+    FASTNN_INLINE V clipped(V g) const { return min(limit, max(-limit, g * scale)); }
+    FASTNN_INLINE V l1_sign(V w) const { return select(w == Real(0), V{}, copysign(l1, w)); }
+};
+
 // g <- clip(scale g, -limit, limit) + l1 sign(w) + l2 w: nothing to do (plain) in most trainings, and then
 // not done.
 // Returns whether all that it wrote is finite: an infinity or a NaN less itself is a NaN, not 0. The rule comes as a copy,
@@ -140,11 +153,7 @@ bool update_range(const Rule rule, const fastnn::Adjustment& adjustment, size_t 
                   const Real* g, Real* const* slot_list) {
     Real* slots[Rule::slots + 1] = {};
     for (int j = 0; j < Rule::slots; ++j) slots[j] = slot_list[j];
-    const V scale = broadcast(static_cast<Real>(adjustment.scale));
-    const V limit = broadcast(static_cast<Real>(adjustment.limit));
-    const V l1 = broadcast(static_cast<Real>(adjustment.l1)),
-            l2 = broadcast(static_cast<Real>(adjustment.l2));
-    const V rest = broadcast(static_cast<Real>(1.0 - adjustment.shrink));
+    const Adjuster adjust(adjustment);
     VI wrong{};
     for_vectors(end - begin, [&](size_t k, auto lanes) {
         const size_t i = begin + k;
@@ -152,9 +161,9 @@ bool update_range(const Rule rule, const fastnn::Adjustment& adjustment, size_t 
         FASTNN_UNROLL
         for (int j = 0; j < Rule::slots; ++j) s[j] = load(slots[j] + i, lanes);
         if constexpr (!plain) {
-            gi = min(limit, max(-limit, gi * scale));
-            gi += select(wi == Real(0), V{}, copysign(l1, wi)) + l2 * wi;
-            wi *= rest;
+            gi = adjust.clipped(gi);
+            gi += adjust.l1_sign(wi) + adjust.l2 * wi;
+            wi *= adjust.rest;
         }
         wi -= rule(gi, s);
         store(w + i, wi, lanes);
@@ -187,26 +196,22 @@ bool update_all(const double* coefficients, const fastnn::Adjustment& adjustment
 bool own_range(const Own& own, const double* coefficients, const fastnn::Adjustment& adjustment, size_t begin,
                size_t end, Real* w, const Real* g, Real* const* slots) {
     alignas(64) Real in[(1 + fastnn::kMostSlots) * kOwnBlock], out[(1 + fastnn::kMostSlots) * kOwnBlock];
-    const V scale = broadcast(static_cast<Real>(adjustment.scale));
-    const V limit = broadcast(static_cast<Real>(adjustment.limit));
-    const V l1 = broadcast(static_cast<Real>(adjustment.l1)),
-            l2 = broadcast(static_cast<Real>(adjustment.l2));
-    const V rest = broadcast(static_cast<Real>(1.0 - adjustment.shrink));
+    const Adjuster adjust(adjustment);
     VI wrong{};
     for (size_t i = begin; i < end; i += kOwnBlock) {
         const size_t count = end - i < kOwnBlock ? end - i : kOwnBlock;
         for_vectors(count, [&](size_t j, auto lanes) {
             const V wi = load(w + i + j, lanes);
-            V gi = min(limit, max(-limit, load(g + i + j, lanes) * scale));
-            if (adjustment.l1 != 0.0) gi += select(wi == Real(0), V{}, copysign(l1, wi));
-            if (adjustment.l2 != 0.0) gi += l2 * wi;
+            V gi = adjust.clipped(load(g + i + j, lanes));
+            if (adjustment.l1 != 0.0) gi += adjust.l1_sign(wi);
+            if (adjustment.l2 != 0.0) gi += adjust.l2 * wi;
             store(in + j, gi, lanes);
         });
         for (int s = 0; s < own.slots; ++s) copy(count, slots[s] + i, in + (1 + s) * kOwnBlock);
         for (int b = 0; b <= own.slots; ++b) clear_behind(count, in + b * kOwnBlock);
         own.formula(coefficients, in, out);
         for_vectors(count, [&](size_t j, auto lanes) {
-            const V wi = load(w + i + j, lanes) * rest - load(out + j, lanes);
+            const V wi = load(w + i + j, lanes) * adjust.rest - load(out + j, lanes);
             store(w + i + j, wi, lanes);
             wrong |= (VI)(keep(wi, lanes) - keep(wi, lanes));
             for (int s = 0; s < own.slots; ++s) {
