@@ -28,6 +28,8 @@ print(peak() - before)
 WAYS = {
     "lbfgs": "MLPClassifier((2,), solver='lbfgs', max_iter=1, max_fun=1).fit(X, y)",
     "find_lr": "Trainer(Sequential([nn.Dense(2)]), 'cross_entropy', seed=0).find_lr(X, y, steps=40)",
+    "predict": "Sequential([nn.Dense(2)]).build(50_000, seed=0).predict(X)",
+    "evaluate": "Trainer(Sequential([nn.Dense(2)]).build(50_000, seed=0), 'cross_entropy').evaluate(X, y)",
     "fit": "Trainer(Sequential([nn.Dense(2)]), 'cross_entropy', seed=0).fit(X, y, epochs=1, verbose=False)",
 }
 

@@ -25,7 +25,8 @@ class Predictor<T>::Impl {
         const int threads = region.threads();
         Work work{kernels_, plan_, tensors, x, n, out};
         work.interruption.begin(stop, context);
-        work.piece = std::min(kRows, round_up((n + threads - 1) / threads, 4));
+        const size_t room = std::max<size_t>(4, kBytes / threads / (plan_.inputs * sizeof(T)));
+        work.piece = std::min({kRows, room, round_up((n + threads - 1) / threads, 4)});
         work.buffers.resize(threads);
         if (n * most_positions() > kRows) work.pack();
         run_program(work, threads);
@@ -39,6 +40,8 @@ class Predictor<T>::Impl {
         for (const Op& op : plan_.ops) most = std::max(most, op.positions);
         return most;
     }
+    // Of the rows that go in, for all threads together: sparse ones are made dense.
+    static constexpr size_t kBytes = size_t(32) << 20;
     static constexpr size_t kRows = 512;  // through all layers at once: 512 x 784 float32 is 1.6 MB
 
     struct Work final : Program {
