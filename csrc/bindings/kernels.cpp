@@ -77,7 +77,7 @@ Stores sparse_rows(const Args& args) {
     found.rows.starts = starts->data, found.rows.columns = columns->data,
     found.rows.wide = index.stored == kInt64;
     found.rows.entries = static_cast<size_t>(data->dimensions[0]);
-    found.count = static_cast<size_t>(starts->dimensions[0]) - 1;
+    found.rows.count = found.count = static_cast<size_t>(starts->dimensions[0]) - 1;
     found.inputs = number_of<size_t>(args[3], "the columns of a sparse x");
     return found;
 }

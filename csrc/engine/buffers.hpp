@@ -18,6 +18,19 @@ inline size_t times(size_t a, size_t b) {
     return a * b;
 }
 
+// Which operation reads these rows of a plan as they are, sparse, so that nobody makes them dense; -1: none. Where more than
+// one value of ten is an entry, a dense product is as fast, and dense rows take little more memory than sparse ones.
+template <class T>
+int takes_sparse(const Table<T>& table, const Plan& plan, const Rows& x) {
+    if (x.starts == nullptr || static_cast<double>(x.entries) >
+                                   0.1 * static_cast<double>(x.count) * static_cast<double>(plan.inputs))
+        return -1;
+    const bool source = plan.ops[0].declared->source;
+    if (source && (!table.operations[plan.ops[0].code].sparse || plan.ops.size() == 1)) return -1;
+    const Op& op = plan.ops[source];
+    return table.operations[op.code].sparse && op.positions == 1 ? source : -1;
+}
+
 // What the tensors of a plan lie in.
 template <class T>
 struct Tensors {
@@ -30,6 +43,7 @@ template <class T>
 class Buffers {
   public:
     size_t rows = 0;
+    bool sparse = false;        // so is what goes in: neither x nor dx are there
     T* x = nullptr;             // rows x inputs
     int64_t* labels = nullptr;  // (rows,), training only like all below
     T* values = nullptr;        // rows x outputs
@@ -44,10 +58,11 @@ class Buffers {
     const T* last_saved = nullptr;
 
     // `first`: the first operation that learns; `weights_a_row`: of the loss; training only.
-    void make(const Table<T>& table, const Plan& plan, size_t capacity, bool training, size_t first,
-              bool clears_gradient, size_t weights_a_row = 1) {
-        if (capacity <= rows && weights_a_row <= weights) return;
+    void make(const Table<T>& table, const Plan& plan, size_t capacity, bool sparse_, bool training,
+              size_t first, bool clears_gradient, size_t weights_a_row = 1) {
+        if (capacity <= rows && weights_a_row <= weights && sparse == sparse_) return;
         rows = 0;  // stays so if memory runs out
+        sparse = sparse_;
         weights = weights_a_row;
         Arena counting(nullptr);
         arrange(counting, table, plan, capacity, training, first);
@@ -80,13 +95,14 @@ class Buffers {
   private:
     void arrange(Arena& arena, const Table<T>& table, const Plan& plan, size_t capacity, bool training,
                  size_t first) {
-        x = arena.take<T>(times(capacity, plan.inputs));
+        const size_t values_in = sparse ? 0 : times(capacity, plan.inputs);
+        x = arena.take<T>(values_in);
         if (training) {
             labels = arena.take<int64_t>(capacity);
             values = arena.take<T>(times(capacity, plan.outputs));
             weight = arena.take<T>(times(capacity, weights));
             value = arena.take<T>(times(capacity, weights));
-            dx = arena.take<T>(times(capacity, plan.inputs));
+            dx = arena.take<T>(values_in);
             gradient = arena.take<T>(
                 plan.parameters);  // untouched but for small tensors, unless its norm is asked for
         }
@@ -138,7 +154,7 @@ class Buffers {
         if (!training || operation.packed == nullptr) return;
         const bool learns = !op.tensors.empty() && op.tensors[0].trainable;
         for (int p = 0; p < kMostPacked; ++p) {
-            const size_t n = operation.packed(call, {training, learns, i > first, capacity}, p);
+            const size_t n = operation.packed(call, {training, learns, i > first, capacity, sparse}, p);
             call.packed[p] = n > 0 ? arena.take<T>(n) : nullptr;
         }
     }

@@ -25,7 +25,8 @@ class Predictor<T>::Impl {
         const int threads = region.threads();
         Work work{kernels_, plan_, tensors, x, n, out};
         work.interruption.begin(stop, context);
-        const size_t room = std::max<size_t>(4, kBytes / threads / (plan_.inputs * sizeof(T)));
+        const size_t bytes = work.sparse < 0 ? plan_.inputs * sizeof(T) : 1;
+        const size_t room = std::max<size_t>(4, kBytes / threads / bytes);
         work.piece = std::min({kRows, room, round_up((n + threads - 1) / threads, 4)});
         work.buffers.resize(threads);
         if (n * most_positions() > kRows) work.pack();
@@ -47,13 +48,20 @@ class Predictor<T>::Impl {
     struct Work final : Program {
         Work(const Table<T>& kernels_, const Plan& plan_, const Tensors<T>& tensors_, const Rows& x_,
              size_t n_, T* out_)
-            : kernels(kernels_), plan(plan_), tensors(tensors_), x(x_), n(n_), out(out_) {}
+            : kernels(kernels_),
+              plan(plan_),
+              tensors(tensors_),
+              x(x_),
+              n(n_),
+              out(out_),
+              sparse(takes_sparse(kernels, plan, x)) {}
         const Table<T>& kernels;
         const Plan& plan;
         const Tensors<T> tensors;
         const Rows x;
         const size_t n;
         T* const out;
+        const int sparse;  // the operation that reads sparse rows
         size_t piece = 0;
         std::vector<Buffers<T>> buffers;  // one a thread
         Buffers<T> packing;               // what all of them read: see Operation::packed
@@ -71,12 +79,15 @@ class Predictor<T>::Impl {
             const Range rows = fastnn::piece(n, piece, task);
             Buffers<T>& own = buffers[member];
             if (own.rows == 0) {
-                own.make(kernels, plan, std::min(piece, n), false, 0, false);
+                own.make(kernels, plan, std::min(piece, n), sparse >= 0, false, 0, false);
                 own.bind(plan, tensors);
+                if (sparse >= 0) own.calls[sparse].sparse = &x;
                 for (size_t i = 0; i < packing.calls.size(); ++i)
                     std::copy_n(packing.calls[i].packed, kMostPacked, own.calls[i].packed);
             }
-            const T* in = gather(own, rows);
+            int64_t order[kRows];
+            const T* in = gather(own, rows, order);
+            if (wrong_row >= 0) return;
             for (size_t i = 0; i < plan.ops.size(); ++i) {
                 const Op& op = plan.ops[i];
                 Call<T>& call = own.calls[i];
@@ -116,24 +127,25 @@ class Predictor<T>::Impl {
                 call.P = op.positions, call.I = op.inputs, call.O = op.outputs;
                 const auto packed = kernels.operations[op.code].packed;
                 for (int p = 0; packed && p < kMostPacked; ++p) {
-                    const size_t elements = packed(call, {false, false, false, n}, p);
+                    const size_t elements = packed(call, {false, false, false, n, sparse >= 0}, p);
                     call.packed[p] = elements > 0 ? arena.take<T>(elements) : nullptr;
                 }
             }
         }
 
         // The rows as they lie there, where they are what the first operation reads.
-        const T* gather(const Buffers<T>& own, Range rows) {
+        const T* gather(Buffers<T>& own, Range rows, int64_t* order) {
             const bool source = plan.ops[0].declared->source;
             const Stored real = sizeof(T) == 4 ? kFloat32 : kFloat64;
             const size_t I = plan.inputs;
             const bool plain = x.starts == nullptr && x.stride == static_cast<ptrdiff_t>(I * sizeof(T));
             if (!source && plain && x.stored == real) return static_cast<const T*>(x.data) + rows.begin * I;
-            int64_t order[kRows];
             for (size_t i = 0; i < rows.size(); ++i) order[i] = static_cast<int64_t>(rows.begin + i);
-            const size_t wrong = source ? kernels.operations[plan.ops[0].code].gather(
-                                              own.calls[0], x, order, rows.size(), 0, I, own.x)
-                                        : kernels.gather(x, order, rows.size(), 0, I, own.x);
+            if (sparse >= 0) own.calls[sparse].order = order;
+            const size_t wrong = sparse >= 0 ? kernels.check_sparse_rows(x, order, rows.size(), I)
+                                 : source    ? kernels.operations[plan.ops[0].code].gather(
+                                                   own.calls[0], x, order, rows.size(), 0, I, own.x)
+                                             : kernels.gather(x, order, rows.size(), 0, I, own.x);
             if (wrong != kFine) {
                 wrong_row = order[wrong / I], wrong_column = static_cast<int64_t>(wrong % I);
             }

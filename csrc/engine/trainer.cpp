@@ -28,7 +28,7 @@ class Trainer<T>::Impl final : public Program {
         const auto learns = [](const Op& op) { return op.learns(); };
         first_ = std::find_if(plan_.ops.begin(), plan_.ops.end(), learns) - plan_.ops.begin();
         double widest = 1;
-        for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(op, 1));
+        for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(op, op.inputs, 1));
         most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
         targets_ =
             target_columns(kernels_, objective_.loss, objective_.loss_parameters.size(), plan_.outputs);
@@ -52,10 +52,11 @@ class Trainer<T>::Impl final : public Program {
         wrong_row_ = -1;
         turn_ = 0;
         state_ = state, batches_ = batches, losses_ = losses;
+        sparse_ = takes_sparse(kernels_, plan_, batches.x);
         steps_ = (batches.rows + batches.size - 1) / batches.size;
         taken_ = taken;
         const size_t whole = std::min(batches.size, batches.rows);
-        work_.make(kernels_, plan_, whole, true, first_, clips_norm(), batches.weights);
+        work_.make(kernels_, plan_, whole, sparse_ >= 0, true, first_, clips_norm(), batches.weights);
         work_.bind(plan_, {state.parameters, state.statistics, state.scaling});
         const double ns = step_ns(whole);
         turns_ = ns < 1e6 ? static_cast<int>(1e6 / ns) : 1;
@@ -71,6 +72,7 @@ class Trainer<T>::Impl final : public Program {
         moment_ = {objective_.seed, state_.step};
         calls_ = work_.calls;
         for (Call<T>& call : calls_) call.moment = &moment_, call.streaming = streaming_;
+        if (sparse_ >= 0) calls_[sparse_].sparse = &batches_.x;
         set_batch(0);
         Packing packing(*this);  // the weights may have changed since the last call
         const double packing_ns = static_cast<double>(plan_.parameters);
@@ -158,6 +160,7 @@ class Trainer<T>::Impl final : public Program {
         kept_.clear();
         for (const Range& range : running_)
             kept_.insert(kept_.end(), state_.statistics + range.begin, state_.statistics + range.end);
+        if (sparse_ >= 0) calls_[sparse_].order = batches_.order + step * batches_.size;
         const size_t batch = schedule_of(step).batch;
         if (calls_[0].B != batch)
             for (Call<T>& call : calls_) call.B = batch;
@@ -181,12 +184,15 @@ class Trainer<T>::Impl final : public Program {
         return true;
     }
 
-    double forward_ns(const Op& op, size_t rows) const {
-        return kernels_.operations[op.code].ns(rows * op.positions, op.inputs, op.outputs);
+    double forward_ns(const Op& op, size_t inputs, size_t rows) const {
+        return kernels_.operations[op.code].ns(rows * op.positions, inputs, op.outputs);
     }
     double step_ns(size_t rows) const {
         double ns = 0;
-        for (const Op& op : plan_.ops) ns += 3 * forward_ns(op, rows);
+        for (const Op& op : plan_.ops) {
+            const bool sparse = sparse_ >= 0 && &op == &plan_.ops[sparse_];
+            ns += 3 * forward_ns(op, sparse ? batches_.x.entries / batches_.x.count : op.inputs, rows);
+        }
         return ns + 1.0 * static_cast<double>(plan_.parameters);
     }
 
@@ -216,10 +222,7 @@ class Trainer<T>::Impl final : public Program {
         const int64_t* mine = batches_.order + step * batches_.size + rows.begin;
         // the next batch's rows follow, if this task has them all
         const size_t following = B == s.batch ? batches_.rows - step * batches_.size - B : 0;
-        T* const x = work_.x + rows.begin * I;
-        const size_t wrong = plan_.ops[0].declared->source
-                                 ? operations_[0]->gather(calls_[0], batches_.x, mine, B, following, I, x)
-                                 : kernels_.gather(batches_.x, mine, B, following, I, x);
+        const size_t wrong = gather_x(mine, rows, following);
         if (wrong != kFine) refuse(mine[wrong / I], wrong % I);
         if (batches_.labels != nullptr)
             gather_labels(mine, B, work_.labels + rows.begin);
@@ -230,6 +233,14 @@ class Trainer<T>::Impl final : public Program {
                              static_cast<ptrdiff_t>(O * sizeof(T))},
                             mine, B, 0, O, work_.values + rows.begin * O);
         gather_weights(mine, rows, s.batch);
+    }
+
+    size_t gather_x(const int64_t* mine, Range rows, size_t following) {
+        const size_t I = plan_.inputs, B = rows.size();
+        if (sparse_ >= 0) return kernels_.check_sparse_rows(batches_.x, mine, B, I);
+        T* const x = work_.x + rows.begin * I;
+        if (!plan_.ops[0].declared->source) return kernels_.gather(batches_.x, mine, B, following, I, x);
+        return operations_[0]->gather(calls_[0], batches_.x, mine, B, following, I, x);
     }
 
     // Divided by the rows and the data's mean weight, not by the batch's own: else a batch of one row has no weight.
@@ -380,6 +391,7 @@ class Trainer<T>::Impl final : public Program {
     size_t targets_ = 0;                // values of a row's targets
     int slots_ = 0, coefficients_ = 0;  // of the rule
     size_t first_ = 0;                  // the first operation that learns
+    int sparse_ = -1;                   // the one that reads sparse rows, of the call
     std::vector<Range> running_;  // averages among the statistics, which a step changes before it is over
     // of a task: an operation on them, if they are more than 96, takes 50 ms at most, so Ctrl-C is answered in time
     size_t most_rows_ = 1024;

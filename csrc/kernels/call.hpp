@@ -52,8 +52,8 @@ struct Rows {
     ptrdiff_t stride = 0;
     const void* starts = nullptr;  // null: dense
     const void* columns = nullptr;
-    bool wide = false;   // starts and columns are int64, else int32
-    size_t entries = 0;  // of data, where it is sparse
+    bool wide = false;              // starts and columns are int64, else int32
+    size_t entries = 0, count = 0;  // of data and of rows, where it is sparse
 
     int64_t start(int64_t row) const { return number(starts, row); }
     int64_t column(int64_t entry) const { return number(columns, entry); }
@@ -89,6 +89,9 @@ struct Call {
     const T* saved = nullptr;   // what the derivative of `below` is written in
     const T* other = nullptr;   // of a skip: the x of the operation it is paired with
     const T* dother = nullptr;  // and the da
+    const Rows* sparse =
+        nullptr;  // the data whose rows `order` are the batch, x holding none: see Operation::sparse
+    const int64_t* order = nullptr;
     const Moment* moment = nullptr;
     uint32_t op = 0;
 
@@ -98,9 +101,10 @@ struct Call {
 // What a plan wants of an operation, which decides what it packs.
 struct Use {
     bool training;
-    bool learns;    // its matrices are trained
-    bool wants_dx;  // something below learns
-    size_t rows;    // of the largest batch
+    bool learns;          // its matrices are trained
+    bool wants_dx;        // something below learns
+    size_t rows;          // of the largest batch
+    bool sparse = false;  // see Operation
 };
 
 // The functions of one operation, for one instruction set and one float type. Rows are rows of the batch; where training
@@ -126,6 +130,7 @@ struct Operation {
     // be asked for next. Returns kFine, or the place of a value that it cannot take: (its place among B) * F + column.
     size_t (*gather)(const Call<T>&, const Rows& data, const int64_t* rows, size_t B, size_t following,
                      size_t F, T* out);
+    bool sparse;  // of a source: sparse rows may go on as they are; of another: it takes those, see Call
     double (*ns)(size_t N, size_t I, size_t O);  // of forward over N positions, for deciding on threads
     bool (*fits)(size_t I, size_t O);            // where the Spec lets them differ
 };

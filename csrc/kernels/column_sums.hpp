@@ -1,27 +1,59 @@
-// Sums over the rows of a matrix.
+// Sums over the rows of a matrix, as exact in batches of millions of rows as in small ones.
 #pragma once
 
 #include "simd.hpp"
 
 namespace {
 
-// sums (O,) = column sums of d (B, O), each from the first row to the last
+// Rows that are added up one after the other; the sums of such runs are added up next. All in one run, float32 makes
+// 1.065 of 10^7 rows whose mean is 1, for each row is rounded to the digits of all rows before it.
+constexpr size_t kRun = 4096;
+
+// f(begin, end) for each run of B rows, added up
+template <class F>
+FASTNN_INLINE V sum_of_runs(size_t B, F&& f) {
+    V sum{};
+    for (size_t begin = 0; begin < B; begin += kRun) sum += f(begin, B - begin < kRun ? B : begin + kRun);
+    return sum;
+}
+
+// Sum over the rows of f(i): two chains, even and odd rows.
+template <class F>
+FASTNN_INLINE V rows_sum(size_t B, F&& f) {
+    return sum_of_runs(B, [&](size_t i, size_t end) {
+        V even{}, odd{};
+        for (; i + 2 <= end; i += 2) even += f(i), odd += f(i + 1);
+        if (i < end) even += f(i);
+        return even + odd;
+    });
+}
+
+// sums (O,) = column sums of d (B, O)
 void column_sums(size_t B, size_t O, const Real* d, size_t ldd, Real* sums) {
     constexpr size_t C = 8;  // 8 vectors: enough independent chains to hide the latency of an addition (4)
     size_t j = 0;
     for (; j + C * W <= O; j += C * W) {
-        V s[C] = {};
-        for (size_t i = 0; i < B; ++i) {
+        V sum[C] = {};
+        for (size_t begin = 0; begin < B; begin += kRun) {
+            const size_t end = B - begin < kRun ? B : begin + kRun;
+            V s[C] = {};
+            for (size_t i = begin; i < end; ++i) {
+                FASTNN_UNROLL
+                for (size_t c = 0; c < C; ++c) s[c] += load(d + i * ldd + j + c * W);
+            }
             FASTNN_UNROLL
-            for (size_t c = 0; c < C; ++c) s[c] += load(d + i * ldd + j + c * W);
+            for (size_t c = 0; c < C; ++c) sum[c] += s[c];
         }
         FASTNN_UNROLL
-        for (size_t c = 0; c < C; ++c) store(sums + j + c * W, s[c]);
+        for (size_t c = 0; c < C; ++c) store(sums + j + c * W, sum[c]);
     }
     for_vectors(O - j, [&](size_t c, auto lanes) {
-        V s{};
-        for (size_t i = 0; i < B; ++i) s += load(d + i * ldd + j + c, lanes);
-        store(sums + j + c, s, lanes);
+        const V sum = sum_of_runs(B, [&](size_t i, size_t end) {
+            V s{};
+            for (; i < end; ++i) s += load(d + i * ldd + j + c, lanes);
+            return s;
+        });
+        store(sums + j + c, sum, lanes);
     });
 }
 

@@ -62,6 +62,16 @@ FASTNN_INLINE void for_rows(const fastnn::Rows& data, const int64_t* rows, size_
     });
 }
 
+// The entries of a sparse row: none where it points outside of the data, which is then not `fine`.
+struct Entries {
+    Entries(const fastnn::Rows& data, int64_t row) : begin(data.start(row)), end(data.start(row + 1)) {
+        fine = begin >= 0 && end >= begin && static_cast<size_t>(end) <= data.entries;
+        if (!fine) begin = end = 0;
+    }
+    int64_t begin, end;
+    bool fine;
+};
+
 // Sparse rows, expanded: value(0, j) everywhere, value(x, j) where there is an entry x in column j. What an index may reach
 // is checked here: of a data set only the rows that are visited are ever looked at. Returns as Operation::gather.
 template <class Stored, class Value>
@@ -71,9 +81,9 @@ FASTNN_INLINE size_t for_sparse_rows(const fastnn::Rows& data, const int64_t* ro
     for (size_t i = 0; i < B; ++i) {
         Real* to = out + i * I;
         for (size_t j = 0; j < I; ++j) to[j] = value(Stored(0), j);
-        const int64_t begin = data.start(rows[i]), end = data.start(rows[i] + 1);
-        if (begin < 0 || end < begin || static_cast<size_t>(end) > data.entries) return i * I;
-        for (int64_t k = begin; k < end; ++k) {
+        const Entries entries(data, rows[i]);
+        if (!entries.fine) return i * I;
+        for (int64_t k = entries.begin; k < entries.end; ++k) {
             const uint64_t j = static_cast<uint64_t>(data.column(k));
             if (j >= I) return i * I;
             to[j] = value(x[k], j);

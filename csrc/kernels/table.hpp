@@ -42,6 +42,8 @@ struct Table {
     // out (B, I) = those rows, cast. Behind the B numbers of rows stand `following` more, of rows that will be asked for next.
     // Returns as Operation::gather.
     size_t (*gather)(const Rows& data, const int64_t* rows, size_t B, size_t following, size_t I, T* out);
+    // What an operation relies on that takes sparse rows. Returns the same.
+    size_t (*check_sparse_rows)(const Rows& data, const int64_t* rows, size_t B, size_t I);
     // Of each slice of `step` of the rows (n numbers of them, or null: rows 0 .. n-1), in double: the least and the largest
     // value of each column, then mean and sum of squared deviations of (x - pivot) * unit. out: (4, slices, I). Dense rows
     // of float32, float64 or uint8.

@@ -1,8 +1,8 @@
 // dense: a = f(x w + b). The three products of a layer, each fused with what surrounds it; blocking and tiles are gemm.hpp's.
 #pragma once
 
-#include "../kernels/column_sums.hpp"
 #include "../kernels/gemm.hpp"
+#include "../kernels/sparse.hpp"
 #include "operation.hpp"
 
 namespace ops {
@@ -17,6 +17,7 @@ struct dense : Operation {
                                .forward = "x w b activation -> z a~z",
                                .backward = "x w below saved dz -> dx? dw db",
                                .x = "NI"};
+    static constexpr bool sparse = true;
     enum { kWeight, kTransposed, kGradient };
 
     static bool large(size_t elements) { return elements * sizeof(Real) > 16384; }
@@ -25,14 +26,14 @@ struct dense : Operation {
         const auto panels = [](bool wanted, size_t columns, size_t depth) {
             return wanted ? (columns + kPanel - 1) / kPanel * kPanel * depth : 0;
         };
-        const bool learns = use.training && use.learns;
+        const bool learns = use.training && use.learns, reads_x = !use.sparse;
         switch (which) {
             case kWeight:
-                return panels(learns ? large(c.I * c.O) : packs_to_predict(c, use), c.O, c.I);
+                return panels(reads_x && (learns ? large(c.I * c.O) : packs_to_predict(c, use)), c.O, c.I);
             case kTransposed:
                 return panels(learns && use.wants_dx, c.I, c.O);
             case kGradient:
-                return panels(learns && large(use.rows * c.P * c.O) && c.I >= 3 * kPanel, c.O,
+                return panels(reads_x && learns && large(use.rows * c.P * c.O) && c.I >= 3 * kPanel, c.O,
                               use.rows * c.P);
         }
         return 0;
@@ -61,9 +62,11 @@ struct dense : Operation {
             e.block = forward_of(c.activation.code);
             e.out = a, e.ldout = c.O, e.parameter = parameter_of(c.activation.code, c.activation.alpha);
         }
-        multiply({Form::NN, N, c.O, c.I, c.x + first * c.I, c.I, c.params[0], c.O, c.params[1], z, c.O,
-                  c.packed[kWeight]},
-                 e);
+        Product p{Form::NN,    N,   c.O,         c.I, nullptr, c.I,
+                  c.params[0], c.O, c.params[1], z,   c.O,     c.packed[kWeight]};
+        if (c.sparse) return multiply_sparse(*c.sparse, c.order + first, p, e);
+        p.a = c.x + first * c.I;
+        multiply(p, e);
     }
 
     // dx = (dz w^T) * f'(saved)
@@ -90,11 +93,28 @@ struct dense : Operation {
 
     // dw = x^T dz, db = column sums of dz
     static void gradient(const Call& c, int tensor, Range rows, Real* g) {
-        const size_t N = c.B * c.P;
+        const size_t N = c.B * c.P, elements = rows.size() * c.O;
         if (tensor < 0) return column_sums(N, c.O, c.da, c.O, c.dparams[1]);
-        multiply({Form::TN, rows.size(), c.O, N, c.x + rows.begin, c.I, c.da, c.O, nullptr, g, c.O,
-                  c.packed[kGradient]},
-                 {});
+        gradient_of_run(c, {0, N < kRun ? N : kRun}, rows, g);
+        for (size_t begin = kRun; begin < N; begin += kRun) {
+            Real* more = static_cast<Real*>(fastnn::scratch(fastnn::kRunSum, elements * sizeof(Real)));
+            gradient_of_run(c, {begin, N - begin < kRun ? N : begin + kRun}, rows, more);
+            for_vectors(elements, [&](size_t j, auto lanes) {
+                store(g + j, load(g + j, lanes) + load(more + j, lanes), lanes);
+            });
+        }
+    }
+
+    // What these rows of the batch (run) have in these rows of dw.
+    static void gradient_of_run(const Call& c, Range run, Range rows, Real* g) {
+        const Real* dz = c.da + run.begin * c.O;
+        if (c.sparse)
+            return multiply_sparse_transposed(*c.sparse, c.order + run.begin, run.size(), rows, dz, c.O, g);
+        Product p{Form::TN, rows.size(), c.O, run.size(), c.x + run.begin * c.I + rows.begin, c.I, dz,
+                  c.O,      nullptr,     g,   c.O};
+        if (c.packed[kGradient])
+            p.panels = c.packed[kGradient] + run.begin * kPanel, p.panel_rows = c.B * c.P;
+        multiply(p, {});
     }
 
     static double ns(size_t N, size_t I, size_t O) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../kernels/call.hpp"
+#include "../kernels/column_sums.hpp"
 #include "../kernels/parallel.hpp"
 
 namespace {
@@ -19,6 +20,7 @@ struct Operation {
     static constexpr size_t (*packed)(const Call&, const fastnn::Use&, int) = nullptr;
     static constexpr size_t (*gather)(const Call&, const fastnn::Rows&, const int64_t*, size_t, size_t,
                                       size_t, Real*) = nullptr;
+    static constexpr bool sparse = false;
     static double ns(size_t N, size_t, size_t O) {
         return 0.3 * static_cast<double>(N) * static_cast<double>(O);
     }
@@ -37,16 +39,6 @@ FASTNN_INLINE void for_columns(size_t B, size_t O, double ns, F&& f) {
     share(O, ns * static_cast<double>(B), 64 / sizeof(Real), [&](size_t begin, size_t end) {
         for_vectors(end - begin, [&](size_t j, auto lanes) { f(begin + j, lanes); });
     });
-}
-
-// Sum over the rows of f(i): two chains, even and odd rows.
-template <class F>
-FASTNN_INLINE V rows_sum(size_t B, F&& f) {
-    V even{}, odd{};
-    size_t i = 0;
-    for (; i + 2 <= B; i += 2) even += f(i), odd += f(i + 1);
-    if (i < B) even += f(i);
-    return even + odd;
 }
 
 // What squares beyond Real's range are made of: mean and variance of n values, `step` apart, in units of their peak |x|. That is

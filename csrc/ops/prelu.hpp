@@ -42,9 +42,12 @@ struct prelu : Operation {
     static void gradient(const Call& c, int, Range, Real*) {
         const size_t O = c.O, N = c.B * c.P;
         for_columns(N, O, 0.3, [&](size_t j, auto lanes) {
-            V total{};
-            for (size_t i = 0; i < N; ++i)
-                total += load(c.da + i * O + j, lanes) * min(V{}, load(c.x + i * O + j, lanes));
+            const V total = sum_of_runs(N, [&](size_t i, size_t end) {
+                V sum{};
+                for (; i < end; ++i)
+                    sum += load(c.da + i * O + j, lanes) * min(V{}, load(c.x + i * O + j, lanes));
+                return sum;
+            });
             store(c.dparams[0] + j, total, lanes);
         });
     }

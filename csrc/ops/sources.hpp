@@ -16,6 +16,7 @@ struct Source : Operation {
 
 struct cast : Source {
     static constexpr Spec spec{.name = "cast", .phase = "source", .forward = "data rows -> a", .a = "BF"};
+    static constexpr bool sparse = true;
 
     static size_t gather(const Call&, const fastnn::Rows& data, const int64_t* rows, size_t B,
                          size_t following, size_t F, Real* out) {

@@ -74,6 +74,7 @@ const Table<double> double_table = {
     kPanel,
     shuffle,
     gather,
+    check_sparse_rows,
     moments,
     ops::derive,
     loss,

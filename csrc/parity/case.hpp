@@ -111,6 +111,31 @@ class Case {
         call_.streaming = false;
     }
 
+    // Makes most of x 0, and rows of sparse data of the others, in another order.
+    void make_sparse() {
+        const size_t B = call_.B, I = call_.I;
+        T* const x = reinterpret_cast<T*>(arrays_.at("x").memory.data());
+        starts_.push_back(0);
+        for (size_t row = B; row-- > 0;) {
+            order_.push_back(static_cast<int64_t>(row));
+            for (size_t j = 0; j < I; ++j) {
+                if (g_random() % 3 > 0) x[row * I + j] = 0;
+                if (x[row * I + j] == 0 && g_random() % 16 > 0) continue;  // a 0 may be an entry
+                values_.push_back(x[row * I + j]), columns_.push_back(static_cast<int64_t>(j));
+            }
+            starts_.push_back(static_cast<int64_t>(values_.size()));
+        }
+        sparse_.data = values_.data(), sparse_.stored = sizeof(T) == 4 ? fastnn::kFloat32 : fastnn::kFloat64;
+        sparse_.starts = starts_.data(), sparse_.columns = columns_.data(), sparse_.wide = true;
+        sparse_.entries = values_.size(), sparse_.count = B;
+    }
+    // Whether its functions get those instead of x.
+    void take_sparse(bool whether) {
+        call_.x = whether ? nullptr : reinterpret_cast<T*>(arrays_.at("x").memory.data());
+        call_.sparse = whether ? &sparse_ : nullptr;
+        call_.order = order_.data();
+    }
+
     // What it holds ---------------------------------------------------------------------------------------------
 
     // A sample for the definition; statistics as they were.
@@ -290,6 +315,9 @@ class Case {
     std::map<std::string, Array> arrays_;
     Outcome initial_;  // of the statistics
     std::vector<std::unique_ptr<Memory>> packed_;
+    std::vector<T> values_;  // of make_sparse
+    std::vector<int64_t> columns_, starts_, order_;
+    fastnn::Rows sparse_;
     fastnn::Call<T> call_;
 };
 

@@ -64,9 +64,11 @@ class Check {
                 for (const size_t I : around) add(batch.B, batch.P, I, O);
                 if (O > 1) add(batch.B, batch.P, 3 * O, O);
             }
+        add(4100, 1, 3, 3);                 // rows in more than one run of sums
         if (operation.packed != nullptr) {  // large enough for that, and for several blocks
             add(130, 1, 3 * table_.panel_columns + 7, 65);
             add(26, 5, 3 * table_.panel_columns + 7, 65);
+            add(4100, 1, 3 * table_.panel_columns + 1, 2);
             add(30, 1, 500, 60);
             add(3, 1, 40, 1100);
             add(13, 1, 1100, 3);
@@ -97,6 +99,7 @@ class Check {
                  sharing(operation.spec.backward));
         }
         if (operation.packed != nullptr) packed(c, label, size);
+        if (operation.sparse && size.P == 1) sparse(c, label);
         if (*operation.spec.predict && !declared.predict.passes) {
             const auto predict = [&](const Cuts& cuts) { return c.predict(cuts); };
             call(c, declared.predict, definition.predict, activation, label + " predict", c.rows(), predict,
@@ -188,6 +191,19 @@ class Check {
             }
         }
         c.unpack();
+    }
+
+    // The same rows as sparse data: the same bits.
+    void sparse(Case<T>& c, const Labels& label) {
+        const size_t n = c.training_range();
+        c.make_sparse();
+        const Outcome forward = c.forward(whole(n)), backward = c.backward(whole(n));
+        c.take_sparse(true);
+        for (const Cuts& cuts : {whole(n), pieces(n)}) {
+            report_.line(label.text + " sparse forward").add(c.forward(cuts) == forward);
+            report_.line(label.text + " sparse backward").add(c.backward(cuts) == backward);
+        }
+        c.take_sparse(false);
     }
 
     const fastnn::Table<T>& table_;

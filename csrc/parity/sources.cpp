@@ -182,12 +182,26 @@ class Check {
         const Sparse<S, int64_t> whole(content);
         if (whole.values.empty()) return;
         const Buffer<int64_t> rows = asked_for(kRows);
+        const auto refused_by_order = [&](const Sparse<S, int64_t>& data) {
+            return table_.check_sparse_rows(Guarded(data).rows(type), rows, kRows, content.I) != kFine;
+        };
+        report_.line("check_sparse_rows").add(!refused_by_order(whole));
+        for (size_t row = 0; row < Content::n; ++row) {
+            if (whole.starts[row] + 2 > whole.starts[row + 1]) continue;
+            Sparse<S, int64_t> twice = whole, swapped = whole;
+            twice.columns[whole.starts[row]] = twice.columns[whole.starts[row] + 1];
+            std::swap(swapped.columns[whole.starts[row]], swapped.columns[whole.starts[row] + 1]);
+            report_.line("check_sparse_rows refuses columns that do not ascend")
+                .add(refused_by_order(twice) && refused_by_order(swapped));
+        }
         Buffer<T> out(kRows * content.I);
         const auto check = [&](const Sparse<S, int64_t>& data, int64_t row) {
             const Guarded guarded(data);
             size_t place = 0;
             while (rows[place] != row) ++place;
             const Rows stored = guarded.rows(type);
+            report_.line("check_sparse_rows refuses broken rows")
+                .add(table_.check_sparse_rows(stored, rows, kRows, content.I) == place * content.I);
             report_.line("gather refuses broken rows")
                 .add(table_.gather(stored, rows, kRows, 0, content.I, out) == place * content.I);
             for_sources([&](const auto& operation, const auto& declared, const Source& source) {

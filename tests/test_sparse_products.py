@@ -1,0 +1,168 @@
+"""Sparse rows that the native engine multiplies as they are stored: the bits of dense ones without their memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from common import run_python
+
+from fastnn import Sequential, Trainer, backends, nn, optim
+
+native_engine = pytest.importorskip("fastnn.backends.native_engine")
+native = pytest.importorskip("fastnn.backends.native")
+scipy_sparse = pytest.importorskip("scipy.sparse")
+
+RUN = 4096  # rows that the kernels add up at once: kRun of csrc/kernels/column_sums.hpp
+ISAS = native.instruction_sets()
+
+
+def rows(count: int, inputs: int, density: float = 0.04, dtype: type = np.float32, seed: int = 0):
+    """Sparse and dense: rows and columns without any entry among them, and an entry that is 0."""
+    rng = np.random.default_rng(seed)
+    dense = np.where(rng.random((count, inputs)) < density, rng.normal(size=(count, inputs)) * 3, 0.0).astype(dtype)
+    dense[count // 2] = 0
+    stored = scipy_sparse.csr_array(dense)
+    if stored.nnz:
+        stored.data[0] = 0  # stays an entry
+    return stored, stored.toarray()
+
+
+def backend(isa: str) -> backends.Backend:
+    engine = native_engine.for_instruction_set(isa)
+    return backends.make(
+        f"native-{isa}", engine.kernels, engine.predict, engine.train_steps, **native_engine.PROPERTIES
+    )
+
+
+def fitted(x, y, isa: str, dtype=np.float32, layers=None, optimizer=None, clip_norm=None, **settings) -> Trainer:
+    model = Sequential(layers() if layers else [nn.Dense(5, "tanh"), nn.Dense(1)], dtype=dtype)
+    trainer = Trainer(model, "mse", optimizer or optim.Adam(0.01), seed=0, backend=backend(isa), clip_norm=clip_norm)
+    trainer.fit(x, y, **(dict(epochs=2, batch_size=16, verbose=False) | settings))
+    return trainer
+
+
+def assert_same(x, dense, y, **settings) -> None:
+    one, other = fitted(x, y, **settings), fitted(dense, y, **settings)
+    for here, there in zip(one.model.state.buffers, other.model.state.buffers, strict=True):
+        np.testing.assert_array_equal(here, there)
+    np.testing.assert_array_equal(one.history["loss"], other.history["loss"])
+    np.testing.assert_array_equal(one.model.predict(x), other.model.predict(dense))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("outputs", [1, 2, 4, 5, 16, 33, 70, 131])
+@pytest.mark.parametrize("inputs", [9, 64, 307])  # with one to four outputs and many inputs, sums by lanes
+def test_bits_of_dense_rows(isa, dtype, outputs, inputs):
+    x, dense = rows(70, inputs)
+    y = np.random.default_rng(1).normal(size=(70, 1))
+    assert_same(x, dense, y, isa=isa, dtype=dtype, layers=lambda: [nn.Dense(outputs, "relu"), nn.Dense(1)])
+
+
+@pytest.mark.parametrize("stored", [np.float64, np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_bits_of_dense_rows_however_they_are_stored(stored, index):
+    x, dense = rows(40, 100)
+    parts = np.abs(x.data).astype(stored), x.indices.astype(index), x.indptr.astype(index)
+    x = scipy_sparse.csr_array(parts, x.shape)
+    y = dense[:, :1]
+    assert_same(x, x.toarray(), y, isa=ISAS[-1])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": "full"},
+        {"batch_size": 1, "epochs": 1},
+        {"shuffle": False, "batch_size": 7},
+        {"sample_weight": np.linspace(0.5, 2, 300)},
+        {"clip_norm": 0.1, "optimizer": optim.Momentum(0.01)},
+        {"layers": lambda: [nn.Dense(40, "gelu"), nn.BatchNorm(), nn.Dropout(0.2), nn.Dense(1)]},
+        {"layers": lambda: [nn.Dense(1)]},
+        {"layers": lambda: [nn.Dense(60, bias=False), nn.LayerNorm(), nn.Dense(1)]},
+        {"layers": lambda: [frozen(nn.Dense(9, "relu")), nn.Dense(1)]},
+        # of these the first operation is not the product: their rows are made dense
+        {"layers": lambda: [nn.Dropout(0.1), nn.Dense(1)]},
+        {"layers": lambda: [nn.Residual([nn.Dense(120, "relu")]), nn.Dense(1)]},
+        {"layers": lambda: [nn.Reshape((60, 2)), nn.Dense(3), nn.Flatten(), nn.Dense(1)]},
+        {"layers": lambda: [nn.Normalize(), nn.Dense(1)]},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_bits_of_dense_rows_in_any_training(isa, settings):
+    x, dense = rows(300, 120)
+    assert_same(x, dense, dense[:, :1] + dense[:, 5:6], isa=isa, **settings)
+
+
+def frozen(layer: nn.Layer) -> nn.Layer:
+    layer.trainable = False
+    return layer
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("outputs", [1, 40])
+def test_bits_of_dense_rows_beyond_a_run_of_sums(isa, outputs):
+    x, dense = rows(2 * RUN + 3, 110, density=0.02)
+    layers = lambda: [nn.Dense(outputs, "tanh"), nn.Dense(1)]  # noqa: E731
+    assert_same(x, dense, dense[:, :1], isa=isa, layers=layers, batch_size="full")
+
+
+def test_dense_and_sparse_rows_take_turns():
+    """One trainer, whose buffers are made for the one and then the other."""
+    x, dense = rows(60, 90)
+    trainer, other = (fitted(dense, dense[:, :1], ISAS[-1]) for _ in range(2))
+    for rows_, batch in ((x, 8), (dense, 8), (x, 60), (dense, 60), (x, 4)):
+        trainer.fit(rows_, dense[:, :1], epochs=1, batch_size=batch, verbose=False)
+        other.fit(dense, dense[:, :1], epochs=1, batch_size=batch, verbose=False)
+    for here, there in zip(trainer.model.state.buffers, other.model.state.buffers, strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+def test_more_entries_than_a_tenth():
+    """Dense products are faster there: the same values either way."""
+    for density in (0.09, 0.11, 0.5, 1.0):
+        x, dense = rows(50, 60, density=density)
+        assert_same(x, dense, dense[:, :1], isa=ISAS[-1])
+
+
+def test_no_entries_at_all():
+    x, dense = rows(50, 60, density=0.0)
+    assert_same(x, dense, np.ones((50, 1)), isa=ISAS[-1])
+
+
+@pytest.mark.parametrize("batch", [8, "full"])
+def test_columns_that_do_not_ascend_are_refused(batch):
+    """A matrix that says its columns ascend when they do not: an entry may not get lost without a word."""
+    x, dense = rows(50, 60)
+    row = int(np.argmax(np.diff(x.indptr)))
+    first = x.indptr[row]
+    x.indices[first : first + 2] = x.indices[first : first + 2][::-1].copy()
+    x.has_sorted_indices = x.has_canonical_format = True
+    model = Sequential([nn.Dense(1)])
+    with pytest.raises(ValueError, match=rf"X.* row {row}"):
+        Trainer(model, "mse", seed=0, backend="native").fit(x, dense[:, :1], epochs=1, batch_size=batch, verbose=False)
+
+
+@pytest.mark.parametrize("what", ["fit(x, y, epochs=1, batch_size='full', verbose=False)", "find_lr(x, y)"])
+def test_memory_of_steps_of_all_rows(what):
+    """4000 rows of 50,000 features are 800 MB in float32."""
+    code = f"""
+        import resource, warnings
+        import numpy as np, scipy.sparse
+        from fastnn import Sequential, Trainer, nn
+        rng = np.random.default_rng(0)
+        parts = np.ones(200_000), rng.integers(0, 50_000, 200_000), np.arange(0, 200_001, 50)
+        x, y = scipy.sparse.csr_matrix(parts, shape=(4000, 50_000)), np.arange(4000) % 2
+        x.sum_duplicates()
+        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        trainer = Trainer(Sequential([nn.Dense(4, "relu"), nn.Dense(2)]), "cross_entropy", seed=0, backend="native")
+        trainer.fit(x[:32], y[:32], epochs=1, batch_size=8, verbose=False)
+        before = peak()
+        warnings.simplefilter("ignore")
+        trainer.{what}
+        print(peak() - before)
+    """
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 40
