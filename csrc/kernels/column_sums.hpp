@@ -1,6 +1,7 @@
 // Sums over the rows of a matrix, as exact in batches of millions of rows as in small ones.
 #pragma once
 
+#include "../threads.hpp"
 #include "simd.hpp"
 
 namespace {
@@ -9,12 +10,25 @@ namespace {
 // 1.065 of 10^7 rows whose mean is 1, for each row is rounded to the digits of all rows before it.
 constexpr size_t kRun = 4096;
 
-// f(begin, end) for each run of B rows, added up
+// f(begin, end) of each run of B rows, added up
 template <class F>
 FASTNN_INLINE V sum_of_runs(size_t B, F&& f) {
     V sum{};
     for (size_t begin = 0; begin < B; begin += kRun) sum += f(begin, B - begin < kRun ? B : begin + kRun);
     return sum;
+}
+
+// The same of n values a run: f(begin, end, values).
+template <class F>
+FASTNN_INLINE void sum_of_runs(size_t B, size_t n, Real* values, F&& f) {
+    f(size_t(0), B < kRun ? B : kRun, values);
+    for (size_t begin = kRun; begin < B; begin += kRun) {
+        Real* more = static_cast<Real*>(fastnn::scratch(fastnn::kRunSum, n * sizeof(Real)));
+        f(begin, B - begin < kRun ? B : begin + kRun, more);
+        for_vectors(n, [&](size_t j, auto lanes) {
+            store(values + j, load(values + j, lanes) + load(more + j, lanes), lanes);
+        });
+    }
 }
 
 // Sum over the rows of f(i): two chains, even and odd rows.
@@ -28,32 +42,30 @@ FASTNN_INLINE V rows_sum(size_t B, F&& f) {
     });
 }
 
-// sums (O,) = column sums of d (B, O)
-void column_sums(size_t B, size_t O, const Real* d, size_t ldd, Real* sums) {
+// sums (O,) = column sums of d (B, O), each from the first row to the last
+FASTNN_INLINE void add_rows(size_t B, size_t O, const Real* d, size_t ldd, Real* sums) {
     constexpr size_t C = 8;  // 8 vectors: enough independent chains to hide the latency of an addition (4)
     size_t j = 0;
     for (; j + C * W <= O; j += C * W) {
-        V sum[C] = {};
-        for (size_t begin = 0; begin < B; begin += kRun) {
-            const size_t end = B - begin < kRun ? B : begin + kRun;
-            V s[C] = {};
-            for (size_t i = begin; i < end; ++i) {
-                FASTNN_UNROLL
-                for (size_t c = 0; c < C; ++c) s[c] += load(d + i * ldd + j + c * W);
-            }
+        V s[C] = {};
+        for (size_t i = 0; i < B; ++i) {
             FASTNN_UNROLL
-            for (size_t c = 0; c < C; ++c) sum[c] += s[c];
+            for (size_t c = 0; c < C; ++c) s[c] += load(d + i * ldd + j + c * W);
         }
         FASTNN_UNROLL
-        for (size_t c = 0; c < C; ++c) store(sums + j + c * W, sum[c]);
+        for (size_t c = 0; c < C; ++c) store(sums + j + c * W, s[c]);
     }
     for_vectors(O - j, [&](size_t c, auto lanes) {
-        const V sum = sum_of_runs(B, [&](size_t i, size_t end) {
-            V s{};
-            for (; i < end; ++i) s += load(d + i * ldd + j + c, lanes);
-            return s;
-        });
-        store(sums + j + c, sum, lanes);
+        V s{};
+        for (size_t i = 0; i < B; ++i) s += load(d + i * ldd + j + c, lanes);
+        store(sums + j + c, s, lanes);
+    });
+}
+
+// The same, in runs.
+void column_sums(size_t B, size_t O, const Real* d, size_t ldd, Real* sums) {
+    sum_of_runs(B, O, sums, [=](size_t begin, size_t end, Real* values) {
+        add_rows(end - begin, O, d + begin * ldd, ldd, values);
     });
 }
 

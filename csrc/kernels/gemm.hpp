@@ -36,7 +36,6 @@ struct Product {
     Real* c;           // (M, N)
     size_t ldc;
     const Real* panels = nullptr;  // b packed for all of K, see pack_rows and pack_columns; null: not packed
-    size_t panel_rows = 0;         // of each panel; 0: K
     bool narrow = false;           // decided for the whole product, before it is cut into parts
 };
 
@@ -69,27 +68,17 @@ FASTNN_INLINE bool is_narrow(const Product& p) {
     return p.form != Form::TN && p.N <= 4 && p.N * (2 * (p.K / W) + 4) <= p.K;
 }
 
-// c(m, n) = what the lanes of dots(n)(m) add up to + bias(n)
-template <class Dots>
-FASTNN_INLINE void narrow(const Product& p, Dots dots) {
-    for (size_t m = 0; m < p.M; m += W) {
-        const size_t rows = p.M - m < W ? p.M - m : W;
-        for (size_t n = 0; n < p.N; ++n) {
-            const auto dot = dots(n);
-            V products[W];
-            for (size_t r = rows; r < W; ++r) products[r] = V{};
-            for (size_t r = 0; r < rows; ++r) products[r] = dot(m + r);
-            const V total = sums<W / 2>(products) + (p.bias ? p.bias[n] : Real(0));
-            Real* c = p.c + m * p.ldc + n;
-            if (p.ldc == 1)
-                rows == W ? store(c, total) : store_part(c, total, rows);
-            else
-                for (size_t r = 0; r < rows; ++r) c[r * p.ldc] = total[r];
-        }
-    }
+// c(m .. m + rows, n) = what the lanes of each product add up to + bias(n)
+FASTNN_INLINE void store_narrow(const Product& p, size_t m, size_t n, size_t rows, V (&products)[W]) {
+    const V total = sums<W / 2>(products) + (p.bias ? p.bias[n] : Real(0));
+    Real* c = p.c + m * p.ldc + n;
+    if (p.ldc == 1)
+        rows == W ? store(c, total) : store_part(c, total, rows);
+    else
+        for (size_t r = 0; r < rows; ++r) c[r * p.ldc] = total[r];
 }
 
-void multiply_narrow(const Product& p, const Epilogue& e) {
+void narrow(const Product& p, const Epilogue& e) {
     const Real* columns = p.b;  // N rows of K
     size_t ld = p.ldb;
     if (p.form == Form::NN) {
@@ -102,17 +91,23 @@ void multiply_narrow(const Product& p, const Epilogue& e) {
         }
     }
     const size_t whole = p.K / W * W, tail = p.K - whole;
-    narrow(p, [&](size_t n) {
-        const Real* y = columns + n * ld;
-        const V y_tail = tail > 0 ? load_part(y + whole, tail) : V{};
-        return [&p, y, y_tail, whole, tail](size_t m) {
-            const Real* x = p.a + m * p.lda;
-            V s{};
-            for (size_t k = 0; k < whole; k += W) s += load(x + k) * load(y + k);
-            if (tail > 0) s += load_part(x + whole, tail) * y_tail;
-            return s;
-        };
-    });
+    for (size_t m = 0; m < p.M; m += W) {
+        const size_t rows = p.M - m < W ? p.M - m : W;
+        for (size_t n = 0; n < p.N; ++n) {
+            const Real* y = columns + n * ld;
+            const V y_tail = tail > 0 ? load_part(y + whole, tail) : V{};
+            V products[W];
+            for (size_t r = rows; r < W; ++r) products[r] = V{};
+            for (size_t r = 0; r < rows; ++r) {
+                const Real* x = p.a + (m + r) * p.lda;
+                V s{};
+                for (size_t k = 0; k < whole; k += W) s += load(x + k) * load(y + k);
+                if (tail > 0) s += load_part(x + whole, tail) * y_tail;
+                products[r] = s;
+            }
+            store_narrow(p, m, n, rows, products);
+        }
+    }
     e.run(p, 0, 0, p.M, p.N);
 }
 
@@ -167,7 +162,7 @@ void multiply_packed(const Product& p, const Epilogue& e) {
             size_t stride = kc * width;
             if (packed) {
                 b = p.panels + k0 * width;
-                stride = p.panel_rows * width;
+                stride = p.K * width;
             } else if (pack_b) {
                 const size_t padded = (nc + width - 1) / width * width;
                 Real* to =
@@ -253,7 +248,7 @@ void row_times_transposed(const Product& p) {
 }
 
 void multiply_on_one_thread(const Product& p, const Epilogue& e) {
-    if (p.narrow) return multiply_narrow(p, e);
+    if (p.narrow) return narrow(p, e);
     if (is_thin(p) && e.block == nullptr) return thin(p);
     if (p.form != Form::NT || p.M > 1) return multiply_packed(p, e);
     row_times_transposed(p);
@@ -280,7 +275,7 @@ struct Parallel {
         p.N = p.N - n < n_step ? p.N - n : n_step;
         p.a += p.form == Form::TN ? m : m * p.lda;
         p.b += p.form == Form::NT ? n * p.ldb : n;
-        if (p.panels) p.panels += n * p.panel_rows;
+        if (p.panels) p.panels += n * p.K;
         if (p.bias) p.bias += n;
         p.c += m * p.ldc + n;
         multiply_on_one_thread(p, all.e.at(m, n));
@@ -290,7 +285,6 @@ struct Parallel {
 void multiply(Product p, const Epilogue& e) {
     if (p.M == 0 || p.N == 0) return;
     p.narrow = is_narrow(p);
-    if (p.panel_rows == 0) p.panel_rows = p.K;
     // 2 FMA units of W lanes at 3 GHz; half of that for what is not a product.
     const double per_ns = 3.0 * W;
     const double ns =

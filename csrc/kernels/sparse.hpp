@@ -23,6 +23,8 @@ size_t check_sparse_rows(const fastnn::Rows& data, const int64_t* rows, size_t B
     return fastnn::kFine;
 }
 
+// Not inlined into what calls it or `multiply`: a step of 2 us would feel the larger frames.
+
 // One row of the product, c (N,): vectors of columns, as many at a time as keep the FMA units busy.
 template <class Stored>
 void sparse_row_times(const fastnn::Rows& data, const Entries& entries, const Product& p, Real* c) {
@@ -51,33 +53,47 @@ void sparse_row_times(const fastnn::Rows& data, const Entries& entries, const Pr
     });
 }
 
+// The sum of one element of a narrow product: column k is added in lane k % W.
+template <class Stored>
+FASTNN_INLINE V sparse_dot(const fastnn::Rows& data, int64_t row, const Product& p, size_t n) {
+    const Entries entries(data, row);
+    Real lanes[W] = {};
+    for (int64_t k = entries.begin; k < entries.end; ++k) {
+        const size_t column = static_cast<size_t>(data.column(k));
+        lanes[column % W] +=
+            static_cast<Real>(static_cast<const Stored*>(data.data)[k]) * p.b[column * p.ldb + n];
+    }
+    return load(lanes);
+}
+
+template <class Stored>
+void sparse_narrow(const fastnn::Rows& data, const int64_t* rows, const Product& p) {
+    for (size_t m = 0; m < p.M; m += W) {
+        const size_t here = p.M - m < W ? p.M - m : W;
+        for (size_t n = 0; n < p.N; ++n) {
+            V products[W];
+            for (size_t r = 0; r < W; ++r)
+                products[r] = r < here ? sparse_dot<Stored>(data, rows[m + r], p, n) : V{};
+            store_narrow(p, m, n, here, products);
+        }
+    }
+}
+
 // `multiply` of Form::NN with a bias, where a is these rows.
-void multiply_sparse(const fastnn::Rows& data, const int64_t* rows, const Product& p, const Epilogue& e) {
+[[gnu::noinline]] void multiply_sparse(const fastnn::Rows& data, const int64_t* rows, const Product& p,
+                                       const Epilogue& e) {
     with_stored(data.stored, [&](auto stored) {
         using Stored = decltype(stored);
-        if (is_narrow(p))
-            narrow(p, [&](size_t n) {
-                return [&, n](size_t m) {
-                    const Entries entries(data, rows[m]);
-                    Real lanes[W] = {};  // column k is summed in lane k % W
-                    for (int64_t k = entries.begin; k < entries.end; ++k) {
-                        const size_t column = static_cast<size_t>(data.column(k));
-                        lanes[column % W] += static_cast<Real>(static_cast<const Stored*>(data.data)[k]) *
-                                             p.b[column * p.ldb + n];
-                    }
-                    return load(lanes);
-                };
-            });
-        else
-            for (size_t m = 0; m < p.M; ++m)
-                sparse_row_times<Stored>(data, Entries(data, rows[m]), p, p.c + m * p.ldc);
+        if (is_narrow(p)) return sparse_narrow<Stored>(data, rows, p);
+        for (size_t m = 0; m < p.M; ++m)
+            sparse_row_times<Stored>(data, Entries(data, rows[m]), p, p.c + m * p.ldc);
     });
     e.run(p, 0, 0, p.M, p.N);
 }
 
 // g (columns, O) = these columns of the B rows, transposed, times d (B, O)
-void multiply_sparse_transposed(const fastnn::Rows& data, const int64_t* rows, size_t B,
-                                fastnn::Range columns, const Real* d, size_t O, Real* g) {
+[[gnu::noinline]] void multiply_sparse_transposed(const fastnn::Rows& data, const int64_t* rows, size_t B,
+                                                  fastnn::Range columns, const Real* d, size_t O, Real* g) {
     for (size_t i = 0; i < columns.size() * O; ++i) g[i] = 0;
     with_stored(data.stored, [&](auto stored) {
         const auto* values = static_cast<const decltype(stored)*>(data.data);

@@ -84,25 +84,29 @@ struct dense : Operation {
                  e);
     }
 
+    // dz packed for the gradient: the panels of a run of rows, then those of the next.
+    static Real* panels_of(const Call& c, size_t run) {
+        return c.packed[kGradient] + run * ((c.O + kPanel - 1) / kPanel * kPanel);
+    }
     static void prepare(const Call& c, Range rows) {
         if (!c.packed[kGradient]) return;
-        const size_t first = rows.begin * c.P, N = rows.size() * c.P;
-        pack_rows(c.da + first * c.O, c.O, N, c.O, kPanel, c.packed[kGradient] + first * kPanel,
-                  c.B * c.P * kPanel, false);
+        const size_t N = c.B * c.P, last = rows.end * c.P;
+        for (size_t first = rows.begin * c.P, end; first < last; first = end) {
+            const size_t run = first / kRun * kRun;
+            end = last - run < kRun ? last : run + kRun;
+            pack_rows(c.da + first * c.O, c.O, end - first, c.O, kPanel,
+                      panels_of(c, run) + (first - run) * kPanel, (N - run < kRun ? N - run : kRun) * kPanel,
+                      false);
+        }
     }
 
     // dw = x^T dz, db = column sums of dz
     static void gradient(const Call& c, int tensor, Range rows, Real* g) {
-        const size_t N = c.B * c.P, elements = rows.size() * c.O;
+        const size_t N = c.B * c.P;
         if (tensor < 0) return column_sums(N, c.O, c.da, c.O, c.dparams[1]);
-        gradient_of_run(c, {0, N < kRun ? N : kRun}, rows, g);
-        for (size_t begin = kRun; begin < N; begin += kRun) {
-            Real* more = static_cast<Real*>(fastnn::scratch(fastnn::kRunSum, elements * sizeof(Real)));
-            gradient_of_run(c, {begin, N - begin < kRun ? N : begin + kRun}, rows, more);
-            for_vectors(elements, [&](size_t j, auto lanes) {
-                store(g + j, load(g + j, lanes) + load(more + j, lanes), lanes);
-            });
-        }
+        sum_of_runs(N, rows.size() * c.O, g, [&](size_t begin, size_t end, Real* values) {
+            gradient_of_run(c, {begin, end}, rows, values);
+        });
     }
 
     // What these rows of the batch (run) have in these rows of dw.
@@ -110,11 +114,9 @@ struct dense : Operation {
         const Real* dz = c.da + run.begin * c.O;
         if (c.sparse)
             return multiply_sparse_transposed(*c.sparse, c.order + run.begin, run.size(), rows, dz, c.O, g);
-        Product p{Form::TN, rows.size(), c.O, run.size(), c.x + run.begin * c.I + rows.begin, c.I, dz,
-                  c.O,      nullptr,     g,   c.O};
-        if (c.packed[kGradient])
-            p.panels = c.packed[kGradient] + run.begin * kPanel, p.panel_rows = c.B * c.P;
-        multiply(p, {});
+        multiply({Form::TN, rows.size(), c.O, run.size(), c.x + run.begin * c.I + rows.begin, c.I, dz, c.O,
+                  nullptr, g, c.O, c.packed[kGradient] ? panels_of(c, run.begin) : nullptr},
+                 {});
     }
 
     static double ns(size_t N, size_t I, size_t O) {
