@@ -26,4 +26,5 @@ echo "FASTNN_REQUIRE_NATIVE=1 makes it an error"
 
 cd elsewhere
 installed_outside "$work/venv/bin/python"
-"$work/venv/bin/python" -m pytest -q -m "not slow"
+"$work/venv/bin/pip" install -q pytest-xdist
+"$work/venv/bin/python" -m pytest -q -m "not slow" -n "$(nproc)"

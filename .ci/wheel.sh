@@ -27,9 +27,9 @@ case $repaired in *-manylinux_2_*) basename "$repaired" ;; *) die "$repaired is 
 copy_tests "$work/elsewhere"
 cp -R "$ROOT/docs" "$ROOT/README.md" "$work/elsewhere" # whose examples run: here are all the packages they need
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q "$repaired[test-all]"
+"$work/venv/bin/pip" install -q "$repaired[test-all]" pytest-xdist
 cd "$work/elsewhere"
 installed_outside "$work/venv/bin/python"
-FASTNN_EXPECT_NATIVE=1 "$work/venv/bin/python" -m pytest -q -m "not slow"
+FASTNN_EXPECT_NATIVE=1 "$work/venv/bin/python" -m pytest -q -m "not slow" -n "$(nproc)"
 # whole training runs on numba against numpy: here, because no other stage has numba and the other optional packages
-"$work/venv/bin/python" -m pytest -q tests/test_engine.py -m slow -k "numba and agree"
+"$work/venv/bin/python" -m pytest -q tests/test_engine.py -m slow -k "numba and agree" -n "$(nproc)"

@@ -404,7 +404,7 @@ def test_what_value_counts_gives_is_the_balance():
         (np.float64(3.0), r"class_weight has shape \(\)"),
         ({0.5: 1.0}, "a label of class_weight is 0.5"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )  # fmt: skip
 def test_class_weights_without_order_are_refused(class_weight, message):
     with pytest.raises(TypeError, match=message):

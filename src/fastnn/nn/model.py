@@ -22,7 +22,7 @@ from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, Metrics, classifies, decide, measure, named_metrics, probabilities
 from fastnn.metrics import check as check_metrics
-from fastnn.nn import initial, rechecks, scoring, serialize, summary
+from fastnn.nn import initial, overflow, rechecks, scoring, serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
@@ -332,7 +332,7 @@ class Sequential:
         """
         plan = self.plan
         out = self._walk(plan, self.features(X), backend)
-        rechecks.warn_of_overflow(out, self.layers)
+        overflow.warn_of_overflow(out, self.layers)
         if self.target_scale is not None:
             out = self.target_scale.undone(out)
         return out if len(plan.output_shape) == 1 else out.reshape(len(out), *plan.output_shape)
@@ -409,7 +409,7 @@ class Sequential:
         plan = self.plan
         rechecks.one_row_of_outputs(plan)
         z = self._walk(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
-        rechecks.warn_of_overflow(z, self.layers)
+        overflow.warn_of_overflow(z, self.layers)
         return z
 
     def _walk(self, plan: Plan, features: Features, backend: str | Backend | None) -> Array:

@@ -1,18 +1,14 @@
-"""What is looked at once more: Data that were checked, perhaps for another model, and predictions that overflow."""
+"""What is looked at once more: Data that were checked, perhaps for another model or loss."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from fastnn import _validate
 from fastnn.data import Data
-from fastnn.errors import callers
 from fastnn.formulas.losses import Loss
-from fastnn.nn.layers import Flatten, Layer, Normalize
 from fastnn.plan import Plan
 
 
@@ -37,21 +33,6 @@ def taken(data: Data, loss: Loss, outputs: int, model_dtype: np.dtype, dtype: np
         return data
     weight = _validate.sample_weight(data.reported_weight, len(data), dtype, name=f"{prefix}sample_weight")
     return replace(data, weight=weight)
-
-
-def warn_of_overflow(out: np.ndarray, layers: Sequence[Layer]) -> None:
-    """RuntimeWarning where predictions are NaN or infinite though X was finite: Normalize scaled it beyond its dtype.
-    Other models say nothing of an overflow, as NumPy does in what it compiles."""
-    if isinstance(layers[0], (Normalize, Flatten)) and not np.isfinite(out).all():
-        if not any(isinstance(layer, Normalize) for layer in layers):
-            return
-        rows = int((~np.isfinite(out)).reshape(len(out), -1).any(axis=1).sum())
-        warnings.warn(
-            f"predictions of {rows} of {len(out)} rows are NaN or infinite: X, as Normalize scales it, or what follows "
-            f"is beyond {out.dtype}",
-            RuntimeWarning,
-            stacklevel=callers(),
-        )
 
 
 def _check_kind(data: Data, loss: Loss, outputs: int, dtype: np.dtype, name: str) -> None:
