@@ -175,7 +175,7 @@ def softmax_backward(r: Named) -> Named:
     return dict(dx=(a.shape[1] + 8) * a * (da + (da * a).sum(axis=1, keepdims=True)))
 
 
-def ordered_forward(r: Named) -> Named:
+def ordered_forward(r: Named) -> Named:  # those of all targets: more than those of each
     return dict(a=(r["a"].shape[1] + FUNCTION) * np.cumsum(1 + np.abs(r["x"]), axis=1))
 
 
@@ -289,7 +289,7 @@ OPERATIONS: dict[str, Known] = {
         draws=OFF_CENTRE | {"inv_std": Draw.positive},
     ),
     "scale": Known({"forward": roundings(1, "a"), "backward": scale_backward}),
-    "ordered": Known({"forward": ordered_forward, "backward": ordered_backward}),
+    "ordered": Known({"forward": ordered_forward, "backward": ordered_backward}, settings={"targets": 2}),
     "fork": Known({"backward": lambda r: dict(dx=np.abs(r["da"]) + np.abs(r["dother"]))}),
     "turn": Known({"forward": exact("a"), "backward": exact("dx")}),
     "join": Known({"forward": lambda r: dict(a=np.abs(r["x"]) + np.abs(r["other"])), "backward": exact("dx")}),

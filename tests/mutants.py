@@ -16,9 +16,14 @@ ROOT = Path(__file__).parents[1]
 PYTHON, CPP = ROOT / "src" / "fastnn" / "ops", ROOT / "csrc" / "ops"
 PYTHON_REST = {"__init__.py", "operation.py", "spec.py"}  # not the operations' files
 CPP_REST = {"all.hpp", "operation.hpp"}
-GATHER = ROOT / "csrc" / "kernels" / "gather.hpp"  # what the sources are made of
+# kernels that are mutated beside the operations made of them
+KERNELS = {
+    ROOT / "csrc" / "kernels" / "gather.hpp": CPP / "sources.hpp",
+    ROOT / "csrc" / "kernels" / "sparse.hpp": CPP / "dense.hpp",
+}
 # functions that choose or fetch ahead, and compute nothing
 FASTER_ONLY = {"ns", "large", "packed", "packs_to_predict", "fits", "rows_ahead", "with_stored"}
+FASTER_ONLY |= {"check_sparse_rows"}  # no operation calls it; parity/sources.cpp tries it
 
 
 class Mutant(NamedTuple):
@@ -157,13 +162,13 @@ def structs(source: str) -> list[str]:
 
 
 def cpp() -> Iterator[Mutant]:
-    """Every mutant of csrc/ops."""
-    for file in (*sorted(CPP.glob("*.hpp")), GATHER):
+    """Every mutant of csrc/ops, and of the kernels that go with it."""
+    for file in (*sorted(CPP.glob("*.hpp")), *KERNELS):
         if file.name in CPP_REST:
             continue
         source = file.read_text(encoding="utf-8")
         text = _masked(source)
-        declared = structs(source) or structs((CPP / "sources.hpp").read_text(encoding="utf-8"))
+        declared = structs(source if file not in KERNELS else KERNELS[file].read_text(encoding="utf-8"))
         for body in _bodies(text):
             if body.name in FASTER_ONLY:
                 continue

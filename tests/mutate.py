@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mutants
-from mutants import CPP, GATHER, ROOT, Mutant
+from mutants import CPP, KERNELS, ROOT, Mutant
 
 # Mutants that change no value: (file, function, what it becomes, a regular expression) -> why
 ZERO = "of 0 both sides are 0"
@@ -47,6 +47,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
 
 # Each is asked in turn, until one of them fails
 TESTS = ("test_ops.py", "test_native_operations.py", "test_sources.py", "test_random.py", "test_kernels.py")
+TESTS += ("test_sparse_products.py",)
 SECONDS = 300  # a mutant that loops for ever is noticed, too
 VECTOR_BYTES = {"x86-64-v2": 16, "avx2": 32, "avx512": 64, "neon": 16}
 
@@ -81,7 +82,8 @@ using namespace ::ops;
 }}  // namespace mutant_{number}
 #endif
 """
-FUNCTIONS = ("spec", "forward", "predict", "backward", "gradient", "prepare", "pack", "packed", "gather", "ns", "fits")
+FUNCTIONS = ("spec", "forward", "predict", "backward", "gradient", "prepare", "pack", "packed", "gather", "sparse")
+FUNCTIONS += ("ns", "fits")
 
 
 def _inlined(text: str) -> str:
@@ -91,9 +93,13 @@ def _inlined(text: str) -> str:
 
 def _copy(number: int, mutant: Mutant) -> str:
     text = _inlined(mutant.text)
-    sources = (CPP / "sources.hpp").read_text(encoding="utf-8")
-    if mutant.file == GATHER:
-        text += _inlined(sources).replace("::gather(", f"mutant_{number}::gather(")
+    if mutant.file in KERNELS:
+        own = "|".join({*re.findall(r"^(?:\[\[.*\]\] |FASTNN_INLINE )?\w+ (\w+)\(", text, re.M)})
+        text += _inlined(KERNELS[mutant.file].read_text(encoding="utf-8"))
+        # calls of what is broken here, not of what is right outside
+        text = re.sub(
+            rf"(?<!void )(?<!size_t )(?<!V )(?<!auto )(?:::|\b)({own})(?=[(<])", rf"mutant_{number}::\1", text
+        )
     return COPY.format(number=number, condition=_condition(mutant), text=text)
 
 

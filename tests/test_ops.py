@@ -259,14 +259,26 @@ HAND: dict[str, list[By]] = {
         # log(1 + exp(log(3 - 1))) = log 3; of 0 it is log 2
         By(
             "forward",
-            dict(x=[[2, np.log(2), 0], [-5, 0, np.log(7)]]),
+            dict(x=[[2, np.log(2), 0], [-5, 0, np.log(7)]], targets=1),
             dict(a=[[2, 2 + np.log(3), 2 + np.log(6)], [-5, -5 + np.log(2), -5 + np.log(16)]]),
         ),
         # sums from the right 7, 6, 4 and 0, -1, 2; sigmoid(0) = 1/2, of log 3 it is 3/4
         By(
             "backward",
-            dict(x=[[9, 0, np.log(3)], [9, np.log(3), 0]], da=[[1, 2, 4], [1, -3, 2]]),
+            dict(x=[[9, 0, np.log(3)], [9, np.log(3), 0]], targets=1, da=[[1, 2, 4], [1, -3, 2]]),
             dict(dx=[[7, 3, 3], [0, -3 / 4, 1]]),
+        ),
+        # 2 and -5 go up by themselves, by log 3, log 2 and log 6, log 16
+        By(
+            "forward",
+            dict(x=[[2, -5, np.log(2), 0, np.log(5), np.log(15)]], targets=2),
+            dict(a=[[2, -5, 2 + np.log(3), -5 + np.log(2), 2 + np.log(18), -5 + np.log(32)]]),
+        ),
+        # sums 1 + 4 + 16, 2 + 8 + 32, 4 + 16, ...; sigmoid of 0, log 3, log 3, 0
+        By(
+            "backward",
+            dict(x=[[9, 9, 0, np.log(3), np.log(3), 0]], targets=2, da=[[1, 2, 4, 8, 16, 32]]),
+            dict(dx=[[21, 42, 10, 30, 12, 16]]),
         ),
     ],
     "fork": [

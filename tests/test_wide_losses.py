@@ -98,3 +98,26 @@ def test_ordered_quantiles_do_not_cross(backend):
         trainer.fit(X, y, epochs=60, verbose=False)
         crossings[len(last)] = (np.diff(model.predict(3 * rng.normal(size=(500, 3))), axis=1) < 0).sum()
     assert crossings[0] > 0 and crossings[1] == 0
+
+
+@pytest.mark.parametrize("backend", VECTORISED)
+def test_ordered_quantiles_of_several_targets(backend):
+    """Each target's own: one is ten times the other, so their quantiles interleave."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 2))
+    y = np.stack([rng.normal(size=2000), 10 * rng.normal(size=2000)], axis=1)
+    model = Sequential([nn.Dense(6), nn.Ordered(targets=2)])
+    trainer = Trainer(model, nn.Quantiles([0.1, 0.5, 0.9]), optim.Adam(0.1), seed=0, backend=backend)
+    trainer.fit(X, y, epochs=60, verbose=False)
+    levels = model.predict(X).reshape(-1, 3, 2)
+    assert (np.diff(levels, axis=1) >= 0).all()
+    below = (y[:, None] < levels).mean(axis=0)
+    np.testing.assert_allclose(below, np.repeat([[0.1], [0.5], [0.9]], 2, axis=1), atol=0.05)
+
+
+def test_ordered_refuses_targets_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"targets is 4, expected a divisor of the 6 values"):
+        Sequential([nn.Dense(6), nn.Ordered(4)]).build(2, seed=0)
+    for wrong in (0, -1, 1.5, None, True):
+        with pytest.raises((ValueError, TypeError), match="targets is"):
+            nn.Ordered(wrong)

@@ -185,22 +185,26 @@ void softmax_backward(Sample& s) {
 }
 
 void ordered_forward(Sample& s) {
+    const size_t targets = static_cast<size_t>(s.settings["targets"]);
     for (size_t n = 0; n < s.N(); ++n) {
         const Ref* const x = s["x"].data() + n * s.O;
-        Sum sum;
+        std::vector<Sum> sums(targets);
         for (size_t o = 0; o < s.O; ++o) {
-            sum.add(o == 0 ? x[0] : std::fmax(x[o], Ref(0)) + ref_log(1 + std::exp(-std::fabs(x[o]))));
+            Sum& sum = sums[o % targets];
+            sum.add(o < targets ? x[o] : std::fmax(x[o], Ref(0)) + ref_log(1 + std::exp(-std::fabs(x[o]))));
             s.wanted["a"].set(n * s.O + o, sum.value, (s.O + 16) * s.eps * (sum.size + 1));
         }
     }
 }
 void ordered_backward(Sample& s) {
+    const size_t targets = static_cast<size_t>(s.settings["targets"]);
     for (size_t n = 0; n < s.N(); ++n) {
         const Ref *const x = s["x"].data() + n * s.O, *const da = s["da"].data() + n * s.O;
-        Sum sum;
+        std::vector<Sum> sums(targets);
         for (size_t o = s.O; o-- > 0;) {
+            Sum& sum = sums[o % targets];
             sum.add(da[o]);
-            const Ref slope = o == 0 ? 1 : 1 / (1 + std::exp(-x[o]));
+            const Ref slope = o < targets ? 1 : 1 / (1 + std::exp(-x[o]));
             s.wanted["dx"].set(n * s.O + o, sum.value * slope, (s.O + 16) * s.eps * sum.size);
         }
     }
@@ -355,7 +359,11 @@ const std::map<std::string, Definition> kDefinitions = {
       .forward = layer_norm_forward,
       .backward = layer_norm_backward}},
     {"scale", {.forward = scale_forward, .backward = scale_backward}},
-    {"ordered", {.spans = {{"x", {-4, 4}}}, .forward = ordered_forward, .backward = ordered_backward}},
+    {"ordered",
+     {.spans = {{"x", {-4, 4}}},
+      .settings = {{"targets", 3}},
+      .forward = ordered_forward,
+      .backward = ordered_backward}},
     {"fork", {.backward = fork_backward}},
     {"turn", {.forward = turn_forward, .backward = turn_backward}},
     {"join", {.forward = join_forward, .backward = join_backward}},

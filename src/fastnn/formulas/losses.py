@@ -395,7 +395,7 @@ def Quantiles(levels: Sequence[float] = (0.1, 0.9)) -> Loss:
     """quantiles of these levels, ascending in (0, 1): the model has an output for each. Of T targets first the T of the
     first level, then those of the next.
 
-    `nn.Ordered()` as the last layer keeps the quantiles of one target from crossing.
+    `nn.Ordered(targets)` as the last layer keeps the quantiles of each target from crossing.
 
     >>> loss = Quantiles([0.25, 0.5, 0.75])
     >>> round(float(loss.evaluate(np.array([[0.0, 1.0, 3.0]]), np.array([[2.0]]))[0][0]), 4)  # (0.5 + 0.5 + 0.25) / 3

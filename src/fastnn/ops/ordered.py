@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from fastnn.formulas.activations import ACTIVATIONS
@@ -12,19 +14,28 @@ _softplus, _sigmoid = ACTIVATIONS["softplus"].value, ACTIVATIONS["sigmoid"].valu
 
 
 class ordered(Operation):
-    """a_1 = x_1, a_j = a_{j-1} + log(1 + exp(x_j)) over the channels, which ascend: quantiles that do not cross."""
+    """a_j = x_j for the first of each target, then a_j = a_{j - targets} + log(1 + exp(x_j)) over the channels, which
+    ascend target by target: quantiles that do not cross."""
 
-    spec = Spec(forward="x -> a", backward="x da -> dx~da")
+    spec = Spec(settings="targets", forward="x targets -> a", backward="x targets da -> dx~da")
 
     @staticmethod
-    def forward(x: Array, a: Array) -> None:
+    def forward(x: Array, targets: float, a: Array) -> None:
         steps = _softplus(x, 0.0)
-        steps[:, :1] = x[:, :1]
-        np.cumsum(steps, axis=1, out=a)
+        steps[:, : int(targets)] = x[:, : int(targets)]
+        for levels, out in _of_each(int(targets), steps, a):
+            np.cumsum(levels, axis=1, out=out)
 
     @staticmethod
-    def backward(x: Array, da: Array, dx: Array) -> None:
-        from_here = np.cumsum(da[:, ::-1], axis=1)[:, ::-1]  # all outputs that a step is part of
+    def backward(x: Array, targets: float, da: Array, dx: Array) -> None:
         slope = _sigmoid(x, 0.0)
-        slope[:, :1] = 1.0
-        np.multiply(from_here, slope, out=dx)
+        slope[:, : int(targets)] = 1.0
+        for grad, out in _of_each(int(targets), da, dx):  # of a step: all outputs that it is part of
+            out[...] = np.cumsum(grad[:, ::-1], axis=1)[:, ::-1]
+        np.multiply(dx, slope, out=dx)
+
+
+def _of_each(targets: int, *arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """The levels of each target, which stand that far apart."""
+    for first in range(targets):
+        yield tuple(array[:, first::targets] for array in arrays)

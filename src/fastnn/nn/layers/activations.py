@@ -45,18 +45,29 @@ class Softmax(Layer):
 
 
 class Ordered(Layer):
-    """a_1 = x_1, a_j = a_{j-1} + log(1 + exp(x_j)) over the channels: outputs that ascend.
+    """a_1 = x_1, a_j = a_{j-1} + log(1 + exp(x_j)) over the channels: outputs that ascend. Of T targets these are the
+    T values of the first level, then those of the next, and each target's ascend: a_j = a_{j-T} + ...
 
-    As the last layer before `nn.Quantiles` of one target its quantiles never cross.
+    As the last layer before `nn.Quantiles` of so many targets it keeps their quantiles from crossing. ValueError where
+    targets is not at least 1, or no divisor of the channels.
 
-    >>> layers = [nn.Dense(16, "tanh"), nn.Dense(3), Ordered()]
+    >>> layers = [nn.Dense(16, "tanh"), nn.Dense(6), Ordered(targets=2)]
     >>> p = fastnn.Sequential(layers).build(2, seed=0).predict(np.eye(2))
-    >>> bool((np.diff(p) > 0).all())
+    >>> bool((np.diff(p.reshape(2, 3, 2), axis=1) > 0).all())
     True
     """
 
+    def __init__(self, targets: int = 1) -> None:
+        super().__init__()
+        self.targets = _validate.integer("targets", targets, low=1)
+
     def ops(self, inputs: Shape) -> list[Op]:
-        return [Op("ordered", inputs, inputs)]
+        if inputs[-1] % self.targets:
+            raise ValueError(f"targets is {self.targets}, expected a divisor of the {inputs[-1]} values that come in")
+        return [Op("ordered", inputs, inputs, settings={"targets": float(self.targets)})]
+
+    def settings(self) -> str:
+        return "" if self.targets == 1 else f"targets={self.targets}"
 
 
 class Maxout(Layer):
