@@ -64,7 +64,8 @@ done
 # No leaks: CPython keeps what it interned until the process ends. Not the tests of what fails, which limit the
 # address space: the shadow memory is 16 TB.
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
-tests "$asan" tests/test_native_engine.py tests/test_kernels.py -m "not slow" -k "native and not failed_allocation and not no_thread_can_be_started"
+tests "$asan" tests/test_native_engine.py tests/test_kernels.py tests/test_sparse_products.py -m "not slow" \
+  -k "(native or sparse_products) and not failed_allocation and not no_thread_can_be_started and not memory"
 sanitized "$asan" tests/fuzz_plans.py --cases "${FASTNN_FUZZ_CASES:-1000000}" --jobs "$(nproc)"
 
 echo "races"
