@@ -25,6 +25,7 @@ FOUNDATIONS = (
     "_plot",
     "_random",
     "_rounding",
+    "_sparse",
     "_text",
     "_validate",
     "_version",

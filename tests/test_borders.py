@@ -445,3 +445,59 @@ def test_predictions_go_into_no_file_of_another_kind(tmp_path):
             tabular.check_writable(tmp_path / name)
     tabular.check_writable(tmp_path / "x.csv")
     tabular.check_writable(os.devnull)
+
+
+# What a user of the wheel met ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["trainable", "requires_grad", "frozen"])
+def test_freezing_is_refused(name):
+    """It would be without effect: of Keras's and PyTorch's names none is taken."""
+    layer = nn.Dense(3)
+    for owner in (layer, Sequential([nn.Dense(3)]), Sequential([nn.Dense(3)]).build(2, seed=0).layers[0]):
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}': all parameters of a model are trained"):
+            setattr(owner, name, False)
+    with pytest.raises(TypeError, match=f"Dense has no argument '{name}', expected nothing: all parameters"):
+        nn.Dense(3, **{name: False})
+
+
+def test_rmse_of_several_outputs_is_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    y, prediction, weight = rng.normal(size=(40, 3)) * [1, 10, 100], rng.normal(size=(40, 3)), rng.random(40)
+    for given in (None, weight):
+        right = metrics.root_mean_squared_error(y, prediction, sample_weight=given)
+        assert fastnn.METRICS["rmse"].function(y, prediction, given) == pytest.approx(right, rel=1e-12)
+
+
+def test_text_in_one_column_is_named():
+    frame = pytest.importorskip("pandas").DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
+    with pytest.raises(ValueError, match=r"X has dtype object, expected numbers: .*'x' in column 1 \('b'\)$"):
+        Trainer(Sequential([nn.Dense(1)]), "mse").fit(frame, [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"expected numbers: .* in column 1$"):
+        Trainer(Sequential([nn.Dense(1)]), "mse").fit(frame.to_numpy(), [1.0, 2.0])
+
+
+SEVERAL = np.array([1, 2])
+
+
+def regression() -> Trainer:
+    return Trainer(Sequential([nn.Dense(1)]), "mse")
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: regression().fit(np.ones((4, 1)), np.ones(4), batch_size=SEVERAL), "batch_size"),
+        (lambda: nn.Normalize(SEVERAL), "mode"),
+        (lambda: fastnn.Checkpoint("somewhere", every=SEVERAL), "every"),
+        (lambda: fastnn.EarlyStopping(mode=SEVERAL), "mode"),
+        (lambda: fastnn.metric(np.mean, needs=SEVERAL), "needs"),
+        (lambda: fastnn.metric(np.mean, needs=0), "needs"),
+        (lambda: fastnn.metric(np.mean, mode=SEVERAL), "mode"),
+        (lambda: regression().find_lr(np.ones((4, 1)), np.ones(4), low=1e30), "high is 10.0 and low"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_arrays_are_named(call, name):
+    with pytest.raises((ValueError, TypeError), match=rf"^{name} is "):
+        call()

@@ -974,11 +974,11 @@ def test_metrics_as_scikit_learn_has_them(backend, loss, outputs, weight):
     prediction = trainer.model.predict(X, backend=backend)
     prediction = np.exp(prediction) if loss == "poisson" else prediction
     found = trainer.evaluate(X, y, sample_weight=weight)
-    square = sklearn_metrics.mean_squared_error(y, prediction, sample_weight=weight)
+    root = sklearn_metrics.root_mean_squared_error(y, prediction, sample_weight=weight)
     assert found["mae"] == pytest.approx(
         sklearn_metrics.mean_absolute_error(y, prediction, sample_weight=weight), rel=1e-12
     )
-    assert found["rmse"] == pytest.approx(math.sqrt(square), rel=1e-12)
+    assert found["rmse"] == pytest.approx(root, rel=1e-12)
     assert found["r2"] == pytest.approx(sklearn_metrics.r2_score(y, prediction, sample_weight=weight), rel=1e-10)
 
 

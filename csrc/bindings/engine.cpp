@@ -174,10 +174,10 @@ Args args_of(const py::handle& tuple, const char* name) {
 }
 
 [[noreturn]] void raise(const Refused& refused) {
-    value_error(
-        "X cannot be read at row " + std::to_string(refused.row) + ", column " +
-        std::to_string(refused.column) +
-        ": expected an id, a whole number from 0 to below their count; of a sparse X, columns that it has");
+    value_error("X cannot be read at row " + std::to_string(refused.row) + ", column " +
+                std::to_string(refused.column) +
+                ": expected an id, a whole number from 0 to below their count; of a sparse X, columns that "
+                "it has and that ascend");
 }
 
 // The rows of array i for a plan: data is null as in stored_rows.

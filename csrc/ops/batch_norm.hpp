@@ -28,7 +28,11 @@ struct batch_norm : Operation {
         const Real rows = static_cast<Real>(B), unbias = static_cast<Real>(B > 1 ? B / (B - 1.0) : 1.0);
         const Real keep_ = static_cast<Real>(momentum), take = static_cast<Real>(1.0 - momentum);
         for_columns(B, channels.size(), 0.6, [&](size_t j, auto lanes) {
-            const V mu = rows_sum(B, [&](size_t i) { return load(x + i * ld + j, lanes); }) / rows;
+            // A sum of many rows around 100 loses digits of their spread, one of their distances from the first row
+            // does not. Of few rows the distances are from 0, which changes no bit.
+            const V pivot = B > kRun ? load(x + j, lanes) : V{};
+            const V mu =
+                rows_sum(B, [&](size_t i) { return load(x + i * ld + j, lanes) - pivot; }) / rows + pivot;
             const V var = rows_sum(B,
                                    [&](size_t i) {
                                        const V d = load(x + i * ld + j, lanes) - mu;

@@ -67,6 +67,11 @@ LAYER = {
     "eps": "epsilon=",
     "negative_slope": "nn.ACTIVATIONS['leaky_relu'].with_alpha(slope)",
 }
+# which would be without effect
+FREEZING = dict.fromkeys(
+    ("trainable", "requires_grad", "frozen"), "all parameters of a model are trained, no layer can be frozen"
+)
+LAYER |= {name: f"nothing: {why}" for name, why in FREEZING.items()}
 MODEL_ATTRIBUTES = {
     **dict.fromkeys(("fit", "train", "compile", "partial_fit"), "a Trainer fits: Trainer(model, loss).fit(X, y)"),
     "forward": "call model.predict(X)",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _rounding, _text
+from fastnn import _rounding, _sparse, _text
 from fastnn.errors import PrecisionWarning, callers
 
 Array = np.ndarray
@@ -132,16 +132,11 @@ def float_dtype(value: Any) -> np.dtype:
     return native
 
 
-def is_sparse(value: Any) -> bool:
-    """Whether it is a matrix or array of scipy.sparse."""
-    return hasattr(value, "toarray") and hasattr(value, "nnz")
-
-
 def _array(name: str, value: Any) -> Array:
     """`value` as an array of any dtype. ValueError or TypeError for what is none."""
     if value is None:
         raise ValueError(f"{name} is None, expected an array of numbers")
-    if is_sparse(value):
+    if _sparse.is_sparse(value):
         raise TypeError(f"{name} is a sparse matrix, expected a dense array: call {name}.toarray()")
     if np.ma.is_masked(value):
         masked = int(np.ma.getmaskarray(value).sum())
@@ -173,7 +168,19 @@ def _real(name: str, value: Any) -> Array:
     except OverflowError:
         raise ValueError(f"{name} has a whole number beyond float64 (1.8e308), expected smaller ones") from None
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} has dtype {array.dtype}, expected numbers: {error}") from None
+        where = _without_numbers(value, array)
+        raise type(error)(f"{name} has dtype {array.dtype}, expected numbers: {error}{where}") from None
+
+
+def _without_numbers(value: Any, array: Array) -> str:
+    """Which column of a table has something else first: " in column 1 ('b')"."""
+    for column in range(array.shape[1] if array.ndim == 2 else 0):
+        try:
+            _missing_as_nan(array[:, column]).astype(np.float64)
+        except (TypeError, ValueError):
+            names = getattr(value, "columns", None)
+            return f" in column {column}" + ("" if names is None else f" ({names[column]!r})")
+    return ""
 
 
 def _missing_as_nan(array: Array) -> Array:
@@ -253,7 +260,7 @@ def finite_rows(
         row = int(np.searchsorted(x.indptr, entry, side="right")) - 1
         return f"row {row}, column {x.indices[entry]}"
 
-    if is_sparse(x):
+    if _sparse.is_sparse(x):
         finite(name, x.data if real is None else real, dtype, sparse_place)
     else:
         finite(name, x, dtype, lambda value: _place(value, x.shape[1], names, shape))
@@ -284,17 +291,7 @@ def same_width(shape: tuple[int, ...], inputs: int | None, *, name: str = "X") -
 def _sparse_features(X: Any, dtype: np.dtype, inputs: int | None, exact: bool, name: str) -> Array:
     """See `features`."""
     _size(name, X.shape, inputs)
-    if hasattr(X, "check_format"):  # of CSR, CSC and BSR: what points outside would be read and written there
-        try:
-            X.check_format(full_check=True)
-        except ValueError as error:
-            raise ValueError(f"{name} is a sparse matrix that is broken: {error}") from None
-        if len(X.data) < len(X.indices):
-            raise ValueError(f"{name} is a sparse matrix with {len(X.indices)} indices and {len(X.data)} values")
-    rows = X.tocsr()
-    if not rows.has_canonical_format:  # the entries of one place are added up, in a copy
-        rows = rows.copy()
-        rows.sum_duplicates()
+    rows = _sparse.by_rows(name, X)
     finite_rows(name, rows, rows.shape[1:], dtype, None, _real(name, rows.data))
     wanted = np.dtype(np.float32 if np.can_cast(rows.dtype, np.float32) else np.float64) if exact else dtype
     cast: Array = rows.astype(wanted)  # no array, but used like one: by rows
@@ -326,7 +323,7 @@ def features(
     otherwise PrecisionWarning with this `advice`, if there is some, where rounding loses too many. A scipy.sparse X
     comes back as one by rows (CSR), its values in such a dtype.
     """
-    if is_sparse(X):
+    if _sparse.is_sparse(X):
         if len(X.shape) != 2:
             raise ValueError(f"{name} has shape {X.shape}, expected two dimensions (rows, features)")
         same_row_shape(X.shape[1:], shape, any_shape=any_shape, name=name)

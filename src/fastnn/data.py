@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _validate
+from fastnn import _sparse
 
 Array = np.ndarray
 
@@ -44,7 +44,7 @@ class Features:
 
     @property
     def sparse(self) -> bool:
-        return _validate.is_sparse(self.x)
+        return _sparse.is_sparse(self.x)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
-from fastnn import _validate, backends
+from fastnn import _sparse, _validate, backends
 from fastnn._lock import lock_of
 from fastnn.data import Features
 from fastnn.errors import DivergenceError, callers
@@ -224,7 +224,7 @@ class BaseMLP(BaseEstimator):
         try:
             return Features(*_validate.features(X, dtype, advice=advice))
         except ValueError:
-            values = X.data if _validate.is_sparse(X) else X
+            values = X.data if _sparse.is_sparse(X) else X
             assert_all_finite(values, estimator_name=type(self).__name__, input_name="X")
             raise
 

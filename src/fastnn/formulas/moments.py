@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import _validate
+from fastnn import _sparse
 
 Array = np.ndarray
 Kernel = Callable[[Array, "Array | None", int, Array, Array, Array], None]  # x, rows, step, pivot, unit, out
@@ -117,7 +117,7 @@ def _readable(x: Any) -> bool:
 
 
 def _dense(part: Any) -> Array:
-    return np.require(part.toarray() if _validate.is_sparse(part) else part, np.float64, ["C", "A"])
+    return np.require(part.toarray() if _sparse.is_sparse(part) else part, np.float64, ["C", "A"])
 
 
 def _tree(slices: _Merged) -> _Merged:

@@ -50,8 +50,8 @@ def metric(
     ['accuracy', 'loss', 'lr', 'seconds', 'sure']
     """
     known = recognised(function)
-    made = checked(function, needs=needs or "prediction", weights=weights, mode=mode, name=name)
-    if known is not None and needs in (None, known.needs):
+    made = checked(function, needs="prediction" if needs is None else needs, weights=weights, mode=mode, name=name)
+    if known is not None and (needs is None or needs == known.needs):
         weighted = known.weights if weights is None else weights
         made = replace(known, name=made.name, mode=mode or known.mode, weights=weighted)
     if made.mode is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 Array = np.ndarray
@@ -26,8 +24,8 @@ def mse(y: Array, prediction: Array, weight: Array | None = None) -> float:
 
 
 def rmse(y: Array, prediction: Array, weight: Array | None = None) -> float:
-    """The root of `mse`."""
-    return math.sqrt(mse(y, prediction, weight))
+    """The root of `mse` of each output, mean over the outputs, as scikit-learn's root_mean_squared_error."""
+    return float(np.sqrt(np.average(_residuals(y, prediction) ** 2, axis=0, weights=weight)).mean())
 
 
 def r2(y: Array, prediction: Array, weight: Array | None = None) -> float:

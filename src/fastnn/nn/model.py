@@ -87,6 +87,8 @@ class Sequential:
         raise _hints.attribute(self, name, _hints.MODEL_ATTRIBUTES)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in _hints.FREEZING:
+            raise AttributeError(f"Sequential has no attribute {name!r}: {_hints.FREEZING[name]}")
         if name == "loss" and value is not None:
             value = losses.get(value)
         elif name == "metadata":

@@ -63,7 +63,7 @@ class Checkpoint(Callback):
         self, directory: str | os.PathLike[str], *, every: int | Literal["epoch"] = "epoch", keep: int | None = 3
     ) -> None:
         self.directory = _text.path("directory", directory).absolute()  # whatever the working directory will be
-        self.every = None if every == "epoch" else _validate.integer("every", every)
+        self.every = None if isinstance(every, str) and every == "epoch" else _validate.integer("every", every)
         self.keep = None if keep is None else _validate.integer("keep", keep)
         self.saved: list[Path] = []  # of this fit, the newest last
         self._history: History | None = None  # whose fit that is

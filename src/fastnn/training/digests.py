@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _cpus, _validate
+from fastnn import _cpus, _sparse
 
 Array = np.ndarray
 _WHOLE = 1 << 28  # bytes of an array that is digested in one piece
@@ -32,7 +32,7 @@ def digest(array: Any, threads: int | None = None) -> str:
     """
     if array is None:
         return ""
-    if _validate.is_sparse(array):
+    if _sparse.is_sparse(array):
         return "".join(digest(part, threads) for part in (array.data, array.indices, array.indptr)) + str(array.shape)
     taken = hashlib.blake2b(f"{array.dtype.str} {array.shape}".encode(), digest_size=16)
     if array.nbytes <= _WHOLE:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _validate
+from fastnn import _sparse
 from fastnn.data import Data
 from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.formulas.own import fingerprint
@@ -158,7 +158,7 @@ def _data(source: InMemory | Stream, held_out: Data | ValidationBatches | None) 
 def _array(array: Any) -> str:
     if array is None:
         return "None"
-    return f"{'sparse ' if _validate.is_sparse(array) else ''}{array.dtype} {array.shape}"
+    return f"{'sparse ' if _sparse.is_sparse(array) else ''}{array.dtype} {array.shape}"
 
 
 def _layer(layer: Layer) -> str:

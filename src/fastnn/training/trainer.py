@@ -260,7 +260,9 @@ class Trainer:
         (True, 0)
         """
         low = _validate.number("low", low, low=0.0, open_low=True)
-        high = _validate.number("high", high, low=low, open_low=True)
+        high = _validate.number("high", high, low=0.0, open_low=True)
+        if high <= low:
+            raise ValueError(f"high is {high} and low is {low}, expected a high above low")
         steps = _validate.integer("steps", steps, low=2)
         batch = _validate.integer("batch_size", batch_size)
         self._check_epsilon()
@@ -331,7 +333,8 @@ class Trainer:
                     held_out = scale.applied(held_out, self.model.dtype)
             if class_weight is not None:
                 data = self._weighted(data, rows, class_weight)
-            batch = len(data) if batch_size == "full" else _validate.integer("batch_size", batch_size)
+            whole = isinstance(batch_size, str) and batch_size == "full"
+            batch = len(data) if whole else _validate.integer("batch_size", batch_size)
             source = InMemory(data, rows, batch, shuffle, self.seed, self.backend.kernels)
             source.measured = first
         outputs = self.model.plan_for(first.row_shape).outputs

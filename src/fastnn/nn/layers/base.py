@@ -65,6 +65,8 @@ class Layer:
                     f"{name} of {self.where} is a live view of the model, expected values written into it: "
                     f"{name}[...] = values"
                 )
+        elif name in _hints.FREEZING:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}: {_hints.FREEZING[name]}")
         elif self.taken and self._fixed(name, value):
             raise AttributeError(
                 f"{name} of {self.where} is {getattr(self, name, None)!r} and stays so, because the layer is part of a "

@@ -33,7 +33,7 @@ class Normalize(Layer):
 
     def __init__(self, mode: Literal["standard", "minmax"] = "standard", *, per_feature: bool = True) -> None:
         super().__init__()
-        if mode not in ("standard", "minmax"):
+        if not isinstance(mode, str) or mode not in ("standard", "minmax"):
             raise ValueError(f"mode is {mode!r}, expected 'standard' or 'minmax'")
         self.mode, self.per_feature = mode, _validate.flag("per_feature", per_feature)
         self.adapted = False

@@ -21,7 +21,7 @@ def check_monitor(monitor: Any, mode: Any) -> None:
     """TypeError where it is no name, ValueError where mode is none."""
     if not isinstance(monitor, str):
         raise TypeError(f"monitor is {monitor!r}, expected the name of a quantity, such as 'val_loss'")
-    if mode not in ("auto", "min", "max"):
+    if not isinstance(mode, str) or mode not in ("auto", "min", "max"):
         raise ValueError(f"mode is {mode!r}, expected 'auto', 'min' or 'max'")
 
 
