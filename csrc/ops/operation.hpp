@@ -33,11 +33,26 @@ T* scratch(const Call& c, int i) {
 }
 FASTNN_INLINE Real* statistic(const Call& c, int i) { return static_cast<Real*>(c.statistics[i]); }
 
+#ifdef __aarch64__
+struct Any {
+    size_t n;  // 1 .. W
+};
+FASTNN_INLINE V load(const Real* p, Any lanes) { return lanes.n == W ? load(p) : load_part(p, lanes.n); }
+FASTNN_INLINE void store(Real* p, V v, Any lanes) { lanes.n == W ? store(p, v) : store_part(p, v, lanes.n); }
+FASTNN_INLINE size_t lane_count(Any lanes) { return lanes.n; }
+#endif
+
 // f(j, lanes) for each vector of columns, shared out over threads.
 template <class F>
 FASTNN_INLINE void for_columns(size_t B, size_t O, double ns, F&& f) {
     share(O, ns * static_cast<double>(B), 64 / sizeof(Real), [&](size_t begin, size_t end) {
+#ifdef __aarch64__
+        // One loop for whole vectors and the last one: of two products and a sum GCC 12 chose otherwise in each which
+        // one an FMA takes, and columns had other bits in pieces.
+        for (size_t j = begin; j < end; j += W) f(j, Any{end - j < W ? end - j : W});
+#else
         for_vectors(end - begin, [&](size_t j, auto lanes) { f(begin + j, lanes); });
+#endif
     });
 }
 
