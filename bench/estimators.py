@@ -21,7 +21,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
 from fastnn import MLPClassifier, MLPRegressor, _random, backends, nn, optim
-from fastnn.bench.machine import Machine
+from fastnn._cpus import usable
+from fastnn.bench.machine import print_peaks
 from fastnn.bench.report import markdown, number
 from fastnn.bench.workloads import LEARNING_RATE, WORKLOADS, Workload
 from fastnn.engine import Batches, Objective
@@ -171,12 +172,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--skip-grid", action="store_true")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", message=".*hasn't converged yet.*")
-    machine = Machine()
-    peaks = machine.peaks()
-    machine.close()
-    if peaks is not None:
-        print(f"multiply-adds: {peaks[0]:.0f} GFLOP/s on one core, {peaks[1]:.0f} on all\n")
-    with backends.resolve().limit_threads(options.threads or len(machine.cores)):
+    print_peaks()
+    with backends.resolve().limit_threads(options.threads or usable()):
         print(overhead(options.rounds))
     if not options.skip_grid:
         print()

@@ -19,7 +19,7 @@ import scipy.sparse
 from sklearn import neural_network
 
 from fastnn import MLPClassifier
-from fastnn.bench.machine import Machine
+from fastnn.bench.machine import print_peaks
 from fastnn.bench.report import markdown, number
 
 ROWS, UNITS, BATCH = 4096, 64, 200
@@ -72,11 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", message=".*Stochastic Optimizer.*")
-    machine = Machine()
-    peaks = machine.peaks()
-    machine.close()
-    if peaks is not None:
-        print(f"multiply-adds: {peaks[0]:.0f} GFLOP/s on one core, {peaks[1]:.0f} on all\n")
+    print_peaks()
     lines = [line for size in SIZES for line in compare(*size, options.rounds)]
     print(markdown(["entries a row", "", "fit, ms", "ratio", "predict_proba, ms", "ratio"], lines, words=2))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import golden
 import numpy as np
 import pytest
-from common import run_python
 
-from fastnn import Sequential, Trainer, backends, nn, optim
+from fastnn import Sequential, Trainer, nn, optim
 
-native_engine = pytest.importorskip("fastnn.backends.native_engine", exc_type=ImportError)
 native = pytest.importorskip("fastnn.backends.native", exc_type=ImportError)
 scipy_sparse = pytest.importorskip("scipy.sparse")
 
@@ -27,16 +26,11 @@ def rows(count: int, inputs: int, density: float = 0.04, dtype: type = np.float3
     return stored, stored.toarray()
 
 
-def backend(isa: str) -> backends.Backend:
-    engine = native_engine.for_instruction_set(isa)
-    return backends.make(
-        f"native-{isa}", engine.kernels, engine.predict, engine.train_steps, **native_engine.PROPERTIES
-    )
-
-
 def fitted(x, y, isa: str, dtype=np.float32, layers=None, optimizer=None, clip_norm=None, **settings) -> Trainer:
     model = Sequential(layers() if layers else [nn.Dense(5, "tanh"), nn.Dense(1)], dtype=dtype)
-    trainer = Trainer(model, "mse", optimizer or optim.Adam(0.01), seed=0, backend=backend(isa), clip_norm=clip_norm)
+    trainer = Trainer(
+        model, "mse", optimizer or optim.Adam(0.01), seed=0, backend=golden.backend_for(isa, []), clip_norm=clip_norm
+    )
     trainer.fit(x, y, **(dict(epochs=2, batch_size=16, verbose=False) | settings))
     return trainer
 
@@ -98,8 +92,12 @@ def test_bits_of_dense_rows_in_any_training(isa, settings):
 @pytest.mark.parametrize("outputs", [1, 40])
 def test_bits_of_dense_rows_beyond_a_run_of_sums(isa, outputs):
     x, dense = rows(2 * RUN + 3, 110, density=0.02)
-    layers = lambda: [nn.Dense(outputs, "tanh"), nn.Dense(1)]  # noqa: E731
-    assert_same(x, dense, dense[:, :1], isa=isa, layers=layers, batch_size="full")
+    assert_same(
+        *(x, dense, dense[:, :1]),
+        isa=isa,
+        layers=lambda: [nn.Dense(outputs, "tanh"), nn.Dense(1)],
+        batch_size="full",
+    )
 
 
 def test_dense_and_sparse_rows_take_turns():
@@ -146,27 +144,3 @@ def test_columns_that_do_not_ascend_are_refused_by_the_engine():
     data.x.indices[first : first + 2] = data.x.indices[first : first + 2][::-1].copy()
     with pytest.raises(ValueError, match=rf"X cannot be read at row {row}, .*that ascend"):
         Trainer(model, "mse", seed=0, backend="native").fit(data, epochs=1, batch_size=8, verbose=False)
-
-
-@pytest.mark.parametrize("what", ["fit(x, y, epochs=1, batch_size='full', verbose=False)", "find_lr(x, y)"])
-def test_memory_of_steps_of_all_rows(what):
-    """4000 rows of 50,000 features are 800 MB in float32."""
-    code = f"""
-        import resource, warnings
-        import numpy as np, scipy.sparse
-        from fastnn import Sequential, Trainer, nn
-        rng = np.random.default_rng(0)
-        parts = np.ones(200_000), rng.integers(0, 50_000, 200_000), np.arange(0, 200_001, 50)
-        x, y = scipy.sparse.csr_matrix(parts, shape=(4000, 50_000)), np.arange(4000) % 2
-        x.sum_duplicates()
-        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        trainer = Trainer(Sequential([nn.Dense(4, "relu"), nn.Dense(2)]), "cross_entropy", seed=0, backend="native")
-        trainer.fit(x[:32], y[:32], epochs=1, batch_size=8, verbose=False)
-        before = peak()
-        warnings.simplefilter("ignore")
-        trainer.{what}
-        print(peak() - before)
-    """
-    done = run_python(code)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) < 40

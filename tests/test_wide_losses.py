@@ -118,6 +118,3 @@ def test_ordered_quantiles_of_several_targets(backend):
 def test_ordered_refuses_targets_that_do_not_fit():
     with pytest.raises(ValueError, match=r"targets is 4, expected a divisor of the 6 values"):
         Sequential([nn.Dense(6), nn.Ordered(4)]).build(2, seed=0)
-    for wrong in (0, -1, 1.5, None, True):
-        with pytest.raises((ValueError, TypeError), match="targets is"):
-            nn.Ordered(wrong)

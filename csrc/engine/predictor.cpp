@@ -25,8 +25,8 @@ class Predictor<T>::Impl {
         const int threads = region.threads();
         Work work{kernels_, plan_, tensors, x, n, out};
         work.interruption.begin(stop, context);
-        const size_t bytes = work.sparse < 0 ? plan_.inputs * sizeof(T) : 1;
-        const size_t room = std::max<size_t>(4, kBytes / threads / bytes);
+        const size_t dense = std::max<size_t>(4, kBytes / threads / (plan_.inputs * sizeof(T)));
+        const size_t room = work.sparse < 0 ? dense : kRows;
         work.piece = std::min({kRows, room, round_up((n + threads - 1) / threads, 4)});
         work.buffers.resize(threads);
         if (n * most_positions() > kRows) work.pack();

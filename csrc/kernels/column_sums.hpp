@@ -9,22 +9,23 @@ namespace {
 // Rows that are added up one after the other; the sums of such runs are added up next. All in one run, float32 makes
 // 1.065 of 10^7 rows whose mean is 1, for each row is rounded to the digits of all rows before it.
 constexpr size_t kRun = 4096;
+FASTNN_INLINE size_t run_end(size_t begin, size_t B) { return B - begin < kRun ? B : begin + kRun; }
 
 // f(begin, end) of each run of B rows, added up
 template <class F>
 FASTNN_INLINE V sum_of_runs(size_t B, F&& f) {
     V sum{};
-    for (size_t begin = 0; begin < B; begin += kRun) sum += f(begin, B - begin < kRun ? B : begin + kRun);
+    for (size_t begin = 0; begin < B; begin += kRun) sum += f(begin, run_end(begin, B));
     return sum;
 }
 
 // The same of n values a run: f(begin, end, values).
 template <class F>
 FASTNN_INLINE void sum_of_runs(size_t B, size_t n, Real* values, F&& f) {
-    f(size_t(0), B < kRun ? B : kRun, values);
+    f(size_t(0), run_end(0, B), values);
     for (size_t begin = kRun; begin < B; begin += kRun) {
         Real* more = static_cast<Real*>(fastnn::scratch(fastnn::kRunSum, n * sizeof(Real)));
-        f(begin, B - begin < kRun ? B : begin + kRun, more);
+        f(begin, run_end(begin, B), more);
         for_vectors(n, [&](size_t j, auto lanes) {
             store(values + j, load(values + j, lanes) + load(more + j, lanes), lanes);
         });

@@ -43,19 +43,13 @@ struct batch_norm : Operation {
             const V g = load(gamma + j, lanes), b = load(beta + j, lanes);
             store(mean + j, mu, lanes);
             store(inv_std + j, scale, lanes);
-            bool large = false;
-            for (size_t l = 0; l < lane_count(lanes); ++l) large |= !is_finite(var[l]);
-            V old_mean{}, old_var{};
-            // Loaded here, not for all below: of two products and a sum GCC chooses which one an FMA takes by where
-            // they stand, and chose otherwise for the last lanes on NEON: other bits in pieces.
-            if (large) old_mean = load(running_mean + j, lanes), old_var = load(running_var + j, lanes);
+            const V old_mean = load(running_mean + j, lanes), old_var = load(running_var + j, lanes);
             if (B > 1) {
-                store(running_mean + j, keep_ * load(running_mean + j, lanes) + take * mu, lanes);
-                store(running_var + j, keep_ * load(running_var + j, lanes) + take * (var * unbias), lanes);
+                store(running_mean + j, keep_ * old_mean + rounded(take * mu), lanes);
+                store(running_var + j, keep_ * old_var + rounded(take * (var * unbias)), lanes);
             }
             for (size_t i = 0; i < B; ++i)
                 store(a + i * ld + j, g * ((load(x + i * ld + j, lanes) - mu) * scale) + b, lanes);
-            if (!large) return;
             for (size_t l = 0; l < lane_count(lanes); ++l)
                 if (!is_finite(var[l])) large_column(c, first + j + l, old_mean[l], old_var[l]);
         });

@@ -93,10 +93,9 @@ struct dense : Operation {
         const size_t N = c.B * c.P, last = rows.end * c.P;
         for (size_t first = rows.begin * c.P, end; first < last; first = end) {
             const size_t run = first / kRun * kRun;
-            end = last - run < kRun ? last : run + kRun;
+            end = run_end(run, last);
             pack_rows(c.da + first * c.O, c.O, end - first, c.O, kPanel,
-                      panels_of(c, run) + (first - run) * kPanel, (N - run < kRun ? N - run : kRun) * kPanel,
-                      false);
+                      panels_of(c, run) + (first - run) * kPanel, (run_end(run, N) - run) * kPanel, false);
         }
     }
 

@@ -1,9 +1,9 @@
-"""Text as an argument: paths, which are some; numbers, which are none; names of columns, each there once."""
+"""Text as an argument: paths, which are some; numbers, which are none; names of columns, each there once; choices."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ def refuse_numerals(name: str, array: np.ndarray) -> None:
         f"{name} has dtype {array.dtype}, expected numbers: it has text such as {text!r}, of which astype(float) makes "
         f"numbers"
     )
+
+
+def choice(name: str, value: Any, choices: Collection[str], expected: str) -> str:
+    """The value, or ValueError where it is none of those: an array of them is none, nor an error of NumPy's."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} is {value!r}, expected {expected}")
+    return value
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

@@ -49,6 +49,15 @@ def _seconds(call: object, *arguments: np.ndarray) -> float:
     return time.perf_counter() - start
 
 
+def print_peaks() -> None:
+    """A line with what all cores and one of them reach now, where that can be measured."""
+    machine = Machine()
+    peaks = machine.peaks()
+    machine.close()
+    if peaks is not None:
+        print(f"multiply-adds: {peaks[0]:.0f} GFLOP/s on one core, {peaks[1]:.0f} on all\n")
+
+
 class Machine:
     """A worker a core; None in place of a figure where the native extension is missing."""
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from fastnn import _text
+
 Mode = Literal["min", "max"]
 NEEDS = ("prediction", "probability", "predict_proba")
 MODES = ("min", "max")
@@ -57,10 +59,9 @@ def checked(function: Any, *, needs: str, weights: bool | None, mode: str | None
     """A Metric of these settings. TypeError or ValueError for what is none."""
     if not callable(function):
         raise TypeError(f"function is {function!r}, expected a function of (y, prediction)")
-    if not isinstance(needs, str) or needs not in NEEDS:
-        raise ValueError(f"needs is {needs!r}, expected one of: {', '.join(NEEDS)}")
-    if mode is not None and (not isinstance(mode, str) or mode not in MODES):
-        raise ValueError(f"mode is {mode!r}, expected 'min', 'max' or None")
+    _text.choice("needs", needs, NEEDS, f"one of: {', '.join(NEEDS)}")
+    if mode is not None:
+        _text.choice("mode", mode, MODES, "'min', 'max' or None")
     if weights is not None and not isinstance(weights, bool):
         raise TypeError(f"weights is {weights!r}, expected True, False or None")
     if name is not None and not isinstance(name, str):

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from fastnn import _validate
+from fastnn import _text, _validate
 
 
 def _setting(default: float, low: float, high: float = math.inf, open_low: bool = False) -> float:
@@ -72,8 +72,7 @@ class Schedule:
     per: Literal["epoch", "step"] = field(default="epoch", kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.per not in ("epoch", "step"):
-            raise ValueError(f"per is {self.per!r}, expected 'epoch' or 'step'")
+        _text.choice("per", self.per, ("epoch", "step"), "'epoch' or 'step'")
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if item.metadata and not (value is None and item.default is None):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastnn import _text
 from fastnn.errors import missing_extra
 from fastnn.files import naming
 
@@ -62,8 +63,7 @@ class Dialect:
             separator = "\t" if given == "\\t" else given
         if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':  # others pandas takes for patterns
             raise ValueError(f"separator is {given!r}, expected one character of ASCII such as ';', or \\t for a tab")
-        if self.decimal not in (".", ","):
-            raise ValueError(f"decimal is {self.decimal!r}, expected '.' or ','")
+        _text.choice("decimal", self.decimal, (".", ","), "'.' or ','")
         if self.decimal == separator:
             raise ValueError(f"decimal is {self.decimal!r}, as the separator is: set another one, such as ';'")
         try:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fastnn import _text
 from fastnn.tabular.files import pandas_module
 
 Array = np.ndarray
@@ -43,8 +44,8 @@ def target(series: Any, name: str, task: Task = "auto") -> Target:
 
     ValueError where values are missing, all are the same, or they do not fit the task.
     """
-    if task not in ("auto", "classification", "regression"):
-        raise ValueError(f"task is {task!r}, expected 'auto', 'classification' or 'regression'")
+    tasks = ("auto", "classification", "regression")
+    _text.choice("task", task, tasks, "'auto', 'classification' or 'regression'")
     real, labels = _target_values(series, name)
     distinct = list(dict.fromkeys(labels))
     as_numbers = task == "regression" or (task == "auto" and _looks_like_numbers(real, labels))

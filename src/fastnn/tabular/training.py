@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _validate, nn, optim
+from fastnn import _text, _validate, nn, optim
 from fastnn._plot import new_figure
 from fastnn.data import Features
 from fastnn.errors import TableWarning, callers
@@ -118,8 +118,8 @@ def train(
     """
     chosen = settings or Settings()
     name = os.fspath(path)
-    if fill is not None and fill not in FILLS:
-        raise ValueError(f"fill is {fill!r}, expected one of: {', '.join(FILLS)}")
+    if fill is not None:
+        _text.choice("fill", fill, FILLS, f"one of: {', '.join(FILLS)}")
     frame = read(path, text=(target_name,), separator=separator, decimal=decimal, encoding=encoding)
     names = list(frame.columns)
     target_name = known(target_name, names, name)

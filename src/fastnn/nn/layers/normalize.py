@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from fastnn import _validate
+from fastnn import _text, _validate
 from fastnn.data import Features
 from fastnn.formulas import moments
 from fastnn.nn.layers.base import Layer
@@ -33,8 +33,7 @@ class Normalize(Layer):
 
     def __init__(self, mode: Literal["standard", "minmax"] = "standard", *, per_feature: bool = True) -> None:
         super().__init__()
-        if not isinstance(mode, str) or mode not in ("standard", "minmax"):
-            raise ValueError(f"mode is {mode!r}, expected 'standard' or 'minmax'")
+        _text.choice("mode", mode, ("standard", "minmax"), "'standard' or 'minmax'")
         self.mode, self.per_feature = mode, _validate.flag("per_feature", per_feature)
         self.adapted = False
         self._kernel: moments.Kernel | None = None  # the model's

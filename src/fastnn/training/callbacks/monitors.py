@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from fastnn import _validate
+from fastnn import _text, _validate
 from fastnn.metrics import direction
 from fastnn.training.callbacks.learned import copies, learned, put_back
 from fastnn.training.checks import NUMBER, Kinds, check_copies, check_state
@@ -21,8 +21,7 @@ def check_monitor(monitor: Any, mode: Any) -> None:
     """TypeError where it is no name, ValueError where mode is none."""
     if not isinstance(monitor, str):
         raise TypeError(f"monitor is {monitor!r}, expected the name of a quantity, such as 'val_loss'")
-    if not isinstance(mode, str) or mode not in ("auto", "min", "max"):
-        raise ValueError(f"mode is {mode!r}, expected 'auto', 'min' or 'max'")
+    _text.choice("mode", mode, ("auto", "min", "max"), "'auto', 'min' or 'max'")
 
 
 def check_there(monitor: str, run: Run) -> None:
