@@ -221,6 +221,13 @@ PyObject* call(PyObject*, PyObject* const* items, Py_ssize_t count) {
      METH_FASTCALL,                                                                                 \
      name "(isa, " arguments ", /)\n--\n\nSee contract.py. isa: index into instruction_sets()."}
 
+// Of NumPy's type number, for its native byte order; 0 bytes: not read.
+struct Kind {
+    Stored stored = kFloat32;
+    ptrdiff_t bytes = 0;
+};
+Kind kind_of(int type);
+
 bool all_below(const Vector<int64_t>& indices, size_t n);
 // A data set: `count` rows of `inputs` values.
 struct Stores {
@@ -238,7 +245,8 @@ Activated activated(const Table<T>& t, PyObject* activation);
 extern PyMethodDef g_kernels[];     // kernels.cpp
 extern PyMethodDef g_operations[];  // operations.cpp
 void bind_operations(py::module_& m);
-void bind_engine(py::module_& m);  // engine.cpp
+void bind_engine(py::module_& m);   // engine.cpp
+void bind_serving(py::module_& m);  // serving.cpp
 
 }  // namespace bindings
 }  // namespace fastnn

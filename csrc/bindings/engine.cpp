@@ -1,4 +1,4 @@
-// The engine's side of the module: plans from Python, checked against the Specs, and the objects that run them.
+// The engine's side of the module: the objects that run plans.
 #include "../engine/engine.hpp"
 #include "../registry.hpp"
 #include "../threads.hpp"
@@ -9,183 +9,13 @@
 #include <atomic>
 #include <stdexcept>
 
-#include "arguments.hpp"
-#include "gil.hpp"
 #include "numbers.hpp"
+#include "plans.hpp"
+#include "running.hpp"
 
 namespace fastnn {
 namespace bindings {
 namespace {
-
-constexpr size_t kMostValues = static_cast<size_t>(1) << 40;  // of a row
-
-// How many elements the buffers of a state have.
-struct Extents {
-    size_t parameters, statistics, scaling;
-};
-
-// Positions and channels of rows of that shape.
-struct Row {
-    size_t positions = 1, channels = 0;
-    size_t values() const { return positions * channels; }
-};
-Row row_of(const py::handle& shape, const std::string& op) {
-    const auto sizes = tuple_of(shape, op + "'s shape of a row");
-    if (sizes.size() < 1) value_error(op + " has rows of shape ()");
-    Row row;
-    size_t values = 1;
-    for (size_t d = 0; d < sizes.size(); ++d) {
-        const size_t size = number_of<size_t>(sizes[d], op + "'s size of a row");
-        if (size == 0 || size > kMostValues / values) value_error(op + " has a row of no or too many values");
-        values *= size;
-        if (d + 1 < sizes.size())
-            row.positions *= size;
-        else
-            row.channels = size;
-    }
-    return row;
-}
-
-// (offset, size, trainable, l1, l2, decay) as the field of a Spec says.
-Tensor tensor_of(const py::handle& described, const Op& op, const Field& field, bool param,
-                 const Extents& extents) {
-    const std::string what = op.declared->name + " has " + field.name,
-                      whose = op.declared->name + "'s " + field.name;
-    const auto parts = tuple_of(described, whose, 6);
-    Tensor tensor;
-    tensor.offset = number_of<size_t>(parts[0], whose + ": its offset");
-    tensor.size = number_of<size_t>(parts[1], whose + ": its size");
-    tensor.trainable = number_of<bool>(parts[2], whose + ": whether it is trainable");
-    tensor.l1 = number_of<double>(parts[3], whose + ": its l1");
-    tensor.l2 = number_of<double>(parts[4], whose + ": its l2");
-    tensor.decay = number_of<double>(parts[5], whose + ": its decay");
-    const Sizes sizes{1, op.positions, op.inputs, op.outputs, op.in};
-    size_t expected = 0;
-    if (!sizes.elements(field.dims, &expected) || tensor.size != expected)
-        value_error(what + " of " + std::to_string(tensor.size) + " values, expected " +
-                    std::to_string(expected));
-    if (tensor.trainable && !param) value_error(what + ", a statistic, as trainable");
-    const size_t space = field.number == Number::kFloat64 ? extents.scaling
-                         : tensor.trainable               ? extents.parameters
-                                                          : extents.statistics;
-    if (tensor.size > space || tensor.offset > space - tensor.size) value_error(what + " outside its buffer");
-    if (param && field.dims.size() > 1) tensor.columns = sizes.of(field.dims.back());
-    return tensor;
-}
-
-// One (kind, inputs, outputs, activation, alpha, saves_z, settings, tensors, other, dother).
-template <class T>
-Op op_of(const Table<T>& t, const py::handle& item, const Plan& plan, const Extents& extents) {
-    const auto fields = tuple_of(item, "an operation", 10);
-    const auto kind = word_of(fields[0], "the kind of an operation");
-    Op op;
-    const auto& all = declared_operations();
-    while (op.code < t.operation_count && kind != all[op.code].name) ++op.code;
-    if (op.code == t.operation_count) value_error("there is no operation " + shown(fields[0]));
-    const Declared& declared = all[op.code];
-    op.declared = &declared;
-    if (declared.source && !plan.ops.empty()) value_error(kind + " is not the first operation");
-    const Row in = row_of(fields[1], kind), out = row_of(fields[2], kind);
-    if (in.values() != plan.outputs) value_error(kind + " does not take what the operation before it gives");
-    op.positions = out.positions, op.inputs = in.channels, op.outputs = out.channels, op.in = in.values();
-    const bool same = in.positions == out.positions && in.channels == out.channels;
-    const bool by_channels = declared.x == "NI";  // as many positions, other channels
-    const bool any = declared.x == "BF" && !declared.source;
-    if (by_channels ? in.positions != out.positions || !t.operations[op.code].fits(op.inputs, op.outputs)
-                    : !any && !same)
-        value_error(kind + " does not make such rows out of such rows");
-    op.activation = number_of<int>(fields[3], kind + "'s activation");
-    if (!has_activation(t, op.activation)) value_error(kind + " has an activation that there is not");
-    op.alpha = number_of<double>(fields[4], kind + "'s alpha");
-    op.saves_z = number_of<bool>(fields[5], kind + "'s saves_z");
-    if (!declared.forward.has(Role::activation, false) && (op.activation != plan.identity || op.saves_z))
-        value_error(kind + " has no activation of its own");
-    for (const py::handle number : tuple_of(fields[6], kind + "'s settings")) {
-        op.settings.push_back(number_of<double>(number, kind + "'s setting"));
-        if (!isfinite(op.settings.back())) value_error(kind + " has a setting that is not finite");
-    }
-    if (op.settings.size() != declared.settings.size())
-        value_error(kind + " has other settings than its Spec");
-    const auto tensors = tuple_of(fields[7], kind + "'s tensors");
-    const size_t params = declared.params.size();
-    if (tensors.size() != params + declared.statistics.size())
-        value_error(kind + " has other tensors than its Spec");
-    for (size_t i = 0; i < tensors.size(); ++i) {
-        const bool param = i < params;
-        const Field& field = param ? declared.params[i] : declared.statistics[i - params];
-        op.tensors.push_back(tensor_of(tensors[i], op, field, param, extents));
-    }
-    op.other = number_of<int>(fields[8], kind + "'s other");
-    op.dother = number_of<int>(fields[9], kind + "'s dother");
-    return op;
-}
-
-// The ends of skips: operations that are there, before and behind, with rows of the same size.
-void check_skips(const Plan& plan) {
-    const int n = static_cast<int>(plan.ops.size());
-    for (int i = 0; i < n; ++i) {
-        const Op& op = plan.ops[i];
-        const std::string& name = op.declared->name;
-        const bool reads = op.declared->forward.has(Role::other, false);
-        const bool hands = op.declared->backward.has(Role::dother, false);
-        if (reads != (op.other >= 0) || op.other >= i)
-            value_error(name + " reads another operation than one before it");
-        // in training a loss may have taken the last operations off: then nothing hands a gradient back
-        if (hands != (op.dother >= 0) || op.dother >= n || (hands && op.dother <= i))
-            value_error(name + " hands its gradient to another operation than one behind it");
-        if (reads && plan.ops[op.other].in != op.out()) value_error(name + " reads rows of another size");
-        if (hands && plan.ops[op.dother].out() != op.in)
-            value_error(name + " gets a gradient of another size");
-    }
-}
-
-// Everything that will be used as an address or a size is checked here, against the Specs.
-template <class T>
-Plan make_plan(const Table<T>& t, const py::list& ops, size_t inputs, const Extents& extents) {
-    Plan plan;
-    if (inputs == 0 || inputs > kMostValues) value_error("inputs is " + std::to_string(inputs));
-    plan.inputs = plan.outputs = inputs;
-    plan.parameters = extents.parameters;
-    for (int a = 0; a < t.activations; ++a)
-        if (t.activation_names[a] == std::string("identity")) plan.identity = a;
-    for (const py::handle item : tuple_of(ops, "ops")) {
-        plan.ops.push_back(op_of(t, item, plan, extents));
-        plan.outputs = plan.ops.back().out();
-    }
-    if (plan.ops.empty()) value_error("ops is empty");
-    check_skips(plan);
-    return plan;
-}
-
-template <class T>
-const Table<T>& table_of(int isa) {
-    const auto& sets = instruction_sets();
-    if (isa < 0 || isa >= sets.count)
-        value_error("isa is " + std::to_string(isa) + ", expected 0 .. " + std::to_string(sets.count - 1));
-    if constexpr (sizeof(T) == 4)
-        return *sets.items[isa].float_table;
-    else
-        return *sets.items[isa].double_table;
-}
-
-Args args_of(const py::handle& tuple, const char* name) {
-    if (!PyTuple_Check(tuple.ptr())) type_error(std::string(name) + " is not a tuple");
-    return {PySequence_Fast_ITEMS(tuple.ptr()), PyTuple_GET_SIZE(tuple.ptr())};
-}
-
-[[noreturn]] void raise(const Refused& refused) {
-    value_error("X cannot be read at row " + std::to_string(refused.row) + ", column " +
-                std::to_string(refused.column) +
-                ": expected an id, a whole number from 0 to below their count; of a sparse X, columns that "
-                "it has and that ascend");
-}
-
-// The rows of array i for a plan: data is null as in stored_rows.
-Stores rows_for(const Plan& plan, const Args& args, int i) {
-    const Stores x = stored_rows(args, i, "x");
-    if (x.rows.data != nullptr && x.inputs != plan.inputs) value_error("x has another number of columns");
-    return x;
-}
 
 template <class T>
 Objective objective_of(const Table<T>& table, const py::tuple& tuple) {
@@ -222,30 +52,6 @@ class Turn {
     std::atomic<int>& running_;  // 0, or one more than the forks before the process that runs
     const int mine_;
 };
-
-// run(stop, context) without the interpreter lock, which is taken back now and then to look for a Ctrl-C; the exceptions of
-// both as Python's.
-template <class F>
-void without_gil(F&& run) {
-    struct Watch {
-        Unlocked* unlocked = nullptr;
-        bool interrupted = false;
-    } watch;
-    const auto signalled = [](void* context) {
-        Watch& mine = *static_cast<Watch*>(context);
-        return mine.interrupted = mine.interrupted || mine.unlocked->signalled();
-    };
-    try {
-        Unlocked unlocked;
-        watch.unlocked = &unlocked;
-        run(+signalled, &watch);
-    } catch (const Refused& refused) {
-        raise(refused);
-    } catch (const std::runtime_error&) {  // a handler forked: what it raised in the child comes first
-        if (!watch.interrupted) throw;
-    }
-    if (watch.interrupted) throw py::error_already_set();
-}
 
 template <class T>
 class TrainerBinding {

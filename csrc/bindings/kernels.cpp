@@ -9,13 +9,6 @@
 namespace fastnn {
 namespace bindings {
 
-namespace {
-
-// Of NumPy's type number, for its native byte order; 0 bytes: not read.
-struct Kind {
-    Stored stored = kFloat32;
-    ptrdiff_t bytes = 0;
-};
 Kind kind_of(int type) {
     using Api = py::detail::npy_api;
     switch (type) {
@@ -46,6 +39,8 @@ Kind kind_of(int type) {
             return {};
     }
 }
+
+namespace {
 
 constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 constexpr int kPlain = kAligned | py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_;

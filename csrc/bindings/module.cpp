@@ -150,6 +150,7 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
         "csrc/own.hpp. They must stay for the life of the process.");
     bindings::bind_operations(m);
     bindings::bind_engine(m);
+    bindings::bind_serving(m);
     m.def("math", &math, py::arg("name"), py::arg("x"), py::arg("out"), py::arg("isa"),
           "out = name(x) for one of FUNCTIONS over 1-D arrays: for the tests of their accuracy.");
 }

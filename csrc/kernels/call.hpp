@@ -101,10 +101,11 @@ struct Call {
 // What a plan wants of an operation, which decides what it packs.
 struct Use {
     bool training;
-    bool learns;          // its matrices are trained
-    bool wants_dx;        // something below learns
-    size_t rows;          // of the largest batch
-    bool sparse = false;  // see Operation
+    bool learns;           // its matrices are trained
+    bool wants_dx;         // something below learns
+    size_t rows;           // of the largest batch
+    bool sparse = false;   // see Operation
+    bool serving = false;  // it only predicts, for good, also a few rows at a time
 };
 
 // The functions of one operation, for one instruction set and one float type. Rows are rows of the batch; where training
@@ -114,6 +115,8 @@ struct Operation {
     Spec spec;
     void (*forward)(const Call<T>&, Range rows);
     void (*predict)(const Call<T>&, Range rows);  // null: as forward
+    // A batch of few rows, with what was packed for serving, to the same bits. Null: as predict.
+    void (*serve)(const Call<T>&, size_t rows);
     // dx. Where training goes by columns also the gradients of the parameters.
     void (*backward)(const Call<T>&, Range rows);
     // A part of the gradient over the whole batch: rows of parameter `tensor`, a matrix, into g; or, for tensor -1, all

@@ -49,6 +49,7 @@ struct Table {
     // of float32, float64 or uint8.
     void (*moments)(const Rows& data, const int64_t* rows, size_t n, size_t I, size_t step,
                     const double* pivot, const double* unit, double* out);
+    bool (*finite)(size_t n, const T* x);  // whether all are
     void (*activation_backward)(Activated below, size_t n, const T* saved, const T* da, T* dz);
 
     // One of labels (B,) and values (B, O / width) is null. At least one parameter.

@@ -39,10 +39,10 @@
 namespace {
 
 const fastnn::Operation<Real> kOperations[] = {
-#define FASTNN_X(op)                                                           \
-    {ops::op::spec,     ops::op::forward, ops::op::predict, ops::op::backward, \
-     ops::op::gradient, ops::op::prepare, ops::op::pack,    ops::op::packed,   \
-     ops::op::gather,   ops::op::sparse,  ops::op::ns,      ops::op::fits},
+#define FASTNN_X(op)                                                                            \
+    {ops::op::spec,     ops::op::forward, ops::op::predict, ops::op::serve,  ops::op::backward, \
+     ops::op::gradient, ops::op::prepare, ops::op::pack,    ops::op::packed, ops::op::gather,   \
+     ops::op::sparse,   ops::op::ns,      ops::op::fits},
     FASTNN_OPS(FASTNN_X)
 #undef FASTNN_X
 };

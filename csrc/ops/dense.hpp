@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../kernels/gemm.hpp"
+#include "../kernels/serve.hpp"
 #include "../kernels/sparse.hpp"
 #include "operation.hpp"
 
@@ -18,7 +19,7 @@ struct dense : Operation {
                                .backward = "x w below saved dz -> dx? dw db",
                                .x = "NI"};
     static constexpr bool sparse = true;
-    enum { kWeight, kTransposed, kGradient };
+    enum { kWeight, kTransposed, kGradient, kServed };
 
     static bool large(size_t elements) { return elements * sizeof(Real) > 16384; }
 
@@ -27,6 +28,11 @@ struct dense : Operation {
             return wanted ? (columns + kPanel - 1) / kPanel * kPanel * depth : 0;
         };
         const bool learns = use.training && use.learns, reads_x = !use.sparse;
+        const Served served{c.I, c.O};
+        if (use.serving) {
+            if (which == kServed) return served.elements();
+            return panels(which == kWeight && !served.narrow(), c.O, c.I);
+        }
         switch (which) {
             case kWeight:
                 return panels(reads_x && (learns ? large(c.I * c.O) : packs_to_predict(c, use)), c.O, c.I);
@@ -52,6 +58,7 @@ struct dense : Operation {
         if (c.packed[kTransposed])
             (c.streaming ? stream_columns : pack_columns)(w, c.O, c.O, n, kPanel,
                                                           c.packed[kTransposed] + rows.begin * c.O);
+        if (c.packed[kServed]) Served{c.I, c.O}.pack(c.params[0], c.params[1], c.packed[kServed]);
     }
 
     static void forward(const Call& c, Range rows) {
@@ -67,6 +74,15 @@ struct dense : Operation {
         if (c.sparse) return multiply_sparse(*c.sparse, c.order + first, p, e);
         p.a = c.x + first * c.I;
         multiply(p, e);
+    }
+
+    static void serve(const Call& c, size_t rows) {
+        const size_t N = rows * c.P;
+        if (N > kFew) return forward(c, {0, rows});
+        serve_product({c.I, c.O}, N, c.x, c.packed[kWeight], c.packed[kServed], c.a);
+        if (c.activation.code != kActivation_identity)
+            forward_of(c.activation.code)(N, c.O, c.a, c.O, nullptr, 0, c.a, c.O,
+                                          parameter_of(c.activation.code, c.activation.alpha));
     }
 
     // dx = (dz w^T) * f'(saved)

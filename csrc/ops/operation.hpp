@@ -13,6 +13,7 @@ using Call = fastnn::Call<Real>;
 
 struct Operation {
     static constexpr void (*predict)(const Call&, Range) = nullptr;
+    static constexpr void (*serve)(const Call&, size_t) = nullptr;
     static constexpr void (*backward)(const Call&, Range) = nullptr;
     static constexpr void (*gradient)(const Call&, int, Range, Real*) = nullptr;
     static constexpr void (*prepare)(const Call&, Range) = nullptr;

@@ -76,6 +76,7 @@ const Table<double> double_table = {
     gather,
     check_sparse_rows,
     moments,
+    finite,
     ops::derive,
     loss,
     squared_norm,

@@ -57,6 +57,25 @@ def update(
     /,
 ) -> None: ...
 
+# A Predictor, which asks its `owner`, a serving.Predictor, where it does not answer itself. buffers: parameters,
+# statistics, scaling; copied. link: what makes probabilities, or None: operation, activation, whether of one value z it
+# makes f(-z) and f(z), whether predictions have it. shapes: of a row that goes in and out. scaling: shifts and scale of
+# the targets, or None. flags: whether other dtypes than the network's are the owner's, whether predictions that are not
+# finite are, whether a class is a value above 0.
+def freeze(
+    isa: int,
+    ops: list[tuple[Any, ...]],
+    buffers: tuple[Array, Array, Array],
+    link: tuple[str, int, bool, bool] | None,
+    owner: object,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    names: tuple[str, ...] | None,
+    classes: tuple[Any, ...] | None,
+    scaling: tuple[tuple[float, ...], float] | None,
+    flags: tuple[bool, bool, bool],
+    /,
+) -> Any: ...
+
 class TrainerFloat32:
     def __init__(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 
 def is_sparse(value: Any) -> bool:
     """Whether it is a matrix or array of scipy.sparse."""
@@ -35,3 +37,8 @@ def _columns_ascend(rows: Any) -> bool:
     firsts = rows.indptr[1:-1]
     ascends[firsts[(firsts > 0) & (firsts < len(used))] - 1] = True
     return bool(ascends.all())
+
+
+def parts(x: Any) -> Any:
+    """Rows as the extension reads them: an array, or data, indices, indptr and columns of a CSR matrix."""
+    return x if isinstance(x, np.ndarray) else (x.data, x.indices, x.indptr, x.shape[1])

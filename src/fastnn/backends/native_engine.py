@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import _cpus, engine
+from fastnn import _cpus, _sparse, engine
 from fastnn.backends import native
 from fastnn.backends.native import extension
 from fastnn.contract import Array
@@ -45,20 +45,15 @@ def _tensors(op: Op, objective: Objective | None) -> tuple[tuple[Any, ...], ...]
 
 def _table(ops: Sequence[Op], objective: Objective | None, dtype: np.dtype) -> list[tuple[Any, ...]]:
     """The operations for the extension, in the order of their Specs; for a prediction where objective is None."""
-    table = []
+    described = []
     for op in ops:
         code = native.activation_code(op.activation, dtype)
         saves_z = op.operation.spec.fuses and op.activation.saves == "z"
         settings = tuple(op.settings[name] for name in op.operation.spec.setting_names)
         tensors = _tensors(op, objective)
         shapes, ends = (op.inputs, op.outputs), (op.other, op.dother)
-        table.append((op.kind, *shapes, code, op.activation.alpha, saves_z, settings, tensors, *ends))
-    return table
-
-
-def _stored(x: Any) -> Any:
-    """Rows as the extension reads them: an array, or the parts of a CSR matrix."""
-    return x if isinstance(x, np.ndarray) else (x.data, x.indices, x.indptr, x.shape[1])
+        described.append((op.kind, *shapes, code, op.activation.alpha, saves_z, settings, tensors, *ends))
+    return described
 
 
 def _compiled(ops: Sequence[Op], objective: Objective, dtype: np.dtype) -> bool:
@@ -105,7 +100,7 @@ class Engine:
         losses = np.full(len(lr), np.nan)
         taken = np.zeros(1, dtype=np.int64)
         buffers = (state.parameters, state.statistics, state.scaling, state.slots, state.step)
-        ordered = batches._replace(x=_stored(batches.x), order=np.ascontiguousarray(batches.order))
+        ordered = batches._replace(x=_sparse.parts(batches.x), order=np.ascontiguousarray(batches.order))
         try:
             done = trainer.run(buffers, ordered, (coefficients, lr), losses, taken)
         finally:
@@ -123,9 +118,36 @@ class Engine:
         predictor = self._predictor(plan, state) if plan.ops else None
         if predictor is not None:
             buffers = state.parameters, state.statistics, state.scaling
-            if predictor.run(*buffers, _stored(x), out):
+            if predictor.run(*buffers, _sparse.parts(x), out):
                 return
         engine.predict(self.kernels, plan, state, x, out)
+
+    def freeze(self, frozen: Any, owner: Any) -> Any:
+        """A predictor of the extension; None where it cannot run that network.
+
+        frozen: serving's Frozen. owner: who answers what it does not, a Predictor.
+        """
+        plan, state, border = frozen.plan, frozen.state, frozen.border
+        if not plan.ops or any(native.activation_code(op.activation, plan.dtype) is None for op in plan.ops):
+            return None
+        link = None
+        if frozen.link is not None:
+            softmax = frozen.link == "softmax"
+            code = extension.ACTIVATIONS.index("identity" if softmax else frozen.link)
+            link = ("softmax" if softmax else "activation", code, not softmax and plan.outputs == 1, frozen.linked)
+        names, classes = border.names, frozen.classes
+        return extension.freeze(
+            self.isa,
+            _table(plan.ops, None, plan.dtype),
+            (state.parameters, state.statistics, state.scaling),
+            link,
+            owner,
+            (plan.input_shape, plan.output_shape),
+            None if names is None else tuple(names),
+            None if classes is None else tuple(classes.tolist()),
+            frozen.scaling,
+            (border.new and not border.exact, frozen.normalizes, frozen.one_value),
+        )
 
     def _trainer(self, plan: Plan, ops: Sequence[Op], state: State, objective: Objective) -> Any:
         made = self.trained.get(state)
@@ -141,8 +163,8 @@ class Engine:
                     objective.clip_value,
                 )
                 sizes = len(state.parameters), len(state.statistics), len(state.scaling)
-                table = _table(ops, objective, plan.dtype)
-                trainer = _TRAINERS[plan.dtype](self.isa, table, plan.inputs, *sizes, numbers)
+                described = _table(ops, objective, plan.dtype)
+                trainer = _TRAINERS[plan.dtype](self.isa, described, plan.inputs, *sizes, numbers)
             made = self.trained[state] = _Trained(plan, objective, trainer)
         return made.trainer
 
@@ -154,8 +176,8 @@ class Engine:
         predictor = None
         if all(native.activation_code(op.activation, plan.dtype) is not None for op in plan.ops):
             sizes = len(state.parameters), len(state.statistics), len(state.scaling)
-            table = _table(plan.ops, None, plan.dtype)
-            predictor = _PREDICTORS[plan.dtype](self.isa, table, plan.inputs, *sizes)
+            described = _table(plan.ops, None, plan.dtype)
+            predictor = _PREDICTORS[plan.dtype](self.isa, described, plan.inputs, *sizes)
         made.append(_Predicting(plan, predictor))
         return predictor
 
@@ -180,4 +202,4 @@ extension.set_thread_quota(_cpus.quota() or 0)
 KERNELS = native.KERNELS
 PREDICT = for_instruction_set().predict
 TRAIN_STEPS = for_instruction_set().train_steps
-PROPERTIES = {"atomic": True, "limit_threads": limit_threads}
+PROPERTIES = {"atomic": True, "limit_threads": limit_threads, "freeze": for_instruction_set().freeze}

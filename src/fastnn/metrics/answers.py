@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from fastnn.contract import OpKernels
 from fastnn.formulas import activations
 from fastnn.formulas.losses import Loss
 from fastnn.ops.activation import activate
@@ -12,12 +15,19 @@ from fastnn.ops.softmax import softmax
 Array = np.ndarray
 
 
-def link(loss: Loss, z: Array) -> Array:
-    """The activation that the loss fuses, applied to its logits z (B, O)."""
-    if loss.link == "softmax":
-        return shares(z)
+def link(loss: Loss, z: Array, kernels: Mapping[str, OpKernels] | None = None) -> Array:
+    """The activation that the loss fuses, applied to its logits z (B, O): by a backend's kernels, else by NumPy."""
+    if kernels is None:
+        if loss.link == "softmax":
+            return shares(z)
+        a = np.empty_like(z)
+        activate(activations.get(loss.link), z, a)
+        return a
     a = np.empty_like(z)
-    activate(activations.get(loss.link), z, a)
+    if loss.link == "softmax":
+        kernels["softmax"].forward(z, a)
+    else:
+        kernels["activation"].forward(z, activations.get(loss.link), a)
     return a
 
 
@@ -35,11 +45,11 @@ def log_shares(z: Array) -> Array:
     return logs
 
 
-def probabilities(loss: Loss, z: Array) -> Array:
+def probabilities(loss: Loss, z: Array, kernels: Mapping[str, OpKernels] | None = None) -> Array:
     """What `predict_proba` gives for logits z (B, O), in their dtype: softmaxes (B, O), sigmoids (B, O), or for one
     sigmoid both of its classes (B, 2)."""
     both = loss.link == "sigmoid" and z.shape[1] == 1
-    return link(loss, np.concatenate([-z, z], axis=1) if both else z)
+    return link(loss, np.concatenate([-z, z], axis=1) if both else z, kernels)
 
 
 def decide(loss: Loss, z: Array) -> Array:

@@ -8,6 +8,7 @@ import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,24 +17,24 @@ from fastnn import _hints, _rounding, _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.contract import Backend
-from fastnn.data import Data, Features, Targets
+from fastnn.data import Data, Features
 from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
-from fastnn.metrics import Metric, Metrics, classifies, decide, measure, named_metrics, probabilities
+from fastnn.metrics import Metric, Metrics, decide, named_metrics, probabilities
 from fastnn.metrics import check as check_metrics
-from fastnn.nn import initial, overflow, rechecks, scoring, serialize, summary
+from fastnn.nn import initial, rechecks, scoring, serialize, summary
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
 from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
+from fastnn.serving import Frozen, Predictor
+from fastnn.serving.border import Border
+from fastnn.serving.overflow import warn_of_overflow
+from fastnn.serving.predictor import predictor
 
 Array = np.ndarray
-_NORMALIZE = (
-    "begin the model with nn.Normalize(), which scales {} before it is rounded, or take "
-    "Sequential(layers, dtype='float64')"
-)
 
 
 class Sequential:
@@ -169,6 +170,10 @@ class Sequential:
         return self._plan.input_shape
 
     @property
+    def _normalizes(self) -> bool:
+        return any(isinstance(layer, Normalize) for layer in self.layers)
+
+    @property
     def takes_any_shape(self) -> bool:
         """Whether the model begins by reading rows of any shape in C order: it takes flattened ones, too."""
         return isinstance(self.layers[0], (Flatten, Reshape))
@@ -244,29 +249,23 @@ class Sequential:
 
     def features(self, X: Any, *, name: str = "X") -> Features:
         """X checked against this model: its values once, for `Features`, which were checked, come back as they are."""
-        inputs = None if self._plan is None else self._plan.inputs
-        if isinstance(X, Features):
-            _validate.same_names(X.names, self.feature_names, name=name)
-            _validate.same_row_shape(X.row_shape, self._expected_shape, any_shape=self.takes_any_shape, name=name)
-            _validate.same_width(X.x.shape, inputs, name=name)
-            if X.dtype is not None and X.dtype != self.dtype:  # 1e300 is finite in the float64 of another model alone
-                _validate.finite_rows(name, X.x, X.row_shape, self.dtype, X.names)
-            return X
         if self._plan is not None and _validate.taken_as_it_is(X, self.dtype, self._plan.input_shape):
             return Features(X.reshape(len(X), -1), self._plan.input_shape, dtype=self.dtype)
-        names = _validate.feature_names(X)
-        _validate.same_names(names, self.feature_names, name=name)
-        x, row_shape = _validate.features(
-            X,
-            self.dtype,
-            inputs,
-            shape=self._expected_shape,
+        return self._border().features(X, name=name)
+
+    def _border(self) -> Border:
+        """What X must be."""
+        plan = self._plan
+        return Border(
+            dtype=self.dtype,
+            inputs=None if plan is None else plan.inputs,
+            input_shape=None if plan is None else plan.input_shape,
+            row_shape=self._expected_shape,
             any_shape=self.takes_any_shape,
-            exact=any(isinstance(layer, Normalize) for layer in self.layers),
-            advice=_NORMALIZE.format(name) if self.loss is None else None,  # no fit before this one
-            name=name,
+            exact=self._normalizes,
+            names=self.feature_names,
+            new=self.loss is None,
         )
-        return Features(x, row_shape, names, self.dtype)
 
     def checked(
         self,
@@ -334,7 +333,7 @@ class Sequential:
         """
         plan = self.plan
         out = self._walk(plan, self.features(X), backend)
-        overflow.warn_of_overflow(out, self.layers)
+        warn_of_overflow(out, self._normalizes)
         if self.target_scale is not None:
             out = self.target_scale.undone(out)
         return out if len(plan.output_shape) == 1 else out.reshape(len(out), *plan.output_shape)
@@ -354,7 +353,8 @@ class Sequential:
         loss = self._known_loss()
         if loss.link not in ("softmax", "sigmoid"):
             raise ValueError(f"this model was trained with {loss}, expected a cross-entropy for probabilities")
-        return probabilities(loss, self._logits(X, backend))
+        chosen = backends.resolve(backend)
+        return probabilities(loss, self._logits(X, chosen), chosen.kernels.ops)
 
     def predict_class(self, X: Any, *, backend: str | Backend | None = None) -> Array:
         """Class indices (B,) int64 of the largest output; of a sigmoid (B,), or (B, O) of 0 and 1 for O > 1."""
@@ -393,25 +393,16 @@ class Sequential:
         self, data: Data | Iterable[Data], metrics: dict[str, Metric], backend: str | Backend | None = None
     ) -> dict[str, float]:
         """`evaluate` on data that was checked, or batches of them, with what `named_metrics` made of the metrics."""
-        loss, chosen, plan = self._known_loss(), backends.resolve(backend), self.plan
-        ops = plan.training_ops(loss)
-        twice = bool(metrics) and ops is not plan.ops and not classifies(loss)  # metrics want what `predict` gives
-        logits, outputs, targets = [], [], []
-        for part in [data] if isinstance(data, Data) else data:  # outputs are kept, of batches never all the rows
-            logits.append(self._walk(replace(plan, ops=ops), part, chosen))
-            outputs.append(self._walk(plan, part, chosen) if twice else logits[-1])
-            targets.append(part.targets)
-        z, all_targets = scoring.stacked(logits), Targets.joined(targets)
-        if self.target_scale is not None:
-            z = self.target_scale.undone(z)
-        found = {"loss": scoring.mean_loss(chosen, loss, z, all_targets)}
-        return found | measure(metrics, loss, z, scoring.stacked(outputs) if twice else None, all_targets)
+        chosen, undone = backends.resolve(backend), None if self.target_scale is None else self.target_scale.undone
+        parts = [data] if isinstance(data, Data) else data
+        walk = partial(self._walk, backend=chosen)
+        return scoring.score(chosen, self.plan, walk, self._known_loss(), parts, metrics, undone)
 
     def _logits(self, X: Any, backend: str | Backend | None) -> Array:
         plan = self.plan
         rechecks.one_row_of_outputs(plan)
         z = self._walk(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
-        overflow.warn_of_overflow(z, self.layers)
+        warn_of_overflow(z, self._normalizes)
         return z
 
     def _walk(self, plan: Plan, features: Features, backend: str | Backend | None) -> Array:
@@ -425,6 +416,24 @@ class Sequential:
         if self.loss is None:
             raise NotFittedError("this model has no loss yet: fit it with a Trainer, or set model.loss")
         return self.loss
+
+    def frozen(self, *, classes: Array | None = None) -> Frozen:
+        """What predicts, with arrays of its own: what `predictor` reads. classes: what the outputs stand for.
+
+        NotFittedError before the model is built.
+        """
+        scaling = None if self.target_scale is None else (self.target_scale.shift, self.target_scale.scale)
+        border = self._border()
+        return Frozen.of(self.plan, self.state, border, self.loss, scaling=scaling, classes=classes)
+
+    def predictor(self, *, backend: str | Backend | None = None) -> Predictor:
+        """A function of a row, or of rows, that this model is now: `p(x)` takes (I,) and gives (O,), see
+        `fastnn.serving.Predictor`.
+
+        NotFittedError before the model is built.
+        """
+        made: Predictor = predictor(self.frozen(), backend)  # or what is one to isinstance
+        return made
 
     # Keeping ----------------------------------------------------------------------------------------------
 

@@ -1,16 +1,46 @@
-"""The loss of outputs as it is reported, in float64. Knows no model and no metrics."""
+"""Loss and metrics of a network's outputs as they are reported. Knows no model."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from fastnn import _validate
 from fastnn.contract import Backend
-from fastnn.data import Targets
+from fastnn.data import Data, Targets
 from fastnn.formulas.losses import Loss
+from fastnn.metrics import Metric, classifies, measure
+from fastnn.plan import Plan
 
 Array = np.ndarray
 _LOSS_ROWS = 4096  # rows whose loss is taken at once
+
+
+def score(
+    backend: Backend,
+    plan: Plan,
+    walk: Callable[[Plan, Data], Array],
+    loss: Loss,
+    parts: Iterable[Data],
+    metrics: dict[str, Metric],
+    undone: Callable[[Array], Array] | None,
+) -> dict[str, float]:
+    """The loss and the metrics over all parts. walk: what a plan's last operation makes of rows; undone: what that says
+    of targets that were scaled."""
+    ops = plan.training_ops(loss)
+    twice = bool(metrics) and ops is not plan.ops and not classifies(loss)  # metrics want what `predict` gives
+    logits, outputs, targets = [], [], []
+    for part in parts:  # outputs are kept, of batches never all the rows
+        logits.append(walk(replace(plan, ops=ops), part))
+        outputs.append(walk(plan, part) if twice else logits[-1])
+        targets.append(part.targets)
+    z, all_targets = stacked(logits), Targets.joined(targets)
+    if undone is not None:
+        z = undone(z)
+    found = {"loss": mean_loss(backend, loss, z, all_targets)}
+    return found | measure(metrics, loss, z, stacked(outputs) if twice else None, all_targets)
 
 
 def stacked(parts: list[Array]) -> Array:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 
 from fastnn.errors import callers
-from fastnn.nn.layers import Layer, Normalize
 
 
-def warn_of_overflow(out: np.ndarray, layers: Sequence[Layer]) -> None:
+def warn_of_overflow(out: np.ndarray, normalizes: bool) -> None:
     """RuntimeWarning where predictions are NaN or infinite though X was finite, and Normalize scaled it. Other models
     say nothing of an overflow, as NumPy does in what it compiles."""
-    scaled = any(isinstance(layer, Normalize) for layer in layers)
-    if not scaled or np.isfinite(out).all():
+    if not normalizes or np.isfinite(out).all():
         return
     rows = int((~np.isfinite(out)).reshape(len(out), -1).any(axis=1).sum())
     warnings.warn(

@@ -1,0 +1,126 @@
+// A frozen plan as Python sees it: the engine behind it, what it is called with. No calls: serving.cpp has those.
+#pragma once
+
+#include <string.h>
+
+#include <vector>
+
+#include "plans.hpp"
+#include "running.hpp"
+
+namespace fastnn {
+namespace bindings {
+
+using Api = py::detail::npy_api;
+constexpr int kMostDimensions = 8;
+constexpr size_t kLocal = 8192;  // bytes of rows that are copied before they are read
+
+struct Shape {
+    int nd = 0;
+    Py_intptr_t sizes[kMostDimensions + 1] = {};  // behind a place for the rows
+};
+
+// The engine behind a Predictor, whatever its float type.
+class Engine {
+  public:
+    virtual ~Engine() = default;
+    virtual int type_number() const = 0;
+    virtual size_t few() const = 0;
+    virtual size_t columns(Answer answer) const = 0;
+    virtual double ns(size_t n) const = 0;
+    virtual bool finite(size_t n, const void* x) const = 0;
+    virtual bool run_few(const Rows& x, size_t n, Answer answer, void* out) const = 0;
+    virtual void run(const Rows& x, size_t n, Answer answer, void* out) const = 0;
+};
+
+template <class T>
+class EngineOf final : public Engine {
+  public:
+    EngineOf(int isa, const py::list& ops, size_t inputs, const py::tuple& buffers, const Link& link)
+        : frozen_(table_of<T>(isa), plan_of(isa, ops, inputs, buffers), tensors_of(buffers),
+                  extents_of(buffers), link) {}
+    int type_number() const override { return kTypeNumber<T>; }
+    size_t few() const override { return Frozen<T>::kFewRows; }
+    size_t columns(Answer answer) const override { return frozen_.columns(answer); }
+    double ns(size_t n) const override { return frozen_.ns(n); }
+    bool finite(size_t n, const void* x) const override {
+        return frozen_.kernels().finite(n, static_cast<const T*>(x));
+    }
+    bool run_few(const Rows& x, size_t n, Answer answer, void* out) const override {
+        return frozen_.run_few(x, n, answer, static_cast<T*>(out));
+    }
+    void run(const Rows& x, size_t n, Answer answer, void* out) const override {
+        const auto never = [](void*) { return false; };
+        if (ns(n) < kReleaseGil) return frozen_.run(x, n, answer, static_cast<T*>(out), never, nullptr);
+        without_gil([&](auto stop, void* context) {
+            frozen_.run(x, n, answer, static_cast<T*>(out), stop, context);
+        });
+    }
+    const Plan& plan() const { return frozen_.plan(); }
+
+  private:
+    static Extents extents_of(const py::tuple& buffers) {
+        const Args args = args_of(buffers, "buffers");
+        args.expect(3);
+        return {args.vector<T>(0, "parameters").n, args.vector<T>(1, "statistics").n,
+                args.vector<double>(2, "scaling").n};
+    }
+    static Tensors<T> tensors_of(const py::tuple& buffers) {
+        const Args args = args_of(buffers, "buffers");
+        return {args.vector<T>(0, "parameters").data, args.vector<T>(1, "statistics").data,
+                args.vector<double>(2, "scaling").data};
+    }
+    static Plan plan_of(int isa, const py::list& ops, size_t inputs, const py::tuple& buffers) {
+        return make_plan(table_of<T>(isa), ops, inputs, extents_of(buffers));
+    }
+    Frozen<T> frozen_;
+};
+
+// y = shift + scale z in double, for targets that were scaled.
+struct Scaling {
+    std::vector<double> shift;  // empty: none
+    double scale = 1;
+
+    template <class T>
+    void apply(const T* z, size_t n, double* y) const {
+        const size_t O = shift.size();
+        for (size_t i = 0; i < n; ++i)
+            for (size_t o = 0; o < O; ++o) {
+                volatile double product = scale * static_cast<double>(z[i * O + o]);  // no FMA, as in NumPy
+                y[i * O + o] = shift[o] + product;
+            }
+    }
+};
+
+struct Predictor {
+    PyObject_HEAD;
+    vectorcallfunc vectorcall;
+    PyObject* owner;    // what answers where this does not; has the attributes
+    PyObject* names;    // a tuple, or null: of the features
+    PyObject* classes;  // a tuple, or null: what predict_class gives
+    Engine* engine;
+    Scaling scaling;
+    Shape row, result;  // of a row that comes in and goes out
+    size_t inputs, outputs;
+    bool exact;     // other dtypes than the engine's go to the owner, which may warn
+    bool watches;   // predictions that are not finite do
+    bool positive;  // a class is one value above 0
+    bool classifies;
+};
+
+// What a call is given, as the engine reads it.
+struct Input {
+    Rows rows;
+    size_t n = 0;
+    bool single = false;
+    alignas(64) char local[kLocal];
+};
+
+// What a call was given, if that is a plain row or rows, a list, a tuple or a dict: else false.
+bool read(const Predictor& p, PyObject* x, Input& in);
+
+// Whether `bytes` from an array's begin on lie outside of x.
+bool apart(const py::detail::PyArray_Proxy& out, size_t bytes, PyObject* x);
+
+}  // namespace bindings
+}  // namespace fastnn

@@ -1,0 +1,6 @@
+"""Networks that only predict: frozen, called, exported. Knows plans and their arrays, no layers and no training."""
+
+from fastnn.serving.frozen import Frozen
+from fastnn.serving.predictor import Predictor
+
+__all__ = ["Frozen", "Predictor"]
