@@ -27,7 +27,7 @@ case $repaired in *-manylinux_2_*) basename "$repaired" ;; *) die "$repaired is 
 copy_tests "$work/elsewhere"
 cp -R "$ROOT/docs" "$ROOT/README.md" "$work/elsewhere" # whose examples run: here are all the packages they need
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q "$repaired[test-all]" pytest-xdist
+"$work/venv/bin/pip" install -q "$repaired[test-all]"
 cd "$work/elsewhere"
 installed_outside "$work/venv/bin/python"
 FASTNN_EXPECT_NATIVE=1 "$work/venv/bin/python" -m pytest -q -m "not slow" -n "$(nproc)"
