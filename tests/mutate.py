@@ -42,12 +42,18 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("gather.hpp", "for_rows", r"-> .*= 0; i < end"): TWICE,
     ("gather.hpp", "copy_row", r"-> .*j \+ W < I"): "the last store, which overlaps, has it",
     ("layer_norm.hpp", "forward", r"scale\[1\]"): "every lane has it",
+    ("ordered.hpp", "each_row", r"\* c\.P, 2\.0 \+|\) - 5, 1"): "how long it takes decides on threads alone",
+    (
+        "sources.(hpp|py)",
+        "gather_as|normalized|forward",
+        r"<= k?_?W[iI][dD][eE]",
+    ): "of a scale of 1e-30 both ways have the bits",
     ("dropout.hpp", "drop", r"-> .*(threshold >= 0xffffffffu|\? 1 : -1)"): "32 bits all 1: once in 2^32 elements",
 }
 
 # Each is asked in turn, until one of them fails
 TESTS = ("test_ops.py", "test_native_operations.py", "test_sources.py", "test_random.py", "test_kernels.py")
-TESTS += ("test_sparse_products.py",)
+TESTS += ("test_sparse_products.py", "test_large_values.py", "test_wide_losses.py")
 SECONDS = 300  # a mutant that loops for ever is noticed, too
 VECTOR_BYTES = {"x86-64-v2": 16, "avx2": 32, "avx512": 64, "neon": 16}
 

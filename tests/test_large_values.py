@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from common import gradient
 
 from fastnn import DivergenceError, Sequential, Trainer, backends, nn, optim
 
@@ -97,6 +98,29 @@ def test_column_sums_keep_the_variance(backend):
     exact = x.astype(np.float64)
     np.testing.assert_allclose(model.layers[0].running_mean, exact.mean(axis=0), rtol=1.2e-7)  # an ulp
     np.testing.assert_allclose(model.layers[0].running_var, exact.var(axis=0, ddof=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [4096, 4097, 9001])  # as many as a run of sums has, and more
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 3), (130, 70)])  # the last is packed for its products
+def test_gradients_of_more_rows_than_are_added_up_at_once(sizes, rows, dtype, backend):
+    """Of the mean of (h v + b - y)^2 / 2 over rows and outputs, h = x w. A run of 4096 sums rounds as often; roundings of
+    a sum of n numbers add up to about the root of n: 64 of them, of the numbers without their signs."""
+    inputs, outputs = sizes
+    x = np.random.default_rng(3).normal(size=(rows, inputs)).astype(dtype)
+    y = np.random.default_rng(4).normal(size=(rows, outputs)).astype(dtype)
+    model = Sequential([nn.Dense(inputs), nn.Dense(outputs)], dtype=dtype).build(inputs, seed=0)
+    w, v = (layer.weight.astype(np.float64) for layer in model.layers)
+    hidden = x.astype(np.float64) @ w
+    dz = (hidden @ v - y) / (rows * outputs)
+    dh = dz @ v.T
+    ones = np.ones((rows, 1))
+    terms = {"0.weight": (x, dh), "0.bias": (ones, dh), "1.weight": (hidden, dz), "1.bias": (ones, dz)}
+    taken = gradient(model, x, y, "half_mse", backend, shuffle=False)
+    for name, (a, b) in terms.items():
+        bound = 64 * np.finfo(dtype).eps * (np.abs(a).T @ np.abs(b))
+        assert (np.abs(taken[name] - a.T @ b) <= bound).all(), name
 
 
 @pytest.mark.slow

@@ -490,3 +490,46 @@ def test_what_is_said_of_it():
     assert json.dumps(p.predict_class(np.zeros(INPUTS)))
     with pytest.raises(NotFittedError):
         Sequential([nn.Dense(2)]).predictor()
+
+
+# model.predict --------------------------------------------------------------------------------------------------
+
+
+def test_predict_sees_every_change_of_the_model():
+    """It keeps what answers plain arrays: each thing that this was made for is changed here, and back."""
+    X, y = features(40, 4), 1e3 + features(40, 2, seed=4)
+    model = Sequential([nn.Dense(8, "tanh"), nn.Dense(2)]).build(4, seed=0)
+    first = model.predict(X)
+    model.layers[0].weight[...] *= 2
+    assert not same(model.predict(X), first)
+    model.layers[0].weight[...] /= 2
+    assert same(model.predict(X), first)
+    with backends.use_backend("numpy"):
+        assert np.allclose(model.predict(X), first, atol=1e-5)
+    assert same(model.predict(X, backend="native"), first)
+    Trainer(model, "mse", seed=0, scale_targets=True).fit(X, y, epochs=1, verbose=False)
+    fitted = model.predict(X)
+    assert fitted.dtype == np.float64 and not np.allclose(fitted, first)
+    copied = copy.deepcopy(model)
+    model.build(5, seed=0)
+    assert model.predict(features(3, 5)).shape == (3, 2) and same(copied.predict(X), fitted)
+    with pytest.raises(ValueError, match="4 features"):
+        model.predict(X)
+    with pytest.raises(ValueError, match="expected"):
+        model.predict(np.zeros(5))  # a row alone is a predictor's
+    gone = pickle.dumps(model)
+    del model
+    gc.collect()
+    assert pickle.loads(gone).predict(features(3, 5)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_predict_of_few_and_of_many_rows(name):
+    """Few go to the extension's own checks, many by its walk: of both, a row has the same bits."""
+    model = built(name)
+    model.loss = LOSSES["mse"]
+    X = features(1100, INPUTS).astype(np.float32).astype(np.float64)
+    whole = model.predict(X)
+    for n in (1, 2, 8, 9, 100, 600):
+        for part in (X[:n], X[:n].astype(np.float32), np.asfortranarray(X[:n]), X[:n][::-1][::-1]):
+            assert same(model.predict(part), whole[:n])

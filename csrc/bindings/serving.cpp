@@ -216,6 +216,7 @@ void deallocate(PyObject* self) {
     Py_XDECREF(p.owner);
     Py_XDECREF(p.names);
     Py_XDECREF(p.classes);
+    Py_XDECREF(p.buffers);
     delete p.engine;
     p.scaling.~Scaling();
     type->tp_free(self);
@@ -301,7 +302,7 @@ Link link_of(int isa, const py::object& described) {
 py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const py::object& link,
                   const py::object& owner, const py::tuple& shapes, const py::object& names,
                   const py::object& classes, const py::object& scaling, const py::tuple& flags) {
-    const auto both = tuple_of(shapes, "shapes", 2), three = tuple_of(flags, "flags", 3);
+    const auto both = tuple_of(shapes, "shapes", 2), given_flags = tuple_of(flags, "flags", 4);
     size_t inputs = 0, outputs = 0;
     const Shape row = shape_of(both[0], "the shape of a row", &inputs);
     const Shape result = shape_of(both[1], "the shape of a result", &outputs);
@@ -310,12 +311,13 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
     const bool floats = Args::type_number(given.array(0, "parameters")) == kTypeNumber<float>;
     std::unique_ptr<Engine> engine;
     Link linked;
+    const bool live = number_of<bool>(given_flags[3], "live");
     if (floats) {
         linked = link_of<float>(isa, link);
-        engine.reset(new EngineOf<float>(isa, ops, inputs, buffers, linked));
+        engine.reset(new EngineOf<float>(isa, ops, inputs, buffers, linked, live));
     } else {
         linked = link_of<double>(isa, link);
-        engine.reset(new EngineOf<double>(isa, ops, inputs, buffers, linked));
+        engine.reset(new EngineOf<double>(isa, ops, inputs, buffers, linked, live));
     }
     if (engine->columns(Answer::logits) != outputs) value_error("the plan makes other rows");
     if (linked.two_columns && outputs != 1) value_error("two columns are of one output");
@@ -326,7 +328,7 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
         scales.scale = number_of<double>(parts[1], "scaling: its scale");
         if (scales.shift.size() != outputs) value_error("scaling has another number of shifts");
     }
-    const bool one = number_of<bool>(three[2], "whether a class is one value");
+    const bool one = number_of<bool>(given_flags[2], "whether a class is one value");
     PyObject* const named = tuple_or_null(names, "names", inputs);
     PyObject* const known =
         tuple_or_null(classes, "classes", one ? 2 : outputs);  // as many as predict_class may index
@@ -337,7 +339,11 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
     p->owner = owner.ptr(), p->names = named, p->classes = known, p->engine = engine.release();
     new (&p->scaling) Scaling(std::move(scales));
     p->row = row, p->result = result, p->inputs = inputs, p->outputs = outputs;
-    p->exact = number_of<bool>(three[0], "exact"), p->watches = number_of<bool>(three[1], "watches");
+    p->exact = number_of<bool>(given_flags[0], "exact"),
+    p->watches = number_of<bool>(given_flags[1], "watches");
+    p->rows = live;
+    if (live) Py_INCREF(buffers.ptr());
+    p->buffers = live ? buffers.ptr() : nullptr;
     p->positive = one, p->classifies = linked.operation >= 0;
     return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(p));
 }

@@ -36,9 +36,10 @@ class Engine {
 template <class T>
 class EngineOf final : public Engine {
   public:
-    EngineOf(int isa, const py::list& ops, size_t inputs, const py::tuple& buffers, const Link& link)
+    EngineOf(int isa, const py::list& ops, size_t inputs, const py::tuple& buffers, const Link& link,
+             bool live)
         : frozen_(table_of<T>(isa), plan_of(isa, ops, inputs, buffers), tensors_of(buffers),
-                  extents_of(buffers), link) {}
+                  extents_of(buffers), link, live) {}
     int type_number() const override { return kTypeNumber<T>; }
     size_t few() const override { return Frozen<T>::kFewRows; }
     size_t columns(Answer answer) const override { return frozen_.columns(answer); }
@@ -98,10 +99,12 @@ struct Predictor {
     PyObject* owner;    // what answers where this does not; has the attributes
     PyObject* names;    // a tuple, or null: of the features
     PyObject* classes;  // a tuple, or null: what predict_class gives
+    PyObject* buffers;  // whose memory the engine reads, or null
     Engine* engine;
     Scaling scaling;
     Shape row, result;  // of a row that comes in and goes out
     size_t inputs, outputs;
+    bool rows;      // a row alone goes to the owner
     bool exact;     // other dtypes than the engine's go to the owner, which may warn
     bool watches;   // predictions that are not finite do
     bool positive;  // a class is one value above 0

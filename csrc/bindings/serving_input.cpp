@@ -20,7 +20,7 @@ bool number_into(PyObject* item, double* to) {
 }
 
 bool read_numbers(const Predictor& p, PyObject* x, Input& in) {
-    if (p.exact || p.row.nd != 1 || p.inputs > kLocal / sizeof(double)) return false;
+    if (p.exact || p.rows || p.row.nd != 1 || p.inputs > kLocal / sizeof(double)) return false;
     double* const to = reinterpret_cast<double*>(in.local);
     const Py_ssize_t count = static_cast<Py_ssize_t>(p.inputs);
     if (PyDict_CheckExact(x)) {
@@ -57,6 +57,7 @@ bool read(const Predictor& p, PyObject* x, Input& in) {
         return false;
     if (p.exact && type != p.engine->type_number()) return false;
     in.single = a.nd == p.row.nd;
+    if (in.single && p.rows) return false;
     if (!in.single && a.nd != p.row.nd + 1) return false;
     const int first = in.single ? 0 : 1;
     in.n = in.single ? 1 : static_cast<size_t>(a.dimensions[0]);

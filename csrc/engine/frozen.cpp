@@ -34,8 +34,23 @@ class Frozen<T>::Lease {
 
 template <class T>
 Frozen<T>::Frozen(const Table<T>& kernels, Plan plan, const Tensors<T>& tensors, const Extents& extents,
-                  const Link& link)
-    : kernels_(kernels), plan_(std::move(plan)), link_(link) {
+                  const Link& link, bool live)
+    : kernels_(kernels), plan_(std::move(plan)), link_(link), live_(live), tensors_(tensors) {
+    if (!live) copy(tensors, extents);
+    for (size_t i = 0; i < plan_.ops.size(); ++i) {
+        const Op& op = plan_.ops[i];
+        const Operation<T>& operation = kernels_.operations[op.code];
+        Step step{i, op.other, nullptr, nullptr};
+        if (!op.declared->source && !op.declared->predict.passes) {
+            step.serve = live ? nullptr : operation.serve;
+            step.predict = operation.predict ? operation.predict : operation.forward;
+        }
+        steps_.push_back(step);
+    }
+}
+
+template <class T>
+void Frozen<T>::copy(const Tensors<T>& tensors, const Extents& extents) {
     const auto arrange = [&](Arena& arena) {
         tensors_.parameters = arena.take<T>(extents.parameters);
         tensors_.statistics = arena.take<T>(extents.statistics);
@@ -52,16 +67,6 @@ Frozen<T>::Frozen(const Table<T>& kernels, Plan plan, const Tensors<T>& tensors,
     Use use{false, false, false, kRowsAtOnce};
     use.serving = true;
     packed_.make(kernels_, plan_, tensors_, use);
-    for (size_t i = 0; i < plan_.ops.size(); ++i) {
-        const Op& op = plan_.ops[i];
-        const Operation<T>& operation = kernels_.operations[op.code];
-        Step step{i, op.other, nullptr, nullptr};
-        if (!op.declared->source && !op.declared->predict.passes) {
-            step.serve = operation.serve;
-            step.predict = operation.predict ? operation.predict : operation.forward;
-        }
-        steps_.push_back(step);
-    }
 }
 
 template <class T>
@@ -103,7 +108,15 @@ void Frozen<T>::run(const Rows& x, size_t n, Answer wanted, T* out, bool (*stop)
         mine.logits.resize(n);
         z = mine.logits.data();
     }
-    forward(kernels_, plan_, tensors_, packed_, mine.many, x, n, z, stop, context);
+    if (live_ && n * most_positions(plan_) > kRowsAtOnce) {
+        Packed<T> packed;  // pays for more rows than are taken at once
+        const bool sparse = takes_sparse(kernels_, plan_, x) >= 0;
+        packed.make(kernels_, plan_, tensors_, {false, false, false, n, sparse});
+        std::vector<Buffers<T>> buffers;
+        forward(kernels_, plan_, tensors_, packed, buffers, x, n, z, stop, context);
+    } else {
+        forward(kernels_, plan_, tensors_, packed_, mine.many, x, n, z, stop, context);
+    }
     answer(wanted, z, n, out);
 }
 

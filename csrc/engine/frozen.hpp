@@ -1,4 +1,4 @@
-// What only predicts, for good: a plan with parameters of its own, packed once. No Python, no arithmetic.
+// What only predicts: a plan with parameters of its own, packed once, or with those of a model that lives on. No Python, no arithmetic.
 #pragma once
 
 #include <array>
@@ -29,8 +29,9 @@ class Frozen {
   public:
     static constexpr size_t kFewRows = 8;  // or less: a call of its own, on the thread that calls
 
+    // live: it keeps no copy of the tensors, which must stay where they are, and packs nothing: they may change between calls.
     Frozen(const Table<T>& kernels, Plan plan, const Tensors<T>& tensors, const Extents& extents,
-           const Link& link);
+           const Link& link, bool live = false);
     ~Frozen();
     Frozen(const Frozen&) = delete;
 
@@ -61,6 +62,7 @@ class Frozen {
         void (*predict)(const Call<T>&, Range);  // both null: rows pass
     };
 
+    void copy(const Tensors<T>& tensors, const Extents& extents);
     void answer(Answer answer, const T* z, size_t n, T* out) const;
     bool linked(Answer answer) const {
         return answer == Answer::probabilities || (answer == Answer::prediction && link_.predicted);
@@ -70,6 +72,7 @@ class Frozen {
     const Table<T>& kernels_;
     const Plan plan_;
     const Link link_;
+    const bool live_;
     Block block_;  // the parameters
     Tensors<T> tensors_;
     Packed<T> packed_;

@@ -85,7 +85,8 @@ class Backend:
     is as some whole step left it, and steps that leave anything infinite or NaN have a loss that is not finite.
     `limit_threads(n)`: a context in which calls from this thread use at most n threads; it changes nothing where a
     backend has one anyway. `freeze(frozen, owner)`: a predictor in the place of its owner, a serving.Predictor, which
-    it asks where it does not answer itself; None where it has none for that network.
+    it asks where it does not answer itself; None where it has none for that network. `live=True`: of tensors that may
+    change between calls.
     """
 
     name: str
@@ -94,4 +95,4 @@ class Backend:
     train_steps: Callable[..., Any]
     atomic: bool = False
     limit_threads: Callable[[int], AbstractContextManager[None]] = no_limit
-    freeze: Callable[[Any, Any], Any] | None = None
+    freeze: Callable[..., Any] | None = None

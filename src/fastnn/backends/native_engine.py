@@ -122,10 +122,11 @@ class Engine:
                 return
         engine.predict(self.kernels, plan, state, x, out)
 
-    def freeze(self, frozen: Any, owner: Any) -> Any:
+    def freeze(self, frozen: Any, owner: Any, live: bool = False) -> Any:
         """A predictor of the extension; None where it cannot run that network.
 
-        frozen: serving's Frozen. owner: who answers what it does not, a Predictor.
+        frozen: serving's Frozen. owner: who answers what it does not, a Predictor. live: it reads the tensors where
+        they lie, at each call, and takes rows, never a row alone.
         """
         plan, state, border = frozen.plan, frozen.state, frozen.border
         if not plan.ops or any(native.activation_code(op.activation, plan.dtype) is None for op in plan.ops):
@@ -146,7 +147,7 @@ class Engine:
             None if names is None else tuple(names),
             None if classes is None else tuple(classes.tolist()),
             frozen.scaling,
-            (border.new and not border.exact, frozen.normalizes, frozen.one_value),
+            (border.new and not border.exact, frozen.normalizes, frozen.one_value, live),
         )
 
     def _trainer(self, plan: Plan, ops: Sequence[Op], state: State, objective: Objective) -> Any:

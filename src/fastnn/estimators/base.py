@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -15,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
+from sklearn.utils.validation import assert_all_finite, validate_data
 
 from fastnn import _sparse, _validate, backends
 from fastnn._lock import lock_of
@@ -24,11 +23,11 @@ from fastnn.errors import DivergenceError, callers
 from fastnn.estimators import lbfgs
 from fastnn.estimators.network import Layout, dense_layers, optimizer_for
 from fastnn.estimators.parameters import AUTO_BATCH, CONSTRAINTS, ONLY_STOCHASTIC, STOCHASTIC, no_dates
+from fastnn.estimators.predicting import Predicting
 from fastnn.estimators.samples import Samples, weights_of
 from fastnn.estimators.stopping import ReportedLoss, Stopping
 from fastnn.estimators.validation import Validation, drawn
 from fastnn.formulas.losses import Loss
-from fastnn.nn.model import Sequential
 from fastnn.plan import Snapshot
 from fastnn.training.callbacks import EMA, ProgressBar
 from fastnn.training.run import Callback
@@ -54,7 +53,7 @@ class Views(list[Array]):
         return list, ([view.copy() for view in self],)
 
 
-class BaseMLP(BaseEstimator):
+class BaseMLP(Predicting, BaseEstimator):
     """Parameters, fitted attributes and the fit of both estimators."""
 
     _parameter_constraints = CONSTRAINTS
@@ -70,11 +69,6 @@ class BaseMLP(BaseEstimator):
         return names
 
     # Fitted attributes ------------------------------------------------------------------------------------
-
-    @property
-    def _model(self) -> Sequential:
-        trainer: Trainer = self._trainer
-        return trainer.model
 
     @property
     def coefs_(self) -> list[Array]:
@@ -441,26 +435,6 @@ class BaseMLP(BaseEstimator):
         """ValueError where the validation's y has what the training's has not."""
 
     _trainer_scores: bool = True  # whether the Trainer's own metric is scikit-learn's score
-
-    # Predicting -------------------------------------------------------------------------------------------
-
-    def _logits(self, X: Any) -> Array:
-        """The last layer's output (n, O) for rows of X, before the loss's softmax, sigmoid or exponential."""
-        check_is_fitted(self)
-        checked: Features | None = self.__dict__.get("_checked")  # what a scorer has each epoch: see `Validation`
-        if checked is None or X is not checked.x:
-            checked = self._features(self._as_arrays(X, reset=False), self._model.dtype)
-        with self._limited():
-            return self._model.predict(checked)
-
-    @contextmanager
-    def _limited(self) -> Iterator[None]:
-        """On no more than `threads` threads."""
-        if self.threads is None:
-            yield
-        else:
-            with backends.resolve().limit_threads(self.threads):
-                yield
 
     def _check_solver(self) -> bool:
         if self.solver not in STOCHASTIC:

@@ -13,8 +13,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, unique_labels
 
 from fastnn.estimators.base import BaseMLP
+from fastnn.estimators.frozen import of_classifier
 from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, class_weights, kind_of
 from fastnn.formulas.losses import Loss
+from fastnn.serving import Frozen
 
 Array = np.ndarray
 
@@ -277,6 +279,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _terms(self, y: Array, weight: Array | None) -> tuple[float, float]:
         return float(self._summed(self._trainer.loss)), 0.0
+
+    def _frozen(self) -> Frozen:
+        return of_classifier(self._model, self._labels, self._trainer.loss, self._names)
 
     def _answer(self, z: Array) -> Any:
         return self._labels.decide(z)

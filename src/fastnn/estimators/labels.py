@@ -11,9 +11,10 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
+from fastnn import backends
 from fastnn.formulas import losses
 from fastnn.formulas.losses import LOSSES, Loss
-from fastnn.metrics import log_shares, shares
+from fastnn.metrics import link, log_shares, shares
 
 Array = np.ndarray
 ONE_OF_TWO, ONE, ANY, SEVERAL = "binary", "multiclass", "multilabel-indicator", "multiclass-multioutput"
@@ -146,7 +147,7 @@ class Labels:
         """(n, K) in float64, whose rows sum to 1 but for ANY; a list of them for SEVERAL."""
         z = z.astype(np.float64)
         if loss.link == "softmax":
-            return shares(z)
+            return link(loss, z, backends.resolve().kernels.ops)
         if self.kind == ANY:
             return np.clip(expit(z), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))  # no label is certain
         parts = [_shares(part) for part in self._parts(z)]
@@ -196,10 +197,10 @@ def _one_hot(numbers: Array, units: int, dtype: np.dtype) -> Array:
 
 def _largest(z: Array, classes: int) -> Array:
     """The number of the class of each row."""
-    if z.shape[1] > 1:
-        largest: Array = z.argmax(axis=1)
-        return largest
-    return (z[:, 0] > 0).astype(np.intp) if classes > 1 else np.zeros(len(z), np.intp)
+    if classes == 1:  # all rows were of it, of a loss of two
+        return np.zeros(len(z), np.intp)
+    largest: Array = z.argmax(axis=1) if z.shape[1] > 1 else (z[:, 0] > 0).astype(np.intp)
+    return largest
 
 
 def _shares(z: Array) -> Array:

@@ -12,8 +12,10 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fastnn.estimators.base import BaseMLP
+from fastnn.estimators.frozen import of_regressor
 from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.metrics import link
+from fastnn.serving import Frozen
 
 Array = np.ndarray
 SKLEARN_LOSSES = {"squared_error": "half_mse", "absolute_error": "mae"}
@@ -185,6 +187,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         values = y.astype(np.float64)
         constant = np.average((xlogy(values, values) - values).sum(axis=1), weights=weight)
         return float(self.n_outputs_), float(constant)
+
+    def _frozen(self) -> Frozen:
+        return of_regressor(self._model, self._trainer.loss, self._names)
 
     def _answer(self, z: Array) -> Array:
         values = z.astype(np.float64)

@@ -7,8 +7,6 @@ import math
 import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,28 +14,23 @@ import numpy as np
 from fastnn import _hints, _rounding, _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
-from fastnn.contract import Backend
 from fastnn.data import Data, Features
-from fastnn.errors import NotFittedError
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
-from fastnn.metrics import Metric, Metrics, decide, named_metrics, probabilities
-from fastnn.metrics import check as check_metrics
-from fastnn.nn import initial, rechecks, scoring, serialize, summary
+from fastnn.nn import initial, rechecks, serialize, summary
+from fastnn.nn.answers import Answers
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
 from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
-from fastnn.serving import Frozen, Predictor
 from fastnn.serving.border import Border
-from fastnn.serving.overflow import warn_of_overflow
-from fastnn.serving.predictor import predictor
+from fastnn.serving.live import Live
 
 Array = np.ndarray
 
 
-class Sequential:
+class Sequential(Answers):
     """Layers one after the other, all computed in one float dtype (float32 or float64).
 
     The model is built when it first sees data, or by `build`. From then on `plan` is its table of operations,
@@ -83,6 +76,7 @@ class Sequential:
         self._plan: Plan | None = None
         self._state: State | None = None
         self._spans: list[tuple[Shape, Shape]] = []  # of the rows into and out of each layer
+        self._live: Live | None = None  # what answered the last `predict`
 
     def __getattr__(self, name: str) -> Any:
         raise _hints.attribute(self, name, _hints.MODEL_ATTRIBUTES)
@@ -204,20 +198,6 @@ class Sequential:
         """Whether the number of inputs is known, and with it every parameter."""
         return self._plan is not None
 
-    @property
-    def plan(self) -> Plan:
-        """The table of operations. NotFittedError before the model is built."""
-        if self._plan is None:
-            raise _not_built()
-        return self._plan
-
-    @property
-    def state(self) -> State:
-        """The parameters and all else that training changes. NotFittedError before the model is built."""
-        if self._state is None:
-            raise _not_built()
-        return self._state
-
     def __copy__(self) -> Sequential:
         """A deep copy: two models cannot share layers, whose views show one model's buffers."""
         return copy.deepcopy(self)
@@ -227,7 +207,7 @@ class Sequential:
         kept = dict(self.__dict__)
         del kept["fitting"]
         state = kept.pop("_state")
-        kept["_plan"], kept["_spans"] = None, []
+        kept["_plan"], kept["_spans"], kept["_live"] = None, [], None
         kept["buffers"] = None if state is None else (self.plan.input_shape, Snapshot().take(state))
         kept["of_layers"] = [{name: getattr(layer, name) for name in layer.KEPT} for layer in self.layers]
         return kept
@@ -323,118 +303,6 @@ class Sequential:
             return data
         return self.target_scale.applied(data, self.dtype if dtype is None else dtype)
 
-    # Predicting -------------------------------------------------------------------------------------------
-
-    def predict(self, X: Any, *, backend: str | Backend | None = None) -> Array:
-        """The last layer's output for every row: X (B, I) -> (B, O), or (B, ..., O) where its rows have positions, in
-        the model's dtype; in float64 where a Trainer has scaled the targets.
-
-        NotFittedError before the model is built; ValueError or TypeError where X does not fit it.
-        """
-        plan = self.plan
-        out = self._walk(plan, self.features(X), backend)
-        warn_of_overflow(out, self._normalizes)
-        if self.target_scale is not None:
-            out = self.target_scale.undone(out)
-        return out if len(plan.output_shape) == 1 else out.reshape(len(out), *plan.output_shape)
-
-    def predict_proba(self, X: Any, *, backend: str | Backend | None = None) -> Array:
-        """Probabilities (B, O) under the loss the model was trained with: each row's softmax or each value's
-        sigmoid. One column z of a sigmoid becomes two, as scikit-learn has it: sigmoid(-z) and sigmoid(z), each with
-        all its digits (1 - p would have none left from z = 17 on in float32, where p rounds to 1).
-
-        ValueError where that loss is not a cross-entropy, or the model's rows still have positions.
-
-        >>> model = Sequential([nn.Dense(1, init=1.0)]).build(1, seed=0)
-        >>> model.loss = nn.LOSSES["binary_cross_entropy"]
-        >>> print(model.predict_proba([[20.0]]))
-        [[2.0611537e-09 1.0000000e+00]]
-        """
-        loss = self._known_loss()
-        if loss.link not in ("softmax", "sigmoid"):
-            raise ValueError(f"this model was trained with {loss}, expected a cross-entropy for probabilities")
-        chosen = backends.resolve(backend)
-        return probabilities(loss, self._logits(X, chosen), chosen.kernels.ops)
-
-    def predict_class(self, X: Any, *, backend: str | Backend | None = None) -> Array:
-        """Class indices (B,) int64 of the largest output; of a sigmoid (B,), or (B, O) of 0 and 1 for O > 1."""
-        return decide(self._known_loss(), self._logits(X, backend))
-
-    def evaluate(
-        self,
-        X: Any,
-        y: Any = None,
-        *,
-        sample_weight: Any = None,
-        metrics: Metrics = (),
-        backend: str | Backend | None = None,
-    ) -> dict[str, float]:
-        """The loss and the metrics over rows X (B, I) with targets y: {"loss": ..., "accuracy": ...}.
-
-        The loss is sum(weight * loss) / sum(weight) over the rows, without penalties, in float64 from y as it was
-        passed; a row of weight 0 is as if it were not there. metrics: a list, or a dict by the names they shall have,
-        of names of `fastnn.METRICS`, functions of (y, prediction), whose prediction is `predict_class` for
-        cross-entropies and hinge, else `predict`, and what `fastnn.metric` makes.
-
-        >>> model = Sequential([nn.Dense(2)]).build(3, seed=0)
-        >>> model.loss = nn.LOSSES["cross_entropy"]
-        >>> sorted(model.evaluate(np.eye(3), [0, 1, 0], metrics=["accuracy"]))
-        ['accuracy', 'loss']
-        """
-        if self._plan is None:
-            raise _not_built()
-        loss = self._known_loss()
-        named = named_metrics(metrics, loss)
-        data = self.checked(X, y, sample_weight, loss)
-        check_metrics(named, loss, self._plan.outputs, [data])
-        return self.score(data, named, backend)
-
-    def score(
-        self, data: Data | Iterable[Data], metrics: dict[str, Metric], backend: str | Backend | None = None
-    ) -> dict[str, float]:
-        """`evaluate` on data that was checked, or batches of them, with what `named_metrics` made of the metrics."""
-        chosen, undone = backends.resolve(backend), None if self.target_scale is None else self.target_scale.undone
-        parts = [data] if isinstance(data, Data) else data
-        walk = partial(self._walk, backend=chosen)
-        return scoring.score(chosen, self.plan, walk, self._known_loss(), parts, metrics, undone)
-
-    def _logits(self, X: Any, backend: str | Backend | None) -> Array:
-        plan = self.plan
-        rechecks.one_row_of_outputs(plan)
-        z = self._walk(replace(plan, ops=plan.training_ops(self._known_loss())), self.features(X), backend)
-        warn_of_overflow(z, self._normalizes)
-        return z
-
-    def _walk(self, plan: Plan, features: Features, backend: str | Backend | None) -> Array:
-        """What the plan's last operation makes of these rows (n, O)."""
-        out = np.empty((len(features), plan.outputs), dtype=self.dtype)
-        chosen = backends.resolve(backend)
-        chosen.predict(plan, self.state, features.x, out)
-        return out
-
-    def _known_loss(self) -> Loss:
-        if self.loss is None:
-            raise NotFittedError("this model has no loss yet: fit it with a Trainer, or set model.loss")
-        return self.loss
-
-    def frozen(self, *, classes: Array | None = None) -> Frozen:
-        """What predicts, with arrays of its own: what `predictor` reads. classes: what the outputs stand for.
-
-        NotFittedError before the model is built.
-        """
-        scaling = None if self.target_scale is None else (self.target_scale.shift, self.target_scale.scale)
-        border = self._border()
-        return Frozen.of(self.plan, self.state, border, self.loss, scaling=scaling, classes=classes)
-
-    def predictor(self, *, backend: str | Backend | None = None) -> Predictor:
-        """A function of a row, or of rows, that this model is now: `p(x)` takes (I,) and gives (O,), see
-        `fastnn.serving.Predictor`.
-
-        NotFittedError before the model is built.
-        """
-        made: Predictor = predictor(self.frozen(), backend)  # or what is one to isinstance
-        return made
-
     # Keeping ----------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str], *, metadata: Mapping[str, Any] | None = None) -> None:
@@ -488,7 +356,3 @@ class Sequential:
 def _moments(*arguments: Any) -> None:
     """The kernel of the backend that is in use."""
     backends.resolve().kernels.moments(*arguments)
-
-
-def _not_built() -> NotFittedError:
-    return NotFittedError("this model is not built yet: fit it with a Trainer, or call model.build(inputs)")

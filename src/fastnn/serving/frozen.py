@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.formulas import activations
+from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
 from fastnn.plan import BUFFERS, Op, Plan, State
 from fastnn.serving.border import Border
@@ -47,13 +48,17 @@ class Frozen:
         *,
         scaling: tuple[tuple[float, ...], float] | None = None,
         classes: Array | None = None,
+        end: Activation | None = None,
     ) -> Frozen:
-        """A copy of what predicts in a plan and its state."""
+        """A copy of what predicts in a plan and its state. end: an activation behind it."""
         link = None if loss is None or len(plan.output_shape) > 1 else loss.link
         if link not in ("softmax", "sigmoid"):
             link = None
         ops = plan.ops if loss is None or link is None else plan.training_ops(loss)
-        kept = Plan.assemble(_predicting(ops), plan.input_shape, plan.output_shape, plan.dtype)
+        predicting = _predicting(ops)
+        if end is not None:
+            predicting.append(Op("activation", plan.output_shape, plan.output_shape, activation=end))
+        kept = Plan.assemble(predicting, plan.input_shape, plan.output_shape, plan.dtype)
         copied = State(kept)
         for name, view in copied.views.items():
             view[...] = state.views[name]

@@ -7,12 +7,13 @@ import warnings
 import numpy as np
 
 from fastnn.errors import callers
+from fastnn.plan import Plan
 
 
-def warn_of_overflow(out: np.ndarray, normalizes: bool) -> None:
+def warn_of_overflow(out: np.ndarray, plan: Plan) -> None:
     """RuntimeWarning where predictions are NaN or infinite though X was finite, and Normalize scaled it. Other models
     say nothing of an overflow, as NumPy does in what it compiles."""
-    if not normalizes or np.isfinite(out).all():
+    if plan.source.kind != "normalize" or np.isfinite(out).all():
         return
     rows = int((~np.isfinite(out)).reshape(len(out), -1).any(axis=1).sum())
     warnings.warn(

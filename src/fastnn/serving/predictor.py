@@ -29,7 +29,7 @@ class Predictor:
     For any number of threads at a time, without a lock; it starts none below 60 us of work, survives a fork, and
     pickles. With the native backend a plain row costs 0.1 us beside its arithmetic.
 
-    >>> model = Sequential([nn.Dense(4, "relu"), nn.Dense(2)]).build(3, seed=0)
+    >>> model = fastnn.Sequential([nn.Dense(4, "relu"), nn.Dense(2)]).build(3, seed=0)
     >>> p = model.predictor()
     >>> row = np.array([1.0, 2.0, 3.0], dtype=np.float32)
     >>> p(row).shape, p(row[None]).shape, bool((p(row) == model.predict(row[None])[0]).all())
@@ -150,7 +150,7 @@ class Predictor:
             out = z
             if linked and frozen.loss is not None:
                 out = probabilities(frozen.loss, z, self._backend.kernels.ops)[:, -plan.outputs if not two else 0 :]
-        warn_of_overflow(out, frozen.normalizes)
+        warn_of_overflow(out, plan)
         return out
 
 
