@@ -60,7 +60,8 @@ def backend_for(isa: str, losses: list[Array]) -> backends.Backend:
         losses.append(engine.train_steps(*arguments))
         return losses[-1]
 
-    return backends.make(f"native {isa}", engine.kernels, engine.predict, train_steps, **native_engine.PROPERTIES)
+    properties = native_engine.PROPERTIES | {"freeze": engine.freeze}
+    return backends.make(f"native {isa}", engine.kernels, engine.predict, train_steps, **properties)
 
 
 @functools.cache

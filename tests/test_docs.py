@@ -17,7 +17,7 @@ import fastnn
 from fastnn import nn, optim
 
 ROOT = Path(__file__).parents[1]
-NAMES = {"fastnn": fastnn, "nn": nn, "optim": optim, "np": np, "math": math}
+NAMES = {"fastnn": fastnn, "Sequential": fastnn.Sequential, "nn": nn, "optim": optim, "np": np, "math": math}
 
 
 def module_names() -> list[str]:

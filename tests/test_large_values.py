@@ -105,8 +105,8 @@ def test_column_sums_keep_the_variance(backend):
 @pytest.mark.parametrize("rows", [4096, 4097, 9001])  # as many as a run of sums has, and more
 @pytest.mark.parametrize("sizes", [(1, 1), (5, 3), (130, 70)])  # the last is packed for its products
 def test_gradients_of_more_rows_than_are_added_up_at_once(sizes, rows, dtype, backend):
-    """Of the mean of (h v + b - y)^2 / 2 over rows and outputs, h = x w. A run of 4096 sums rounds as often; roundings of
-    a sum of n numbers add up to about the root of n: 64 of them, of the numbers without their signs."""
+    """Of the mean of (h v + b - y)^2 / 2 over rows and outputs, h = x w. A run of 4096 sums rounds as often; the
+    roundings of n sums add up to about the root of n: 64 of them, of the numbers without their signs."""
     inputs, outputs = sizes
     x = np.random.default_rng(3).normal(size=(rows, inputs)).astype(dtype)
     y = np.random.default_rng(4).normal(size=(rows, outputs)).astype(dtype)
