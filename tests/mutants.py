@@ -20,6 +20,7 @@ CPP_REST = {"all.hpp", "operation.hpp"}
 KERNELS = {
     ROOT / "csrc" / "kernels" / "gather.hpp": CPP / "sources.hpp",
     ROOT / "csrc" / "kernels" / "sparse.hpp": CPP / "dense.hpp",
+    ROOT / "csrc" / "kernels" / "serve.hpp": CPP / "dense.hpp",
 }
 # functions that choose or fetch ahead, and compute nothing
 FASTER_ONLY = {"ns", "large", "packed", "packs_to_predict", "fits", "rows_ahead", "with_stored"}

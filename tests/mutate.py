@@ -42,6 +42,10 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("gather.hpp", "for_rows", r"-> .*= 0; i < end"): TWICE,
     ("gather.hpp", "copy_row", r"-> .*j \+ W < I"): "the last store, which overlaps, has it",
     ("layer_norm.hpp", "forward", r"scale\[1\]"): "every lane has it",
+    ("sparse.hpp", "sparse_row_times", r"C \* W < p"): "the last vectors are summed one by one, to the same bits",
+    ("sparse.hpp", "sparse_row_times", r"j <= C; \+\+j\) acc"): "beyond an array: the address sanitizer's",
+    ("sparse.hpp", "sparse_dot", r"ldb - n"): "of 4 lanes, AVX2's doubles, only one output is narrow: n is 0",
+    ("sparse.hpp", "sparse_narrow", r"m <= p\.M|m <= W"): "no row is left to be stored",
     ("ordered.hpp", "each_row", r"\* c\.P, 2\.0 \+|\) - 5, 1"): "how long it takes decides on threads alone",
     (
         "sources.(hpp|py)",
@@ -53,6 +57,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
 
 # Each is asked in turn, until one of them fails
 TESTS = ("test_ops.py", "test_native_operations.py", "test_sources.py", "test_random.py", "test_kernels.py")
+TESTS += ("test_predictor.py",)
 TESTS += ("test_sparse_products.py", "test_large_values.py", "test_wide_losses.py")
 SECONDS = 300  # a mutant that loops for ever is noticed, too
 VECTOR_BYTES = {"x86-64-v2": 16, "avx2": 32, "avx512": 64, "neon": 16}
@@ -88,8 +93,8 @@ using namespace ::ops;
 }}  // namespace mutant_{number}
 #endif
 """
-FUNCTIONS = ("spec", "forward", "predict", "backward", "gradient", "prepare", "pack", "packed", "gather", "sparse")
-FUNCTIONS += ("ns", "fits")
+FUNCTIONS = ("spec", "forward", "predict", "serve", "backward", "gradient", "prepare", "pack", "packed", "gather")
+FUNCTIONS += ("sparse", "ns", "fits")
 
 
 def _inlined(text: str) -> str:
