@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.contract import OpKernels
 from fastnn.data import Targets
 from fastnn.formulas.losses import Loss
 from fastnn.metrics.answers import classifies, decide, link, probabilities
@@ -51,22 +52,31 @@ def _kind(loss: Loss, outputs: int) -> str:
 
 
 def measure(
-    named: Mapping[str, Metric], loss: Loss, z: Array, output: Array | None, targets: Targets
+    named: Mapping[str, Metric],
+    loss: Loss,
+    z: Array,
+    output: Array | None,
+    targets: Targets,
+    kernels: Mapping[str, OpKernels],
 ) -> dict[str, float]:
     """What the metrics make of rows whose logits are z (B, O).
 
-    output: what the model's `predict` gives where that is not z: it ends with the loss's own activation.
+    output: what the model's `predict` gives where that is not z: it ends with the loss's own activation. kernels: the
+    backend's, which make probabilities as `predict_proba` does.
     """
     if not named:
         return {}
-    rows = _Rows(loss, z, output, targets)
+    rows = _Rows(loss, z, output, targets, kernels)
     return {name: metric(*rows.arguments(metric), rows.weight) for name, metric in named.items()}
 
 
 class _Rows:
     """Targets, predictions and weights of the rows whose weight is not 0."""
 
-    def __init__(self, loss: Loss, z: Array, output: Array | None, targets: Targets) -> None:
+    def __init__(
+        self, loss: Loss, z: Array, output: Array | None, targets: Targets, kernels: Mapping[str, OpKernels]
+    ) -> None:
+        self._kernels = kernels
         rows, weight = targets.weighing(), targets.reported_weight
         self._taken: Any = slice(None) if rows is None else rows
         self._loss, self._targets, self._ends = loss, targets, output is not None
@@ -121,7 +131,7 @@ class _Rows:
 
     @cached_property
     def _probabilities(self) -> Array:
-        return probabilities(self._loss, self._z)
+        return probabilities(self._loss, self._z, self._kernels)
 
     @cached_property
     def _probability(self) -> Array:

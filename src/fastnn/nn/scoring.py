@@ -40,7 +40,8 @@ def score(
     if undone is not None:
         z = undone(z)
     found = {"loss": mean_loss(backend, loss, z, all_targets)}
-    return found | measure(metrics, loss, z, stacked(outputs) if twice else None, all_targets)
+    predicted = stacked(outputs) if twice else None
+    return found | measure(metrics, loss, z, predicted, all_targets, backend.kernels.ops)
 
 
 def stacked(parts: list[Array]) -> Array:
