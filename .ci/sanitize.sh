@@ -64,8 +64,8 @@ done
 # No leaks: CPython keeps what it interned until the process ends. Not the tests of what fails, which limit the
 # address space: the shadow memory is 16 TB.
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
-tests "$asan" tests/test_native_engine.py tests/test_kernels.py tests/test_sparse_products.py -m "not slow" \
-  -k "(native or sparse_products) and not failed_allocation and not no_thread_can_be_started and not memory"
+tests "$asan" tests/test_native_engine.py tests/test_kernels.py tests/test_sparse_products.py tests/test_predictor.py \
+  -m "not slow" -k "(native or sparse_products or predictor) and not failed_allocation and not no_thread_can_be_started and not memory"
 sanitized "$asan" tests/fuzz_plans.py --cases "${FASTNN_FUZZ_CASES:-1000000}" --jobs "$(nproc)"
 
 echo "races"
@@ -76,4 +76,5 @@ c++ -std=c++20 -O1 -g1 -fPIC -shared -fsanitize=thread "$work/tree/.ci/threads_f
 # that ThreadSanitizer does not see.
 echo "race:_dl_deallocate_tls" >"$work/suppressions"
 export TSAN_OPTIONS="halt_on_error=1 suppressions=$work/suppressions"
-tests "$tsan $work/threads.so" tests/test_native_engine.py -k "number_of_threads or trying_teams or concurrent or same_prediction"
+tests "$tsan $work/threads.so" tests/test_native_engine.py tests/test_predictor.py \
+  -k "number_of_threads or trying_teams or concurrent or same_prediction or threads_at_once"
