@@ -175,8 +175,8 @@ class PredictorBinding {
     PredictorBinding(int isa, const py::list& ops, size_t inputs, size_t parameters, size_t statistics,
                      size_t scaling)
         : extents_{parameters, statistics, scaling},
-          plan_(make_plan(table_of<T>(isa), ops, inputs, extents_)),
-          predictor_(table_of<T>(isa), plan_) {}
+          table_(table_of<T>(isa)),
+          plan_(make_plan(table_, ops, inputs, extents_)) {}
 
     // parameters, statistics, scaling, x, out -> False: x has a dtype or a layout that gather does not read
     bool run(const py::args& tuple) {
@@ -190,15 +190,15 @@ class PredictorBinding {
         if (x.rows.data == nullptr) return false;
         const auto out = args.matrix<T>(4, "out", x.count, plan_.outputs, true);
         without_gil([&](auto stop, void* context) {
-            predictor_.run(tensors, x.rows, out.rows, out.data, stop, context);
+            forward_once(table_, plan_, tensors, x.rows, out.rows, out.data, stop, context);
         });
         return true;
     }
 
   private:
     const Extents extents_;
+    const Table<T>& table_;
     const Plan plan_;
-    Predictor<T> predictor_;
 };
 
 template <class T>

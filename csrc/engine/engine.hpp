@@ -1,4 +1,4 @@
-// Whole slices of an epoch, and predictions, in one call. No Python, no arithmetic: the kernels have that.
+// Whole slices of an epoch in one call. No Python, no arithmetic: the kernels have that.
 #pragma once
 
 #include <memory>
@@ -61,24 +61,7 @@ class Trainer {
     std::unique_ptr<Impl> impl_;
 };
 
-// Predicts with one plan. For any number of threads at a time.
-template <class T>
-class Predictor {
-  public:
-    Predictor(const Table<T>& kernels, Plan plan);
-    ~Predictor();
-    // out (n, outputs): the last operation's output for rows 0 .. n-1 of x. stop: as a Trainer's; where it is true, out is
-    // not all written. Throws std::bad_alloc, Refused.
-    void run(const Tensors<T>& tensors, const Rows& x, size_t n, T* out, bool (*stop)(void*), void* context);
-
-  private:
-    class Impl;
-    std::unique_ptr<Impl> impl_;
-};
-
 extern template class Trainer<float>;
 extern template class Trainer<double>;
-extern template class Predictor<float>;
-extern template class Predictor<double>;
 
 }  // namespace fastnn

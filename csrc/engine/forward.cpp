@@ -166,11 +166,24 @@ void forward(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensor
     if (walk.wrong_row >= 0) throw Refused(walk.wrong_row, walk.wrong_column);
 }
 
-#define FASTNN_X(T)                                                                          \
-    template class Packed<T>;                                                                \
-    template double forward_ns(const Table<T>&, const Plan&, size_t);                        \
-    template void forward(const Table<T>&, const Plan&, const Tensors<T>&, const Packed<T>&, \
-                          std::vector<Buffers<T>>&, const Rows&, size_t, T*, bool (*)(void*), void*);
+template <class T>
+void forward_once(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensors, const Rows& x,
+                  size_t n, T* out, bool (*stop)(void*), void* context) {
+    Packed<T> packed;
+    const bool sparse = takes_sparse(kernels, plan, x) >= 0;
+    if (n * most_positions(plan) > kRowsAtOnce)  // packing pays for more rows than are taken at once
+        packed.make(kernels, plan, tensors, {false, false, false, n, sparse});
+    std::vector<Buffers<T>> buffers;
+    forward(kernels, plan, tensors, packed, buffers, x, n, out, stop, context);
+}
+
+#define FASTNN_X(T)                                                                                      \
+    template class Packed<T>;                                                                            \
+    template double forward_ns(const Table<T>&, const Plan&, size_t);                                    \
+    template void forward(const Table<T>&, const Plan&, const Tensors<T>&, const Packed<T>&,             \
+                          std::vector<Buffers<T>>&, const Rows&, size_t, T*, bool (*)(void*), void*);    \
+    template void forward_once(const Table<T>&, const Plan&, const Tensors<T>&, const Rows&, size_t, T*, \
+                               bool (*)(void*), void*);
 FASTNN_X(float)
 FASTNN_X(double)
 #undef FASTNN_X

@@ -1,5 +1,5 @@
-// The forward half of the walk: rows through all operations, 512 at a time. Whose memory that is, its users say: a
-// Predictor's for one call, a Frozen's for good.
+// The forward half of the walk: rows through all operations, 512 at a time. The memory is of one call, or a
+// Frozen's for good.
 #pragma once
 
 #include <vector>
@@ -46,5 +46,10 @@ template <class T>
 void forward(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensors, const Packed<T>& packed,
              std::vector<Buffers<T>>& buffers, const Rows& x, size_t n, T* out, bool (*stop)(void*),
              void* context);
+
+// The same of a model that may be trained on after it: nothing is kept from call to call.
+template <class T>
+void forward_once(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensors, const Rows& x,
+                  size_t n, T* out, bool (*stop)(void*), void* context);
 
 }  // namespace fastnn

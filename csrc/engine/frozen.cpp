@@ -108,15 +108,10 @@ void Frozen<T>::run(const Rows& x, size_t n, Answer wanted, T* out, bool (*stop)
         mine.logits.resize(n);
         z = mine.logits.data();
     }
-    if (live_ && n * most_positions(plan_) > kRowsAtOnce) {
-        Packed<T> packed;  // pays for more rows than are taken at once
-        const bool sparse = takes_sparse(kernels_, plan_, x) >= 0;
-        packed.make(kernels_, plan_, tensors_, {false, false, false, n, sparse});
-        std::vector<Buffers<T>> buffers;
-        forward(kernels_, plan_, tensors_, packed, buffers, x, n, z, stop, context);
-    } else {
+    if (live_)
+        forward_once(kernels_, plan_, tensors_, x, n, z, stop, context);
+    else
         forward(kernels_, plan_, tensors_, packed_, mine.many, x, n, z, stop, context);
-    }
     answer(wanted, z, n, out);
 }
 
