@@ -234,4 +234,14 @@ void moments(const fastnn::Rows& data, const int64_t* rows, size_t n, size_t I, 
         moments_of<uint8_t>(bytes, data.stride, rows, n, I, step, pivot, unit, out);
 }
 
+// Whether all are finite: x - x is 0 of those alone.
+bool finite(size_t n, const Real* x) {
+    VI wrong{};
+    for_vectors(n, [&](size_t i, auto lanes) {
+        const V v = load(x + i, lanes);
+        wrong |= (VI)(v - v);
+    });
+    return !any(wrong != VI{});
+}
+
 }  // namespace

@@ -142,14 +142,4 @@ void serve_product(const Served& of, size_t M, const Real* a, const Real* panels
     }
 }
 
-// Whether all are finite: x - x is 0 of those alone.
-bool finite(size_t n, const Real* x) {
-    VI wrong{};
-    for_vectors(n, [&](size_t i, auto lanes) {
-        const V v = load(x + i, lanes);
-        wrong |= (VI)(v - v);
-    });
-    return !any(wrong != VI{});
-}
-
 }  // namespace
