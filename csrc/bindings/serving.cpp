@@ -18,9 +18,9 @@ PyObject* new_array(int type, int nd, const Py_intptr_t* sizes) {
     return api.PyArray_NewFromDescr_(g_array_type, descr, nd, sizes, nullptr, nullptr, 0, nullptr);
 }
 
-// Whether the engine may take these rows unseen: it checks few itself; of many only those of its own dtype are looked at here.
+// Whether the engine may take these rows unseen: only those of its own dtype are looked at here.
 bool checked(const Predictor& p, const Input& in, PyObject* x) {
-    if (in.n <= p.engine->few()) return true;
+    if (Py_TYPE(x) != g_array_type) return false;
     const auto& a = *py::detail::array_proxy(x);
     return Args::type_number(a) == p.engine->type_number() && (a.flags & Api::NPY_ARRAY_C_CONTIGUOUS_) &&
            p.engine->finite(in.n * p.inputs, in.rows.data);
@@ -37,7 +37,8 @@ PyObject* ask_owner(const Predictor& p, const char* method, PyObject* x, PyObjec
 
 // Runs what was read: false where the owner has to look at it.
 bool run(const Predictor& p, const Input& in, PyObject* x, Answer answer, void* out) {
-    if (in.n <= p.engine->few()) return p.engine->run_few(in.rows, in.n, answer, out);
+    const bool few = in.n <= p.engine->few() && p.row_ns * static_cast<double>(in.n) < kWorthThreads;
+    if (few) return p.engine->run_few(in.rows, in.n, answer, out);
     if (!checked(p, in, x)) return false;
     p.engine->run(in.rows, in.n, answer, out);
     return true;
@@ -344,6 +345,7 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
     p->rows = live;
     if (live) Py_INCREF(buffers.ptr());
     p->buffers = live ? buffers.ptr() : nullptr;
+    p->row_ns = p->engine->ns(1);
     p->positive = one, p->classifies = linked.operation >= 0;
     return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(p));
 }

@@ -13,7 +13,8 @@ namespace bindings {
 
 using Api = py::detail::npy_api;
 constexpr int kMostDimensions = 8;
-constexpr size_t kLocal = 8192;  // bytes of rows that are copied before they are read
+constexpr double kWorthThreads = 60000;  // ns: see threads_for
+constexpr size_t kLocal = 8192;          // bytes of rows that are copied before they are read
 
 struct Shape {
     int nd = 0;
@@ -104,6 +105,7 @@ struct Predictor {
     Scaling scaling;
     Shape row, result;  // of a row that comes in and goes out
     size_t inputs, outputs;
+    double row_ns;  // what a row takes, about
     bool rows;      // a row alone goes to the owner
     bool exact;     // other dtypes than the engine's go to the owner, which may warn
     bool watches;   // predictions that are not finite do
