@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -485,3 +486,431 @@ def test_a_link_stays_one(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "m.onnx")
     built("dense").to_onnx(tmp_path / "link")
     assert (tmp_path / "link").is_symlink() and onnx.load(tmp_path / "m.onnx").graph.node
+
+
+# Read again ------------------------------------------------------------------------------------------------------
+
+
+def reads_as_it_runs(path, shape=(INPUTS,), tolerance=1e-5) -> Sequential:
+    """The model of a file, which says what onnxruntime does."""
+    session, model = checked(path), fastnn.from_onnx(path)
+    X = rows(60, *shape)
+    name = session.get_inputs()[0].name
+    double = session.get_inputs()[0].type == "tensor(double)"
+    out = session.run(None, {name: X.astype(np.float64) if double else X})
+    if len(out) == 1:
+        agree(out[0], model.predict(X), tolerance)
+        return model
+    label, chances = out
+    if isinstance(chances, list):  # of a ZipMap
+        chances = np.array([list(each.values()) for each in chances], np.float32)
+    agree(chances, model.predict_proba(X), tolerance)
+    found = model.predict_class(X)
+    classes = np.array(model.metadata.get("classes", np.arange(chances.shape[1])))
+    assert np.array_equal(label, classes[found] if found.ndim == 1 else found) and len(np.unique(label)) > 1
+    return model
+
+
+def kinds(model: Sequential) -> list[str]:
+    return [type(layer).__name__ for layer in model.layers]
+
+
+@pytest.mark.parametrize("opset", EVERY)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NETS)
+def test_networks_are_read_again(name, dtype, opset, tmp_path):
+    model = built(name, dtype)
+    model.to_onnx(tmp_path / "m.onnx", opset=opset)
+    again = reads_as_it_runs(tmp_path / "m.onnx", tolerance=TOLERANCE[dtype])
+    assert again.dtype == dtype
+    again.to_onnx(tmp_path / "again.onnx", opset=opset)
+    assert operators(tmp_path / "again.onnx") == operators(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("opset", EVERY)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "identity"])
+def test_activations_are_read_again(activation, dtype, opset, tmp_path):
+    chosen = ACTIVATIONS[activation]
+    if chosen.alpha:
+        chosen = chosen.with_alpha(0.25)
+    build(nn.Dense(5, chosen), nn.Dense(3), inputs=INPUTS, dtype=dtype).to_onnx(tmp_path / "m.onnx", opset=opset)
+    inexact = activation == "gelu" and dtype == np.float64
+    model = reads_as_it_runs(tmp_path / "m.onnx", tolerance=1e-6 if inexact else TOLERANCE[dtype])
+    assert kinds(model) == ["Dense", "Activation", "Dense"] and model.layers[1].activation == chosen
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_layer_is_read_again(dtype, tmp_path):
+    model = stir(Sequential(every_layer(12, 3), dtype=dtype).build(5, seed=0))
+    adapt(model)
+    model.to_onnx(tmp_path / "m.onnx")
+    again = reads_as_it_runs(tmp_path / "m.onnx", (5,), 10 * TOLERANCE[dtype])
+    assert {"Normalize", "LayerNorm", "Maxout", "Ordered", "PReLU", "Residual", "Scale", "Softmax"} <= {*kinds(again)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_with_positions_are_read_again(dtype, tmp_path):
+    layers = [
+        *(nn.Normalize(), nn.Dense(6, "relu"), nn.LayerNorm(), nn.Dense(8), nn.BatchNorm(), nn.Activation("prelu")),
+        *(nn.Residual([nn.Dense(8, "tanh")]), nn.Maxout(2), nn.Ordered(targets=2), nn.Reshape((10, 8)), nn.Softmax()),
+    ]
+    model = stir(Sequential([*layers, nn.Flatten(), nn.Dense(2)], dtype=dtype).build((4, 5, 3), seed=0))
+    adapt(model)
+    model.to_onnx(tmp_path / "m.onnx")
+    reads_as_it_runs(tmp_path / "m.onnx", (4, 5, 3), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_are_read_again(name, dtype, tmp_path):
+    model = CLASSIFIERS[name](dtype)
+    model.to_onnx(tmp_path / "m.onnx")
+    again = reads_as_it_runs(tmp_path / "m.onnx", tolerance=TOLERANCE[dtype])
+    assert again.loss == model.loss and again.metadata == {}
+    agree(again.predict(rows(9, INPUTS)), model.predict(rows(9, INPUTS)), TOLERANCE[dtype])  # logits, or their link
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("classes", [["yes", "né"], [3, -7], [True, False], [0.5, 1e300]])
+def test_classes_are_read_again(classes, outputs, tmp_path):
+    model = classifier("cross_entropy" if outputs == 2 else "binary_cross_entropy", outputs)
+    exported(model, tmp_path, classes=np.array(classes))
+    assert reads_as_it_runs(tmp_path / "model.onnx").metadata == {"classes": classes}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_units_of_targets_and_names_are_read_again(dtype, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(features(90, 4), columns=list("badc"))
+    model = Sequential([nn.Normalize(), nn.Dense(8, "tanh"), nn.Dense(2)], dtype=dtype)
+    trainer = Trainer(model, "mse", seed=0, scale_targets=True)
+    trainer.fit(frame, 1e5 + 50 * features(90, 2, seed=4), epochs=2, verbose=False)
+    model.to_onnx(tmp_path / "m.onnx", input="float64")
+    again = fastnn.from_onnx(tmp_path / "m.onnx")
+    assert again.target_scale == model.target_scale and again.feature_names == list("badc")
+    assert np.array_equal(again.predict(frame), model.predict(frame)) and again.predict(frame).dtype == np.float64
+
+
+# Of others -------------------------------------------------------------------------------------------------------
+
+
+def torch_modules(torch):
+    tnn = torch.nn
+    activations = [
+        *(tnn.ReLU(), tnn.LeakyReLU(0.2), tnn.ELU(0.7), tnn.SELU(), tnn.GELU(), tnn.GELU("tanh"), tnn.SiLU()),
+        *(tnn.Mish(), tnn.Sigmoid(), tnn.Tanh(), tnn.Softplus(), tnn.Hardsigmoid(), tnn.Hardtanh(), tnn.Softsign()),
+        *(tnn.PReLU(INPUTS), tnn.PReLU(), tnn.Softmax(1), tnn.BatchNorm1d(INPUTS), tnn.LayerNorm(INPUTS)),
+        *(tnn.Dropout(0.5), tnn.Identity()),
+    ]
+    torch.manual_seed(0)
+    made = tnn.Sequential(tnn.Flatten())
+    for each in activations:
+        made.extend([tnn.Linear(INPUTS, INPUTS, bias=not isinstance(each, tnn.Mish)), each])
+    with torch.no_grad():
+        for module in made.modules():
+            if isinstance(module, tnn.BatchNorm1d):
+                module.running_mean += 0.3
+                module.running_var *= 2.0
+
+    class Around(tnn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.within, self.around = tnn.Linear(INPUTS, 5), tnn.Linear(INPUTS, 5)
+
+        def forward(self, x):
+            return torch.relu(self.within(x)) + self.around(x)
+
+    return tnn.Sequential(made, Around(), tnn.Linear(5, 3)).eval()
+
+
+@pytest.mark.parametrize(("opset", "dtype"), [(None, np.float32), (None, np.float64), (17, np.float32)])
+@pytest.mark.filterwarnings("ignore")
+def test_files_of_torch(opset, dtype, tmp_path):
+    """None: of its newer exporter, which needs onnxscript; of the older one at an opset without Gelu."""
+    torch = pytest.importorskip("torch")
+    if opset is None:
+        pytest.importorskip("onnxscript")
+    kind = torch.float32 if dtype == np.float32 else torch.float64
+    net, x = torch_modules(torch).to(kind), torch.from_numpy(rows(4, INPUTS)).to(kind)
+    path = tmp_path / "m.onnx"
+    if opset is None:
+        shapes = ({0: torch.export.Dim("n")},)
+        torch.onnx.export(net, (x,), path, dynamo=True, input_names=["X"], dynamic_shapes=shapes, verbose=False)
+    else:
+        arguments = {"input_names": ["X"], "dynamic_axes": {"X": {0: "n"}}, "opset_version": opset}
+        torch.onnx.export(net, (x,), path, dynamo=False, **arguments)
+    if dtype == np.float32:
+        model = reads_as_it_runs(path)
+    else:  # onnxruntime has no Erf, Softplus and PRelu in double
+        model = fastnn.from_onnx(path)
+        with torch.no_grad():
+            agree(net(x).numpy(), model.predict(x.numpy()), 1e-6)  # its exporter rounds alphas to float32
+    assert model.dtype == dtype and {"Residual", "LayerNorm", "PReLU", "Softmax"} <= {*kinds(model)}
+
+
+@pytest.fixture(scope="module")
+def sklearn_files(tmp_path_factory):
+    """Files of skl2onnx by name."""
+    skl2onnx = pytest.importorskip("skl2onnx")
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    X = rows(80, INPUTS, seed=3)
+    three = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
+    settings = {"hidden_layer_sizes": (5,), "max_iter": 20, "solver": "lbfgs", "random_state": 0}
+    made = {
+        "regressor": (MLPRegressor(**settings), X[:, 0], None),
+        "pipeline": (make_pipeline(StandardScaler(), MLPRegressor(**settings)), X[:, 1], None),
+        "three": (MLPClassifier(activation="tanh", **settings), three, {"zipmap": False}),
+        "three texts in dicts": (MLPClassifier(**settings), np.array(list("abc"))[three], None),
+        "two": (MLPClassifier(activation="logistic", **settings), three > 1, {"zipmap": False}),
+        "two texts in dicts": (MLPClassifier(activation="identity", **settings), np.array(["a", "b"])[three % 2], None),
+    }
+    folder = tmp_path_factory.mktemp("skl2onnx")
+    for name, (estimator, y, options) in made.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            estimator.fit(X, y)
+            chosen = None if options is None else {id(estimator): options}
+            proto = skl2onnx.to_onnx(estimator, X[:1], options=chosen, target_opset=17)
+        onnx.save(proto, folder / f"{name}.onnx")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "first"),
+    [
+        ("regressor", None, "Dense"),
+        ("pipeline", None, "Normalize"),
+        ("three", [0, 1, 2], "Dense"),
+        ("three texts in dicts", ["a", "b", "c"], "Dense"),
+        ("two", [0, 1], "Dense"),
+        ("two texts in dicts", ["a", "b"], "Dense"),
+    ],
+)
+def test_files_of_skl2onnx(name, classes, first, sklearn_files):
+    model = reads_as_it_runs(sklearn_files / f"{name}.onnx")
+    assert model.metadata == ({} if classes is None else {"classes": classes}) and kinds(model)[0] == first
+
+
+# Files by hand ---------------------------------------------------------------------------------------------------
+
+
+def by_hand(path, nodes, constants=None, *, outputs=("y",), inputs=(("X", ["n", 3]),), opset=17, domain=""):
+    """A file of these nodes: (operator, inputs, outputs, attributes)."""
+    helper = onnx.helper
+    made = [helper.make_node(op, i, o, domain=domain, **attributes) for op, i, o, attributes in nodes]
+    values = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()]
+    float_ = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        made,
+        "by hand",
+        [helper.make_tensor_value_info(name, float_, shape) for name, shape in inputs],
+        [helper.make_tensor_value_info(name, float_, [None, None]) for name in outputs],
+        values,
+    )
+    opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+W = np.arange(12, dtype=np.float32).reshape(3, 4) / 10
+V = np.array([1, -2, 3], np.float32)
+ONE = np.float32(1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "layers"),
+    [
+        ([("Gemm", ["X", "w"], ["y"], {"alpha": 0.5})], ["Dense"]),
+        ([("Gemm", ["X", "w", "one"], ["y"], {"beta": 3.0})], ["Dense"]),
+        ([("Gemm", ["X", "wt"], ["y"], {"transB": 1})], ["Dense"]),
+        ([("MatMul", ["X", "w"], ["z"], {}), ("Sub", ["z", "four"], ["y"], {})], ["Dense"]),
+        ([("Transpose", ["wt"], ["t"], {}), ("MatMul", ["X", "t"], ["y"], {})], ["Dense"]),
+        ([("Add", ["v", "X"], ["y"], {})], ["BatchNorm"]),
+        ([("Div", ["X", "v"], ["y"], {})], ["Normalize"]),
+        ([("Sub", ["X", "one"], ["z"], {}), ("Div", ["z", "v"], ["y"], {})], ["Normalize"]),
+        ([("Sub", ["X", "v"], ["z"], {}), ("Mul", ["z", "v"], ["y"], {})], ["Normalize"]),
+        ([("Mul", ["X", "one"], ["z"], {}), ("Add", ["z", "v"], ["y"], {})], ["BatchNorm"]),
+        ([("Relu", ["X"], ["z"], {}), ("Div", ["z", "v"], ["y"], {})], ["Activation", "Scale"]),
+        ([("Relu", ["X"], ["z"], {}), ("Sub", ["z", "v"], ["y"], {})], ["Activation", "BatchNorm"]),
+        ([("Relu", ["X"], ["z"], {}), ("Add", ["z", "X"], ["y"], {})], ["Residual"]),
+        ([("Relu", ["X"], ["z"], {}), ("Tanh", ["X"], ["t"], {}), ("Add", ["t", "z"], ["y"], {})], ["Residual"]),
+        ([("Identity", ["X"], ["z"], {}), ("Dropout", ["z"], ["y"], {})], ["Activation"]),
+        ([("Softmax", ["X"], ["y"], {})], ["Softmax"]),
+        (
+            [("Cast", ["X"], ["z"], {"to": 11}), ("Sub", ["z", "d"], ["t"], {}), ("Cast", ["t"], ["y"], {"to": 1})],
+            ["Normalize"],
+        ),
+    ],
+)
+def test_forms_of_operators(nodes, layers, tmp_path):
+    constants = {
+        "w": W,
+        "wt": W.T.copy(),
+        "v": V,
+        "one": ONE,
+        "four": np.arange(4, dtype=np.float32),
+        "d": np.arange(3.0),
+    }
+    read = {name for _, inputs, _, _ in nodes for name in inputs}
+    path = by_hand(tmp_path / "m.onnx", nodes, {name: array for name, array in constants.items() if name in read})
+    assert kinds(reads_as_it_runs(path, (3,))) == layers
+
+
+def test_a_softmax_at_the_end_says_what_the_loss_is(tmp_path):
+    model = fastnn.from_onnx(by_hand(tmp_path / "m.onnx", [("Softmax", ["X"], ["y"], {"axis": 1})]))
+    assert model.loss == LOSSES["cross_entropy"]
+    agree(model.predict_proba(rows(5, 3)), model.predict(rows(5, 3)), 1e-6)
+
+
+TWICE = [
+    *(("Relu", ["X"], ["a"], {}), ("Add", ["a", "X"], ["b"], {}), ("Add", ["b", "a"], ["y"], {})),
+]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([("Sin", ["X"], ["y"], {})], r"operator Sin \(output 'y'\) has no equal"),
+        ([("Relu", ["X"], ["z"], {}), ("Conv", ["z", "w"], ["y"], {})], r"operator Conv \(output 'y'\)"),
+        ([("Conv", ["X", "w"], ["z"], {}), ("Relu", ["z"], ["y"], {})], r"operator Conv \(output 'z'\)"),
+        ([("Clip", ["X", "one", "six"], ["y"], {})], "operator Clip"),
+        ([("HardSigmoid", ["X"], ["y"], {})], "operator HardSigmoid"),
+        ([("Gemm", ["X", "w"], ["y"], {"transA": 1})], "operator Gemm has transA"),
+        ([("Gemm", ["X", "X"], ["y"], {})], "operator Gemm has no constant matrix"),
+        ([("MatMul", ["wt", "X"], ["y"], {})], "operator MatMul has no constant matrix"),
+        ([("Gemm", ["X", "wt"], ["y"], {})], "is made of 4 channels, but 3 come in"),
+        ([("Sub", ["one", "X"], ["y"], {})], "operator Sub"),
+        ([("Mul", ["X", "X"], ["y"], {})], "operator Mul"),
+        ([("Add", ["X", "w"], ["y"], {})], r"a constant has shape \(3, 4\)"),
+        ([("Flatten", ["X"], ["y"], {"axis": 0})], "operator Flatten has axis 0"),
+        ([("Reshape", ["X", "shape"], ["y"], {})], "operator Reshape has no constant shape that leaves the rows open"),
+        ([("Softmax", ["X"], ["y"], {"axis": 0})], "along axis 0"),
+        ([("Cast", ["X"], ["y"], {"to": 7})], "operator Cast"),
+        ([("Dropout", ["X", "", "yes"], ["y"], {})], "operator Dropout"),
+        ([("Relu", ["X"], ["z"], {})], "'y' does not come from the rows"),
+        ([("Relu", ["q"], ["y"], {})], "operator Relu reads 'q'"),
+        ([("Relu", ["y"], ["z"], {}), ("Relu", ["z"], ["y"], {})], "operator Relu reads 'y'"),
+        (
+            [("Relu", ["X"], ["y"], {}), ("Relu", ["X"], ["y"], {})],
+            "operator Relu makes no value, or one that is there",
+        ),
+        (TWICE, "'a' is read in several places"),
+    ],
+)
+def test_what_no_layer_stands_for_is_refused_by_name(nodes, message, tmp_path):
+    constants = {
+        "w": W,
+        "wt": W.T.copy(),
+        "one": ONE,
+        "six": 6 * ONE,
+        "shape": np.array([3, -1]),
+        "yes": np.array(True),
+    }
+    path = by_hand(tmp_path / "m.onnx", nodes, constants)
+    with pytest.raises(fastnn.ModelFormatError, match=rf"m\.onnx: .*{message}"):
+        fastnn.from_onnx(path)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [("Relu", ["X"], ["z"], {})],
+        [("Relu", ["q"], ["y"], {})],
+        [("Relu", ["y"], ["z"], {}), ("Relu", ["z"], ["y"], {})],
+        [("Relu", ["X"], ["y"], {}), ("Relu", ["X"], ["y"], {})],
+        [("Gemm", ["X"], ["y"], {})],
+    ],
+)
+def test_graphs_that_are_none(nodes, tmp_path):
+    with pytest.raises(fastnn.ModelFormatError, match=r"m\.onnx: it cannot be read as ONNX: ValidationError"):
+        fastnn.from_onnx(by_hand(tmp_path / "m.onnx", nodes))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"opset": 6}, "opset 6"),
+        ({"domain": "com.microsoft"}, "operator Relu is of domain 'com.microsoft'"),
+        ({"inputs": [("X", ["n", 3]), ("Z", ["n", 3])]}, "2 inputs"),
+        ({"inputs": [("X", ["n", "m"])]}, "does not say how many values"),
+        ({"inputs": [("X", ["n", 1 << 40])]}, "expected 16777216 values at most"),
+        ({"outputs": ["y", "y", "y"]}, "3 outputs"),
+        ({"outputs": ["y", "y"]}, "operator Relu makes 'y', expected Softmax or Sigmoid"),
+    ],
+)
+def test_files_that_are_no_such_networks(arguments, message, tmp_path):
+    path = by_hand(tmp_path / "m.onnx", [("Relu", ["X"], ["y"], {})], **arguments)
+    with pytest.raises(fastnn.ModelFormatError, match=message):
+        fastnn.from_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([("ArgMax", ["X"], ["label"], {"axis": 1})], "label' is not the class"),
+        ([("ArgMax", ["z"], ["label"], {"axis": 0})], "operator ArgMax makes the labels"),
+        ([("ArgMin", ["z"], ["label"], {"axis": 1})], "operator ArgMin makes the labels"),
+        ([("Greater", ["z", "one"], ["label"], {})], "label' is not the class"),
+        (
+            [("ArgMax", ["z"], ["a"], {"axis": 1}), ("Gather", ["two", "a"], ["label"], {})],
+            "it has 2 classes, expected",
+        ),
+    ],
+)
+def test_labels_that_are_not_those_of_the_probabilities(nodes, message, tmp_path):
+    network = [("Relu", ["X"], ["z"], {}), ("Softmax", ["z"], ["y"], {"axis": 1})]
+    constants = {"one": ONE, "two": np.array([5, 6])}
+    path = by_hand(tmp_path / "m.onnx", [*network, *nodes], constants, outputs=("label", "y"))
+    with pytest.raises(fastnn.ModelFormatError, match=message):
+        fastnn.from_onnx(path)
+
+
+def test_a_network_of_unknown_width_has_that_of_its_weights(tmp_path):
+    nodes = [("Relu", ["X"], ["z"], {}), ("MatMul", ["z", "w"], ["y"], {})]
+    path = by_hand(tmp_path / "m.onnx", nodes, {"w": W}, inputs=[("X", ["n", "m"])])
+    assert fastnn.from_onnx(path).plan.inputs == 3
+
+
+def test_skips_within_skips_have_an_end(tmp_path):
+    nodes, value = [], "X"
+    for level in range(40):
+        nodes += [("Relu", [value], [f"r{level}"], {}), ("Add", [f"r{level}", "X"], [f"s{level}"], {})]
+        value = f"s{level}"
+    path = by_hand(tmp_path / "m.onnx", [*nodes, ("Identity", [value], ["y"], {})])
+    with pytest.raises(fastnn.ModelFormatError, match="skips within skips"):
+        fastnn.from_onnx(path)
+
+
+def test_paths_and_missing_files(tmp_path, monkeypatch):
+    with pytest.raises(TypeError, match=r"^path is 3"):
+        fastnn.from_onnx(3)
+    with pytest.raises(FileNotFoundError, match="absent"):
+        fastnn.from_onnx(tmp_path / "absent")
+    (tmp_path / "text").write_text("no ONNX")
+    with pytest.raises(fastnn.ModelFormatError, match="text: it "):
+        fastnn.from_onnx(tmp_path / "text")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"^from_onnx needs onnx: .* the extra \[onnx\]"):
+        fastnn.from_onnx(tmp_path / "text")
+
+
+def test_damaged_files_are_refused_or_read(tmp_path):
+    """Whatever bytes there are: an error of their format, or a model of what they say."""
+    path, rng, refused = tmp_path / "m.onnx", np.random.default_rng(0), 0
+    for name in ("learned", "skips", "normalized"):
+        built(name).to_onnx(path)
+        whole = path.read_bytes()
+        for _ in range(80):
+            content = bytearray(whole)
+            for place in rng.integers(0, len(content), 3):
+                content[place] = rng.integers(256)
+            path.write_bytes(content[: rng.integers(len(content))] if rng.random() < 0.2 else content)
+            try:
+                fastnn.from_onnx(path)
+            except fastnn.ModelFormatError as error:
+                refused += len(str(error)) < 2500
+    assert refused > 20

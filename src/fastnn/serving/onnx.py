@@ -155,6 +155,8 @@ def _about(frozen: Frozen, classes: Array | None) -> dict[str, str]:
     said = {"fastnn_version": __version__}
     if frozen.loss is not None:
         said["loss"] = frozen.loss.name
+    if frozen.linked:
+        said["predict"] = "probabilities"
     if frozen.border.names is not None:
         said["feature_names"] = json.dumps(frozen.border.names)
     if classes is not None:
