@@ -791,13 +791,7 @@ TWICE = [
         ([("Softmax", ["X"], ["y"], {"axis": 0})], "along axis 0"),
         ([("Cast", ["X"], ["y"], {"to": 7})], "operator Cast"),
         ([("Dropout", ["X", "", "yes"], ["y"], {})], "operator Dropout"),
-        ([("Relu", ["X"], ["z"], {})], "'y' does not come from the rows"),
-        ([("Relu", ["q"], ["y"], {})], "operator Relu reads 'q'"),
-        ([("Relu", ["y"], ["z"], {}), ("Relu", ["z"], ["y"], {})], "operator Relu reads 'y'"),
-        (
-            [("Relu", ["X"], ["y"], {}), ("Relu", ["X"], ["y"], {})],
-            "operator Relu makes no value, or one that is there",
-        ),
+        ([("Transpose", ["w"], ["y"], {})], "'y' does not come from the rows"),
         (TWICE, "'a' is read in several places"),
     ],
 )
