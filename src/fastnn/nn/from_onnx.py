@@ -127,18 +127,17 @@ def _way(value: str, steps: dict[str, Step]) -> tuple[list[Step], str]:
 
 def _in_the_way(given: Given, value: str, steps: dict[str, Step], problems: dict[str, str]) -> ModelFormatError:
     """The error for a value that nothing leads on from: of a sum it is what is in the way of one of its values."""
-    node = given.makers.get(value)
-    if value in problems:
-        return ModelFormatError(problems[value])
-    if node is None:
-        return ModelFormatError(f"output {value!r} does not come from the rows")
-    if node.op == "Add":
-        ends = [_way(each, steps)[1] for each in node.inputs if each not in given.constants]
-        further = next((each for each in ends if each != given.rows and each in given.makers), None)
-        if further is not None:
-            return _in_the_way(given, further, steps, problems)
-    expected = "expected operators that a layer stands for: see docs/onnx.md"
-    return ModelFormatError(f"operator {node.op} (output {value!r}) has no equal, {expected}")
+    while value not in problems:
+        node = given.makers.get(value)
+        if node is None:
+            return ModelFormatError(f"output {value!r} does not come from the rows")
+        ends = [_way(each, steps)[1] for each in node.inputs] if node.op == "Add" else []
+        further = next((each for each in ends if each in given.makers), None)
+        if further is None:
+            expected = "expected operators that a layer stands for: see docs/onnx.md"
+            return ModelFormatError(f"operator {node.op} (output {value!r}) has no equal, {expected}")
+        value = further
+    return ModelFormatError(problems[value])
 
 
 def _sum(given: Given, value: str, steps: dict[str, Step]) -> Step | None:
@@ -261,10 +260,11 @@ def _listed(classes: Array) -> list[Any]:
 
 def _scaled(given: Given, pieces: list[Piece]) -> tuple[list[Piece], tuple[Array, float] | None]:
     """The pieces without the units of the targets, and those: shift and scale, where they are the end in float64."""
-    if len(pieces) < 3 or [piece.affine for piece in pieces[-2:]] != ["Mul", "Add"]:
+    if [piece.affine for piece in pieces[-2:]] != ["Mul", "Add"]:
         return pieces, None
     scale, shift = (piece.values["by"] for piece in pieces[-2:])
-    if scale.ndim > 0 or scale.dtype != np.float64 or shift.dtype != np.float64 or shift.ndim != 1:
+    double = scale.dtype == shift.dtype == np.float64
+    if not double or scale.ndim > 0 or shift.ndim != 1 or scale <= 0:
         return pieces, None
     return pieces[:-2], (shift, float(scale))
 

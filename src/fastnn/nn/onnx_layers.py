@@ -102,17 +102,22 @@ def _with_bias(pieces: list[Piece]) -> list[Piece]:
 
 
 def _runs(pieces: list[Piece]) -> list[list[Piece]]:
-    """Each piece alone, but for those that become one: [Mul] Sub, Mul or Div, Add."""
+    """Each piece alone, but for those that become one: Mul by halves, Sub, Mul or Div, Add."""
     runs: list[list[Piece]] = []
     for piece in pieces:
         kinds = [each.affine for each in runs[-1]] if runs else [""]
         scaled = kinds[-1] in ("Mul", "Div")
         goes_on = (piece.affine in ("Mul", "Div") and kinds[-1] == "Sub") or (piece.affine == "Add" and scaled)
-        if goes_on or (piece.affine == "Sub" and kinds == ["Mul"]):
+        if goes_on or (piece.affine == "Sub" and kinds == ["Mul"] and _halves(runs[-1][0])):
             runs[-1].append(piece)
         else:
             runs.append([piece])
     return runs
+
+
+def _halves(piece: Piece) -> bool:
+    """Whether Normalize may have written it: see ops.normalize. Others may be 0, by which nothing can be divided."""
+    return bool(np.isin(piece.values["by"], (0.5, 1.0)).all())
 
 
 def _affine(run: list[Piece], shape: Shape, on_data: bool) -> tuple[Layer, dict[str, Array]]:
