@@ -791,6 +791,10 @@ TWICE = [
         ([("Conv", ["X", "w"], ["z"], {}), ("Relu", ["z"], ["y"], {})], r"operator Conv \(output 'z'\)"),
         ([("Clip", ["X", "one", "six"], ["y"], {})], "operator Clip"),
         ([("HardSigmoid", ["X"], ["y"], {})], "operator HardSigmoid"),
+        (
+            [("LeakyRelu", ["X"], ["y"], {"alpha": -0.5})],
+            r"operator LeakyRelu \(output 'y'\): alpha of leaky_relu is -0.5",
+        ),
         ([("Gemm", ["X", "w"], ["y"], {"transA": 1})], "operator Gemm has transA"),
         ([("Gemm", ["X", "X"], ["y"], {})], "operator Gemm has no constant matrix"),
         ([("MatMul", ["wt", "X"], ["y"], {})], "operator MatMul has no constant matrix"),
@@ -875,6 +879,12 @@ def test_labels_that_are_not_those_of_the_probabilities(nodes, message, tmp_path
         fastnn.from_onnx(path)
 
 
+def test_complex_constants(tmp_path):
+    path = by_hand(tmp_path / "m.onnx", [("Mul", ["X", "c"], ["y"], {})], {"c": np.array(1j, np.complex64)})
+    with pytest.raises(fastnn.ModelFormatError, match="tensor c is complex64, expected real numbers"):
+        fastnn.from_onnx(path)
+
+
 def test_a_network_of_unknown_width_has_that_of_its_weights(tmp_path):
     nodes = [("Relu", ["X"], ["z"], {}), ("MatMul", ["z", "w"], ["y"], {})]
     path = by_hand(tmp_path / "m.onnx", nodes, {"w": W}, inputs=[("X", ["n", "m"])])
@@ -916,7 +926,9 @@ def test_damaged_files_are_refused_or_read(tmp_path):
                 content[place] = rng.integers(256)
             path.write_bytes(content[: rng.integers(len(content))] if rng.random() < 0.2 else content)
             try:
-                fastnn.from_onnx(path)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    fastnn.from_onnx(path)
             except fastnn.ModelFormatError as error:
                 refused += len(str(error)) < 2500
     assert refused > 20

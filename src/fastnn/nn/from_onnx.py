@@ -48,8 +48,8 @@ def from_onnx(path: str | os.PathLike[str]) -> Sequential:
     file, or has an operator that no layer stands for, which it names.
     """
     try:
-        given = onnx_file.read(path)
-        return _model(given)
+        with np.errstate(all="ignore"):  # what the numbers of a file make of each other is its own affair
+            return _model(onnx_file.read(path))
     except ModelFormatError as error:
         raise ModelFormatError(f"{os.fspath(path)}: {files.brief(error)}") from None
 
@@ -108,6 +108,8 @@ def _pieces(given: Given, end: str) -> list[Piece]:
             found = step(given, value) or _sum(given, value, steps)
         except ModelFormatError as error:
             found, problems[value] = None, str(error)
+        except (TypeError, ValueError) as error:  # of an activation or a layer that cannot be: a slope below 0
+            found, problems[value] = None, f"operator {given.makers[value].op} (output {value!r}): {error}"
         if found is not None:
             steps[value] = found
     way, value = _way(end, steps)

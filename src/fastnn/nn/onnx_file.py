@@ -106,6 +106,8 @@ def _given(onnx: Any, model: Any) -> Given:
 
 def _array(onnx: Any, tensor: Any) -> Array:
     array: Array = onnx.numpy_helper.to_array(tensor)
+    if array.dtype.kind == "c":
+        raise ModelFormatError(f"tensor {tensor.name} is {array.dtype}, expected real numbers or text")
     return array
 
 

@@ -243,7 +243,7 @@ def _ordered(given: Given, node: Found) -> Step | None:
     summed = given.makers.get(node.inputs[0])
     levels = given.makers.get(summed.inputs[0]) if summed is not None and summed.op == "CumSum" else None
     shape = given.constants.get(levels.inputs[1]) if levels is not None and levels.op == "Reshape" else None
-    if shape is None or shape.ndim != 1 or len(shape) < 3:
+    if shape is None or shape.ndim != 1 or len(shape) < 3 or (shape[1:] < 1).any():
         return None
     *positions, count, targets = (int(size) for size in shape[1:])
     inputs = (*positions, count * targets)
