@@ -223,7 +223,7 @@ def test_normalize_keeps_the_digits_of_time_stamps(tmp_path):
 
 
 def test_normalize_of_features_that_lie_far_apart(tmp_path):
-    X = np.array([[-1.5e308], [1.5e308], [0.0]])
+    X = np.array([[-1.5e308], [1.5e308], [1.5e308]])  # the first less their mean is infinite
     model = stir(Sequential([nn.Normalize(), nn.Dense(2)], dtype="float64").build(1, seed=0))
     model.layers[0].adapt(X)
     agree(run(exported(model, tmp_path, input="float64"), X)["predictions"], model.predict(X), 1e-12)
@@ -357,6 +357,12 @@ def test_classes(classes, outputs, opset, tmp_path):
     assert set(labels.tolist()) == set(classes.tolist())
     said = {item.key: item.value for item in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert json.loads(said["classes"]) == classes.tolist() and said["fastnn_version"] == fastnn.__version__
+
+
+def test_outputs_that_are_classes_by_themselves_are_zeros_and_ones(tmp_path):
+    model = CLASSIFIERS["sigmoids"](np.float32)
+    labels = run(exported(model, tmp_path, classes=np.array(list("abcd"))), rows(60, INPUTS))["label"]
+    assert np.array_equal(labels, model.predict_class(rows(60, INPUTS)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
