@@ -227,7 +227,16 @@ LINES = {
     ),
     41: Line("a pickle, whatever its name", "is never executed", ("test_model_files.py::test_pickles_are_not_opened",)),
     42: Line("a file replaced or cut while it is read", "a whole one, or an error"),
-    43: Line("export to ONNX", "does not exist yet", built=False),
+    43: Line(
+        "ONNX files, written and read",
+        "one file or none; what it cannot say is refused by name, and so is what is read",
+        (
+            "test_onnx.py::test_the_old_file_or_the_new",
+            "test_onnx.py::test_what_cannot_be_written_is_named",
+            "test_onnx.py::test_what_no_layer_stands_for_is_refused_by_name",
+            "test_onnx.py::test_damaged_files_are_refused_or_read",
+        ),
+    ),
     44: Line(
         "CPUs without AVX; other symbols",
         "no AVX outside of the dispatched objects, one symbol exported, a clean wheel",

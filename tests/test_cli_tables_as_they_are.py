@@ -485,5 +485,15 @@ def test_one_legend_below_the_curves(tmp_path):
 def test_info_lists_every_package_that_an_extra_brings(capsys):
     run("info")
     said = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
-    packages = {"numba", "scikit-learn", "matplotlib", "tqdm", "pandas", "pyarrow", "torch", "optuna", "tensorboardX"}
+    packages = {
+        "numba",
+        "scikit-learn",
+        "matplotlib",
+        "tqdm",
+        "pandas",
+        "pyarrow",
+        "torch",
+        "optuna",
+        "tensorboardX",
+    } | {"onnx"}
     assert packages <= said

@@ -35,6 +35,7 @@ PAGES = [
     "docs/model_selection.md",
     "docs/torch.md",
     "docs/serving.md",
+    "docs/onnx.md",
     "docs/performance.md",
     "docs/testing.md",
     "docs/reliability.md",

@@ -22,6 +22,7 @@ from fastnn.errors import (
 )
 from fastnn.gradient_check import gradient_check
 from fastnn.metrics import METRICS, metric
+from fastnn.nn.from_onnx import from_onnx
 from fastnn.nn.model import Sequential
 from fastnn.nn.reading import load
 from fastnn.training.callbacks import (
@@ -74,6 +75,7 @@ __all__ = [
     "Trainer",
     "__version__",
     "backends",
+    "from_onnx",
     "gradient_check",
     "load",
     "metric",

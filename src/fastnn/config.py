@@ -14,7 +14,7 @@ from fastnn._version import __version__
 
 _OPTIONAL = (
     *("numba", "scipy", "scikit-learn", "matplotlib", "tqdm", "pandas", "pyarrow"),
-    *("torch", "optuna", "tensorboardX"),
+    *("torch", "optuna", "tensorboardX", "onnx"),
 )
 
 

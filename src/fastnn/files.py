@@ -90,6 +90,18 @@ def write(
         file.write(stream.digest.digest())
 
 
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Put the content into `path`, a file of another format, as `write` does: after a crash the old one or the new.
+
+    ValueError where `path` is a device, a pipe or a folder; OSError where it cannot be written.
+    """
+    target = _text.path("path", path)
+    if target.exists() and not target.is_file():
+        raise ValueError(f"path is {os.fspath(path)!r}, which is no regular file, expected one, or a name that is free")
+    with naming(path), _replacing(target) as file:
+        file.write(content)
+
+
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """An OSError of writing says to which file: that of a full disk has no name."""

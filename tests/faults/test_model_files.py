@@ -1,4 +1,4 @@
-"""Lines 40 to 42 of what is survived: model files from anywhere. 43, the export to ONNX, does not exist yet."""
+"""Lines 40 to 42 of what is survived: model files from anywhere. 43 is ../test_onnx.py."""
 
 from __future__ import annotations
 

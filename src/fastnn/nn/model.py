@@ -24,6 +24,7 @@ from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
 from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
+from fastnn.serving import onnx
 from fastnn.serving.border import Border
 from fastnn.serving.live import Live
 
@@ -329,6 +330,10 @@ class Sequential(Answers):
         if self.built and self._lower(self.plan.input_shape)[0] != self.plan:
             raise ValueError("the model's layers were changed after it was built, expected them as its plan has them")
         files.write(path, header, self.state.views if self.built else {})
+
+    def to_onnx(self, path: str | os.PathLike[str], *, opset: int = 17, input: str = "float32") -> None:
+        """Put what predicts into an ONNX file: docs/onnx.md. opset: 13 to 24; input: the dtype of its rows "X"."""
+        onnx.write(self.frozen(), path, opset=opset, input=input)
 
     # Describing -------------------------------------------------------------------------------------------
 

@@ -17,9 +17,7 @@ from fastnn.ops.spec import Spec
 
 _PART = 1 << 20  # values of sparse rows that are dense at once, beside the batch
 
-_WIDE = (
-    1e-30  # the scale of a feature whose values may lie further apart than float64 goes: in halves, to the same bits
-)
+WIDE = 1e-30  # the scale of a feature whose values may lie further apart than float64 goes: in halves, to the same bits
 
 
 def parts(data: Any, rows: Array) -> Iterator[tuple[slice, Array]]:
@@ -55,7 +53,7 @@ class normalize(Operation):
     @staticmethod
     def forward(data: Any, rows: Array, shift: Array, scale: Array, a: Array) -> None:
         for place, x in parts(data, rows):
-            half = np.where(scale < _WIDE, 0.5, 1.0)
+            half = np.where(scale < WIDE, 0.5, 1.0)
             a[place] = (half * x.astype(np.float64) - half * shift) * (scale / half)
 
 

@@ -29,7 +29,7 @@ class Predictor:
     For any number of threads at a time, without a lock; it starts none below 60 us of work, survives a fork, and
     pickles. With the native backend a plain row costs 0.1 us beside its arithmetic.
 
-    >>> model = Sequential([nn.Dense(4, "relu"), nn.Dense(2)]).build(3, seed=0)
+    >>> model = fastnn.Sequential([nn.Dense(4, "relu"), nn.Dense(2)]).build(3, seed=0)
     >>> p = model.predictor()
     >>> row = np.array([1.0, 2.0, 3.0], dtype=np.float32)
     >>> p(row).shape, p(row[None]).shape, bool((p(row) == model.predict(row[None])[0]).all())

@@ -1,0 +1,164 @@
+"""A frozen network as an ONNX file: the walk over its plan, and what its outputs mean. The nodes are onnx_nodes'.
+
+X (n, I)  ->  predictions (n, O), or of a network trained with a cross-entropy  label (n,), probabilities (n, C)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnn import _text, _validate, files
+from fastnn._version import __version__
+from fastnn.formulas.activations import identity
+from fastnn.ops.operation import Shape
+from fastnn.plan import Op
+from fastnn.serving.frozen import Frozen
+from fastnn.serving.onnx_graph import OPSETS, Graph, Value, serialized
+from fastnn.serving.onnx_nodes import folded, written
+
+Array = np.ndarray
+
+
+def write(frozen: Frozen, path: str | os.PathLike[str], *, opset: int = 17, input: str = "float32") -> None:
+    """Put the network into an ONNX file: see `Sequential.to_onnx`. Nothing is written where anything is refused."""
+    files.write_bytes(path, content(frozen, opset=opset, input=input))
+
+
+def content(frozen: Frozen, *, opset: int = 17, input: str = "float32") -> bytes:
+    """The bytes of that file."""
+    _text.choice("input", input, ("float32", "float64"), "'float32' or 'float64'")
+    number = _validate.integer("opset", opset, low=OPSETS[0])
+    if number not in OPSETS:
+        raise ValueError(f"opset is {number}, expected an integer from {OPSETS[0]} to {OPSETS[-1]}")
+    classes = None if frozen.classes is None else _classes(frozen.classes)
+    g = Graph(number, frozen.plan.dtype)
+    z = _walk(g, frozen, np.dtype(input))
+    outputs = _outputs(g, frozen, z, classes)
+    rows = Value("X", np.dtype(input), frozen.plan.input_shape)
+    return serialized(g, rows, outputs, _about(frozen, classes))
+
+
+# From rows to what the last operation makes of them ------------------------------------------------------------
+
+
+def _walk(g: Graph, frozen: Frozen, given: np.dtype[Any]) -> str:
+    plan = frozen.plan
+    source, ops = plan.source, plan.ops
+    if ops and ops[0] is source:
+        ops = ops[1:]
+    x, shape = _source(g, frozen, source, given), source.outputs
+    for op, tensors in _folded(ops, frozen.arrays):
+        x = written(g, _reshaped(g, x, shape, op.inputs), op, tensors)
+        shape = op.outputs
+    return _reshaped(g, x, shape, plan.output_shape)
+
+
+def _source(g: Graph, frozen: Frozen, source: Op, given: np.dtype[Any]) -> str:
+    """Rows in the dtype that the network computes in."""
+    x, dtype = "X", given
+    if source.kind == "normalize" and dtype != np.float64:
+        x, dtype = g.cast(x, np.float64), np.dtype(np.float64)
+    x = written(g, x, source, _tensors(source, frozen.arrays))
+    return x if dtype == g.dtype else g.cast(x, g.dtype)
+
+
+def _reshaped(g: Graph, x: str, shape: Shape, wanted: Shape) -> str:
+    """Flatten and Reshape are no operations of a plan: the next one finds its rows in another shape."""
+    if shape == wanted:
+        return x
+    return g("Flatten", x, axis=1) if len(wanted) == 1 else g("Reshape", x, g.whole(0, *wanted))
+
+
+def _folded(ops: tuple[Op, ...], arrays: Mapping[str, Array]) -> Iterator[tuple[Op, Mapping[str, Array]]]:
+    """The operations with their tensors, each batch_norm in the dense one before it where it may be."""
+    position = 0
+    while position < len(ops):
+        op = ops[position]
+        tensors, follower = _tensors(op, arrays), ops[position + 1] if position + 1 < len(ops) else None
+        position += 1
+        if follower is not None and _may_fold(op, follower):
+            both = folded(follower, _tensors(follower, arrays), tensors["w"], tensors["b"])
+            if both is not None:
+                tensors = dict(zip(("w", "b"), both, strict=True))
+                position += 1
+        yield op, tensors
+
+
+def _may_fold(op: Op, follower: Op) -> bool:
+    dense = {"w", "b"} == set(op.tensors)
+    norm = "running_var" in follower.tensors
+    return dense and norm and op.activation == identity and op.outputs == follower.inputs
+
+
+def _tensors(op: Op, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {role: arrays[tensor.name] for role, tensor in op.tensors.items()}
+
+
+# What the outputs mean -----------------------------------------------------------------------------------------
+
+
+def _outputs(g: Graph, frozen: Frozen, z: str, classes: Array | None) -> list[Value]:
+    plan = frozen.plan
+    if frozen.link is None:
+        if frozen.scaling is not None:
+            shift, scale = frozen.scaling
+            z = z if g.double else g.cast(z, np.float64)
+            z = g("Mul", z, g.constant(scale, "target_scale", np.float64))
+            z = g("Add", z, g.constant(shift, "target_shift", np.float64))
+        g.call(z, "predictions")
+        return [Value("predictions", plan.dtype if frozen.scaling is None else np.dtype(np.float64), plan.output_shape)]
+    if frozen.link == "softmax":
+        label, chances, shape = g("ArgMax", z, axis=1, keepdims=0), g("Softmax", z, axis=1), plan.outputs
+    elif plan.outputs == 1:  # the softmax of -z / 2 and z / 2: onnxruntime's Sigmoid, and 1 - p, are 0 from z = 17 on
+        label = g("Reshape", g.cast(g("Greater", z, 0.0), np.int64), g.whole(-1))
+        half = g("Mul", z, 0.5)
+        chances, shape = g("Softmax", g("Concat", g("Neg", half), half, axis=1), axis=1), 2
+    else:
+        label, chances, shape = g.cast(g("Greater", z, 0.0), np.int64), g("Sigmoid", z), plan.outputs
+    several = frozen.one_value and plan.outputs > 1
+    kind: Any = np.dtype(np.int64)
+    if classes is not None and not several:
+        _validate_classes(classes, shape)
+        label = g("Gather", g.constant(classes, "classes", classes.dtype), label)
+        kind = str if classes.dtype.kind == "O" else classes.dtype
+    g.call(label, "label")
+    g.call(chances, "probabilities")
+    return [Value("label", kind, (shape,) if several else ()), Value("probabilities", plan.dtype, (shape,))]
+
+
+def _classes(given: Array) -> Array:
+    """As ONNX has them: int64, float64, bool or text (object). ValueError where they are none of these."""
+    classes = np.asarray(given)
+    if classes.dtype.kind in "iu" and (classes.size == 0 or int(classes.max()) < 2**63):
+        return classes.astype(np.int64)
+    if classes.dtype.kind == "f":
+        return classes.astype(np.float64)
+    if classes.dtype.kind == "b":
+        return classes
+    if all(isinstance(value, str) for value in classes.tolist()):
+        return classes.astype(object)
+    raise ValueError(f"classes has dtype {classes.dtype}, expected integers of 64 bits, floats, bools or text for ONNX")
+
+
+def _validate_classes(classes: Array, count: int) -> None:
+    if classes.shape != (count,):
+        raise ValueError(f"classes has shape {classes.shape}, expected one for each of {count} classes")
+
+
+def _about(frozen: Frozen, classes: Array | None) -> dict[str, str]:
+    """What the file says beside the graph: JSON where it is no text."""
+    said = {"fastnn_version": __version__}
+    if frozen.loss is not None:
+        said["loss"] = frozen.loss.name
+    if frozen.linked:
+        said["predict"] = "probabilities"
+    if frozen.border.names is not None:
+        said["feature_names"] = json.dumps(frozen.border.names)
+    if classes is not None:
+        said["classes"] = json.dumps(classes.tolist())
+    return said
