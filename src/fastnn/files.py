@@ -90,6 +90,12 @@ def write(
         file.write(stream.digest.digest())
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Put a text into `path`, as UTF-8: after a crash at any moment it is the old file or the new. OSError as there."""
+    with naming(path), _replacing(_text.path("path", path)) as file:
+        file.write(text.encode())
+
+
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """An OSError of writing says to which file: that of a full disk has no name."""

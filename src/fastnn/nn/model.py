@@ -29,7 +29,7 @@ from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
 from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
-from fastnn.serving import Frozen, Predictor
+from fastnn.serving import Frozen, Predictor, c99
 from fastnn.serving.border import Border
 from fastnn.serving.overflow import warn_of_overflow
 from fastnn.serving.predictor import predictor
@@ -461,6 +461,12 @@ class Sequential:
         if self.built and self._lower(self.plan.input_shape)[0] != self.plan:
             raise ValueError("the model's layers were changed after it was built, expected them as its plan has them")
         files.write(path, header, self.state.views if self.built else {})
+
+    def to_c(
+        self, path: Any, *, dtype: str = "float32", name: str = "model", block: int = 64, rows: Any = None
+    ) -> None:
+        """Write the model as C: `path`, "model.c", model.h and model_test.c beside it: see `fastnn.serving.c99.write`."""
+        c99.write(self.frozen(), path, dtype=dtype, name=name, block=block, rows=rows)
 
     # Describing -------------------------------------------------------------------------------------------
 
