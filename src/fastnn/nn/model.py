@@ -465,7 +465,7 @@ class Sequential:
     def to_c(
         self, path: Any, *, dtype: str = "float32", name: str = "model", block: int = 64, rows: Any = None
     ) -> None:
-        """Write the model as C: `path`, "model.c", model.h and model_test.c beside it: see `fastnn.serving.c99.write`."""
+        """Write the model as C: `path`, "model.c", model.h and model_test.c beside it: `fastnn.serving.c99.write`."""
         c99.write(self.frozen(), path, dtype=dtype, name=name, block=block, rows=rows)
 
     # Describing -------------------------------------------------------------------------------------------

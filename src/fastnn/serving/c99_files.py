@@ -116,6 +116,13 @@ def _beginning(offer: Offer) -> str:
 
 #ifndef $_CONST
 #define $_CONST const
+#endif
+
+/* GCC takes short loops apart before it makes vectors of them, and then makes none. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define $_ROLLED _Pragma("GCC unroll 1")
+#else
+#define $_ROLLED
 #endif"""
 
 

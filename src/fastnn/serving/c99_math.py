@@ -41,6 +41,20 @@ static inline float @_copysign(float a, float x) {
     return b.f;
 }""",
     ),
+    "select": Function(
+        ("bits",),
+        """\
+/* c ? a : b, c being 0 or 1, without a branch: GCC moves arithmetic into branches, and makes no vectors of what may trap
+   there. */
+static inline float @_select(int c, float a, float b) {
+    @_bits x, y;
+    const uint32_t m = 0u - (uint32_t)c;
+    x.f = a;
+    y.f = b;
+    x.u = (x.u & m) | (y.u & ~m);
+    return x.f;
+}""",
+    ),
     "two_to": Function(
         ("bits",),
         """\
@@ -52,12 +66,11 @@ static inline float @_two_to(int32_t n) {
 }""",
     ),
     "whole": Function(
-        (),
+        ("select",),
         """\
-/* The nearest integer of t from -200 on; of NaN some integer, not an undefined conversion. */
+/* An integer next to t, -200 <= t <= 200; of NaN -200, not an undefined conversion. */
 static inline int32_t @_whole(float t) {
-    const float n = t > -200.0f ? t : -200.0f;
-    return (int32_t)(n + (n < 0.0f ? -0.5f : 0.5f));
+    return (int32_t)(@_select(t > -200.0f, t, -200.0f) + 200.5f) - 200;
 }""",
     ),
     "expm1_reduced": Function(
@@ -71,22 +84,22 @@ static inline float @_expm1_reduced(float r) {
 }""",
     ),
     "exp": Function(
-        ("two_to", "whole", "expm1_reduced"),
+        ("select", "two_to", "whole", "expm1_reduced"),
         """\
 /* x = n ln 2 + r; ln 2 in two pieces, of which n times the first is exact (Cephes expf). 2^n in two steps: it may be
    denormal or infinite. */
 static inline float @_exp(float x) {
-    const float low = x < -104.0f ? -104.0f : x, c = low > 89.0f ? 89.0f : low;
+    const float c = @_select(x > 89.0f, 89.0f, @_select(x < -104.0f, -104.0f, x));
     const int32_t n = @_whole(c * 1.44269504f), half = ((n + 2048) >> 1) - 1024;
     const float r = (c - (float)n * 0.693359375f) - (float)n * -2.12194440e-4f;
     return (1.0f + @_expm1_reduced(r)) * @_two_to(half) * @_two_to(n - half);
 }""",
     ),
     "expm1": Function(
-        ("two_to", "whole", "expm1_reduced"),
+        ("select", "two_to", "whole", "expm1_reduced"),
         """\
 static inline float @_expm1(float x) {
-    const float low = x < -30.0f ? -30.0f : x, c = low > 89.0f ? 89.0f : low;
+    const float c = @_select(x > 89.0f, 89.0f, @_select(x < -30.0f, -30.0f, x));
     const int32_t n = @_whole(c * 1.44269504f);
     const float r = (c - (float)n * 0.693359375f) - (float)n * -2.12194440e-4f;
     const float h = @_two_to(n - 1);
@@ -111,11 +124,11 @@ static inline float @_log1p(float x) {
 }""",
     ),
     "tanh": Function(
-        ("abs", "copysign", "two_to", "whole", "expm1_reduced"),
+        ("abs", "copysign", "select", "two_to", "whole", "expm1_reduced"),
         """\
 /* -t / (t + 2), t = e^(-2|x|) - 1; 1 from 9.01 on. */
 static inline float @_tanh(float x) {
-    const float v = @_abs(x), y = -2.0f * (v > 10.0f ? 10.0f : v);
+    const float v = @_abs(x), y = -2.0f * @_select(v > 10.0f, 10.0f, v);
     const int32_t n = @_whole(y * 1.44269504f);
     const float power = @_two_to(n);
     const float t = power * @_expm1_reduced(y - (float)n * 0.69314718f) + (power - 1.0f);
@@ -123,18 +136,18 @@ static inline float @_tanh(float x) {
 }""",
     ),
     "erf": Function(
-        ("abs", "copysign", "exp"),
+        ("abs", "copysign", "select", "exp"),
         """\
 /* |x| <= 1: x P(x^2), error 1.3e-9. Else 1 - exp(Q(|x|)), Q = log erfc on [1, 4], error 4.7e-10 in erfc; erfc(4) is
    under half a unit of 1. Chebyshev interpolants. */
 static inline float @_erf(float x) {
-    const float v = @_abs(x), y = v > 4.0f ? 4.0f : v, s = y * y;
+    const float v = @_abs(x), y = @_select(v > 4.0f, 4.0f, v), s = y * y;
     const float near = x * (1.12837916585f + s * (-0.376126266667f + s * (0.112835947152f + s * (-0.0268542120106f
         + s * (0.00518908742343f + s * (-0.000801686428717f + s * 7.87587506269e-5f))))));
     const float far = 1.0f - @_exp(0.00032147102638f + y * (-1.13023920142f + y * (-0.631815699582f
         + y * (-0.110090197464f + y * (0.0264270437721f + y * (-0.00476171723581f + y * (0.000597264433142f
         + y * (-4.61129139062e-5f + y * 1.63993801648e-6f))))))));
-    return y > 1.0f ? @_copysign(far, x) : near;
+    return @_select(y > 1.0f, @_copysign(far, x), near);
 }""",
     ),
     "rsqrt": Function(
@@ -160,7 +173,7 @@ static inline float @_sum(const float *x, int n) {
     int i = 0;
     for (; i + 8 <= n; i += 8)
         for (int j = 0; j < 8; ++j) s[j] += x[i + j];
-    for (int j = 0; i < n; ++i, ++j) s[j] += x[i];
+    for (; i < n; ++i) s[i & 7] += x[i];
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }""",
     ),
@@ -172,7 +185,7 @@ static inline float @_sum_of_squares(const float *x, int n) {
     int i = 0;
     for (; i + 8 <= n; i += 8)
         for (int j = 0; j < 8; ++j) s[j] += x[i + j] * x[i + j];
-    for (int j = 0; i < n; ++i, ++j) s[j] += x[i] * x[i];
+    for (; i < n; ++i) s[i & 7] += x[i] * x[i];
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }""",
     ),
@@ -188,16 +201,16 @@ static inline void @_softmax_of(float *a, int n) {
 }""",
     ),
     "quantised": Function(
-        ("abs",),
+        ("abs", "select"),
         """\
 /* q = x / scale rounded to -127 .. 127; the scale is returned: 1 / 127 of the largest |x|. x must be finite. */
 static inline float @_quantised(const float *x, int8_t *q, int n) {
     float m = 0.0f;
-    for (int i = 0; i < n; ++i) m = @_abs(x[i]) > m ? @_abs(x[i]) : m;
+    for (int i = 0; i < n; ++i) m = @_select(@_abs(x[i]) > m, @_abs(x[i]), m);
     const float inverse = m > 1e-30f ? 127.0f / m : 0.0f;
     for (int i = 0; i < n; ++i) {
-        const float low = x[i] * inverse, t = low > -127.0f ? low : -127.0f;
-        q[i] = (int8_t)((t > 127.0f ? 127.0f : t) + (t < 0.0f ? -0.5f : 0.5f));
+        const float t = x[i] * inverse;  /* 127 and a rounding at most */
+        q[i] = (int8_t)((int32_t)(@_select(t > -127.0f, t, -127.0f) + 128.5f) - 128);
     }
     return m / 127.0f;
 }""",
@@ -214,29 +227,37 @@ class Expression(NamedTuple):
 
 
 # tanh(softplus(z)) = (u^2 - 1) / (u^2 + 1), u = 1 + e^z, written with w = e^-|z| so that nothing overflows
-_MISH = "const float w = @_exp(-@_abs(z)), n = z < 0.0f ? w * (w + 2.0f) : 1.0f + 2.0f * w;"
+_MISH = "const float w = @_exp(-@_abs(z)), n = @_select(z < 0.0f, w * (w + 2.0f), 1.0f + 2.0f * w);"
 
 # One line an activation of formulas/activations.py, which has the sources; identity is no function.
 ACTIVATIONS: dict[str, Expression] = {
     "identity": Expression((), "z"),
     "binary_step": Expression((), "z >= 0.0f ? 1.0f : z < 0.0f ? 0.0f : z"),
-    "sigmoid": Expression(("abs", "exp"), "(z < 0.0f ? e : 1.0f) / (1.0f + e)", "const float e = @_exp(-@_abs(z));"),
+    "sigmoid": Expression(
+        ("abs", "select", "exp"), "@_select(z < 0.0f, e, 1.0f) / (1.0f + e)", "const float e = @_exp(-@_abs(z));"
+    ),
     "tanh": Expression(("tanh",), "@_tanh(z)"),
     "relu": Expression((), "z < 0.0f ? 0.0f : z"),
-    "leaky_relu": Expression((), "z > 0.0f ? z : alpha * z"),
-    "elu": Expression(("expm1",), "z > 0.0f ? z : e", "const float e = alpha * @_expm1(z > 0.0f ? 0.0f : z);"),
-    "selu": Expression(
-        ("expm1",),
-        "1.05070098735548f * (z > 0.0f ? z : e)",
-        "const float e = 1.67326324235438f * @_expm1(z > 0.0f ? 0.0f : z);",
+    "leaky_relu": Expression(("select",), "@_select(z > 0.0f, z, alpha * z)"),
+    "elu": Expression(
+        ("select", "expm1"), "@_select(z > 0.0f, z, e)", "const float e = alpha * @_expm1(@_select(z > 0.0f, 0.0f, z));"
     ),
-    "softplus": Expression(("abs", "exp", "log1p"), "(z < 0.0f ? 0.0f : z) + @_log1p(@_exp(-@_abs(z)))"),
+    "selu": Expression(
+        ("select", "expm1"),
+        "1.05070098735548f * @_select(z > 0.0f, z, e)",
+        "const float e = 1.67326324235438f * @_expm1(@_select(z > 0.0f, 0.0f, z));",
+    ),
+    "softplus": Expression(
+        ("abs", "select", "exp", "log1p"), "@_select(z < 0.0f, 0.0f, z) + @_log1p(@_exp(-@_abs(z)))"
+    ),
     "gelu": Expression(("erf",), "0.5f * z * (1.0f + @_erf(z * 0.70710678118654752f))"),
     "gelu_tanh": Expression(
         ("tanh",), "0.5f * z * (1.0f + @_tanh(0.79788456080286536f * z * (1.0f + 0.044715f * z * z)))"
     ),
-    "silu": Expression(("abs", "exp"), "z * ((z < 0.0f ? e : 1.0f) / (1.0f + e))", "const float e = @_exp(-@_abs(z));"),
-    "mish": Expression(("abs", "exp"), "z * (n / (n + 2.0f * (z < 0.0f ? 1.0f : w * w)))", _MISH),
+    "silu": Expression(
+        ("abs", "select", "exp"), "z * (@_select(z < 0.0f, e, 1.0f) / (1.0f + e))", "const float e = @_exp(-@_abs(z));"
+    ),
+    "mish": Expression(("abs", "select", "exp"), "z * (n / (n + 2.0f * @_select(z < 0.0f, 1.0f, w * w)))", _MISH),
     "hard_sigmoid": Expression((), "t < 0.0f ? 0.0f : t > 1.0f ? 1.0f : t", "const float t = z / 6.0f + 0.5f;"),
     "hard_tanh": Expression((), "z < -1.0f ? -1.0f : z > 1.0f ? 1.0f : z"),
     "softsign": Expression(("abs",), "z / (1.0f + @_abs(z))"),

@@ -37,6 +37,12 @@ def loop(count: int, statement: str, name: str = "j") -> str:
     return f"for (int {name} = 0; {name} < {count}; ++{name}) {statement}"
 
 
+def sums(count: int, statement: str) -> str:
+    """The loop over sums that are kept in registers. GCC takes one of 4, 8 or 16 apart before it makes vectors of it,
+    and then makes none: 64 inputs and 16 outputs took 498 ns instead of 114."""
+    return f"{'$_ROLLED ' if count in (4, 8, 16) else ''}{loop(count, statement)}"
+
+
 def _cast(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
     return Written(None)
 
@@ -69,12 +75,12 @@ def _dense(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
         )
         inner = [
             f"float s[{width}];",
-            loop(width, f"s[j] = {bias}[{at}];"),
+            sums(width, f"s[j] = {bias}[{at}];"),
             loop(w.shape[0], "{", "i"),
             "    const float v = x[i];",
-            f"    {loop(width, f's[j] += v * {weights}[{row} + j];')}",
+            f"    {sums(width, f's[j] += v * {weights}[{row} + j];')}",
             "}",
-            loop(width, f"a[{at}] = {source.activated(op.activation, 's[j]')};"),
+            sums(width, f"a[{at}] = {source.activated(op.activation, 's[j]')};"),
         ]
         lines += [loop(blocks, "{", "k") if blocks > 1 else "{", *(f"    {line}" for line in inner), "}"]
     source.function(f"@_{name}(const float *x, float *a)", lines, locals_=4 * min(source.block, w.shape[1]))
@@ -142,12 +148,12 @@ def _dense_int8(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
         at, row = f"{first} + {width} * k + j", f"{first * inputs} + (k * {inputs} + i) * {width}"
         inner = [
             f"int32_t s[{width}];",
-            loop(width, "s[j] = 0;"),
+            sums(width, "s[j] = 0;"),
             loop(inputs, "{", "i"),
             "    const int16_t v = q[i];",
-            f"    {loop(width, f's[j] += (int32_t)v * {weights}[{row} + j];')}",
+            f"    {sums(width, f's[j] += (int32_t)v * {weights}[{row} + j];')}",
             "}",
-            loop(width, "{"),
+            sums(width, "{"),
             f"    const float z = (float)s[j] * (scale * {scales}[{at}]) + {bias}[{at}];",
             f"    a[{at}] = {source.activated(op.activation, 'z')};",
             "}",
@@ -189,7 +195,11 @@ def _maxout(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
 
 def _prelu(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
     slope = source.table(f"{name}_slope", arrays["slope"])
-    source.function(f"@_{name}(float *a)", [loop(op.outputs[-1], f"a[j] = a[j] > 0.0f ? a[j] : {slope}[j] * a[j];")])
+    source.function(
+        f"@_{name}(float *a)",
+        [loop(op.outputs[-1], f"a[j] = @_select(a[j] > 0.0f, a[j], {slope}[j] * a[j]);")],
+        ("select",),
+    )
     return Written(f"@_{name}")
 
 

@@ -47,5 +47,5 @@ def rows_quantised(x: Array) -> tuple[Array, Array]:
     """x (B, I) as whole numbers from -127 to 127 and the scale (B, 1) of each row: x is about q scale."""
     most = np.abs(x).max(axis=1, keepdims=True)
     inverse = np.where(most > 1e-30, np.float32(127) / np.maximum(most, np.float32(1e-30)), np.float32(0))
-    t = np.clip(x * inverse, np.float32(-127), np.float32(127))
-    return np.trunc(t + np.where(t < 0, np.float32(-0.5), np.float32(0.5))).astype(np.int8), most / np.float32(127)
+    t = np.maximum(x * inverse, np.float32(-127)) + np.float32(128.5)
+    return (t.astype(np.int32) - 128).astype(np.int8), most / np.float32(127)
