@@ -225,25 +225,25 @@ def test(offer: Offer, facts: Facts, x: Array, y: Array, probabilities: Array | 
     """A main that returns 0 where each row has the answers that it has in Python."""
     rows = len(x)
     tables = [
-        f"static $_CONST float rows[{rows}][{offer.inputs}] = {_nested(x)};",
-        f"static $_CONST double answers[{rows}][{offer.outputs}] = {_nested(y, 'double')};",
+        f"static $_CONST float @_rows[{rows}][{offer.inputs}] = {_nested(x)};",
+        f"static $_CONST double @_answers[{rows}][{offer.outputs}] = {_nested(y, 'double')};",
     ]
     lines = [
         f"float y[{max(offer.outputs, offer.probabilities)}];",
         "double worst = 0.0;",
         "int wrong = 0;",
         loop(rows, "{", "i"),
-        "    @_predict(rows[i], y);",
-        f"    worst = worse(y, answers[i], {offer.outputs}, worst);",
+        "    @_predict(@_rows[i], y);",
+        f"    worst = @_worse(y, @_answers[i], {offer.outputs}, worst);",
     ]
     if probabilities is not None:
         count = offer.probabilities
-        tables.append(f"static $_CONST double chances[{rows}][{count}] = {_nested(probabilities, 'double')};")
-        lines += ["    @_probabilities(rows[i], y);", f"    worst = worse(y, chances[i], {count}, worst);"]
+        tables.append(f"static $_CONST double @_chances[{rows}][{count}] = {_nested(probabilities, 'double')};")
+        lines += ["    @_probabilities(@_rows[i], y);", f"    worst = @_worse(y, @_chances[i], {count}, worst);"]
     if classes is not None:
         known = ", ".join(map(str, classes.tolist()))
-        tables.append(f"static const int classes[{rows}] = {{{known}}};  /* -1: two are as good */")
-        lines.append("    if (classes[i] >= 0 && @_classify(rows[i]) != classes[i]) ++wrong;")
+        tables.append(f"static const int @_known[{rows}] = {{{known}}};  /* -1: two are as good */")
+        lines.append("    if (@_known[i] >= 0 && @_classify(@_rows[i]) != @_known[i]) ++wrong;")
     lines += [
         "}",
         f'printf("worst error %.3g of max(1, |y|), %d wrong classes, over {rows} rows\\n", worst, wrong);',
@@ -257,9 +257,11 @@ def test(offer: Offer, facts: Facts, x: Array, y: Array, probabilities: Array | 
 
 #include <stdio.h>
 
-#define $_CONST const"""
+#ifndef $_CONST
+#define $_CONST const
+#endif"""
     worse = """\
-static double worse(const float *y, const double *answer, int n, double worst) {
+static double @_worse(const float *y, const double *answer, int n, double worst) {
     for (int j = 0; j < n; ++j) {
         const double size = answer[j] < 0.0 ? -answer[j] : answer[j];
         const double error = (double)y[j] < answer[j] ? answer[j] - (double)y[j] : (double)y[j] - answer[j];

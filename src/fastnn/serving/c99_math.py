@@ -44,8 +44,8 @@ static inline float @_copysign(float a, float x) {
     "select": Function(
         ("bits",),
         """\
-/* c ? a : b, c being 0 or 1, without a branch: GCC moves arithmetic into branches, and makes no vectors of what may trap
-   there. */
+/* c ? a : b, c being 0 or 1, without a branch: GCC moves arithmetic into branches, and makes no vectors of what may
+   trap there. */
 static inline float @_select(int c, float a, float b) {
     @_bits x, y;
     const uint32_t m = 0u - (uint32_t)c;
