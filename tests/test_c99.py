@@ -319,8 +319,8 @@ TARGETS = {
 NODE = """
 const {{ WASI }} = require("wasi");
 const wasi = new WASI({{ version: "preview1", args: [], env: {{}}, returnOnExit: true }});
-const module = new WebAssembly.Module(require("fs").readFileSync({path!r}));
-const instance = new WebAssembly.Instance(module, {{ wasi_snapshot_preview1: wasi.wasiImport }});
+const program = new WebAssembly.Module(require("fs").readFileSync({path!r}));
+const instance = new WebAssembly.Instance(program, {{ wasi_snapshot_preview1: wasi.wasiImport }});
 process.exit(wasi.start(instance));
 """
 

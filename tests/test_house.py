@@ -34,6 +34,7 @@ PAGES = [
     "docs/estimators.md",
     "docs/model_selection.md",
     "docs/torch.md",
+    "docs/c.md",
     "docs/performance.md",
     "docs/testing.md",
     "docs/reliability.md",

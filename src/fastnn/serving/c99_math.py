@@ -201,18 +201,26 @@ static inline void @_softmax_of(float *a, int n) {
 }""",
     ),
     "quantised": Function(
-        ("abs", "select"),
+        ("bits", "select"),
         """\
-/* q = x / scale rounded to -127 .. 127; the scale is returned: 1 / 127 of the largest |x|. x must be finite. */
+/* q = x / scale rounded to -127 .. 127; the scale is returned: 1 / 127 of the largest |x|, found as a whole number, of
+   whose maxima compilers make vectors. A NaN is the largest of all, and makes all answers NaN. */
 static inline float @_quantised(const float *x, int8_t *q, int n) {
-    float m = 0.0f;
-    for (int i = 0; i < n; ++i) m = @_select(@_abs(x[i]) > m, @_abs(x[i]), m);
-    const float inverse = m > 1e-30f ? 127.0f / m : 0.0f;
+    int32_t most = 0;
+    for (int i = 0; i < n; ++i) {
+        @_bits b;
+        b.f = x[i];
+        const int32_t size = (int32_t)(b.u & 0x7fffffffu);
+        most = size > most ? size : most;
+    }
+    @_bits b;
+    b.u = (uint32_t)most;
+    const float inverse = b.f > 1e-30f ? 127.0f / b.f : 0.0f;
     for (int i = 0; i < n; ++i) {
         const float t = x[i] * inverse;  /* 127 and a rounding at most */
         q[i] = (int8_t)((int32_t)(@_select(t > -127.0f, t, -127.0f) + 128.5f) - 128);
     }
-    return m / 127.0f;
+    return b.f / 127.0f;
 }""",
     ),
 }

@@ -138,29 +138,24 @@ def quantised(w: Array) -> tuple[Array, Array]:
 
 
 def _dense_int8(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
+    """Sums along the inputs: those of whole numbers have no order, and compilers make vectors of them as they are."""
     q, scale = quantised(arrays["w"])
     inputs, outputs = q.shape
-    weights = source.table(f"{name}_w", panels(q, source.block), "int8_t", f"{inputs} x {outputs}, in blocks")
+    weights = source.table(f"{name}_w", q.T, "int8_t", f"{outputs} x {inputs}")
     scales = source.table(f"{name}_scale", scale)
     bias = source.table(f"{name}_b", arrays["b"])
-    lines = [f"int8_t q[{inputs}];", f"const float scale = @_quantised(x, q, {inputs});"]
-    for first, width, blocks in cut(outputs, source.block):
-        at, row = f"{first} + {width} * k + j", f"{first * inputs} + (k * {inputs} + i) * {width}"
-        inner = [
-            f"int32_t s[{width}];",
-            sums(width, "s[j] = 0;"),
-            loop(inputs, "{", "i"),
-            "    const int16_t v = q[i];",
-            f"    {sums(width, f's[j] += (int32_t)v * {weights}[{row} + j];')}",
-            "}",
-            sums(width, "{"),
-            f"    const float z = (float)s[j] * (scale * {scales}[{at}]) + {bias}[{at}];",
-            f"    a[{at}] = {source.activated(op.activation, 'z')};",
-            "}",
-        ]
-        lines += [loop(blocks, "{", "k"), *(f"    {line}" for line in inner), "}"]
-    stack = inputs + 4 * min(source.block, outputs)
-    source.function(f"@_{name}(const float *x, float *a)", lines, ("quantised",), stack)
+    lines = [
+        f"int8_t q[{inputs}];",
+        f"const float scale = @_quantised(x, q, {inputs});",
+        loop(outputs, "{", "o"),
+        "    int32_t s = 0;",
+        f"    {loop(inputs, f's += (int32_t)q[i] * {weights}[o * {inputs} + i];', 'i')}",
+        f"    a[o] = (float)s * (scale * {scales}[o]) + {bias}[o];",
+        "}",
+    ]
+    if op.activation.name != "identity":  # of many at once
+        lines.append(loop(outputs, f"a[j] = {source.activated(op.activation, 'a[j]')};"))
+    source.function(f"@_{name}(const float *x, float *a)", lines, ("quantised",), inputs)
     return Written(f"@_{name}", in_place=False)
 
 
