@@ -273,6 +273,8 @@ def test_other_blocks_and_bytes(tmp_path):
                 assert error(made.call(key, "predict", X, model.plan.outputs), expected) > 1e-5, key
                 expected = Predictor(folded(frozen), c99_simulated.backend("int8"))(X)
             assert error(made.call(key, "predict", X, model.plan.outputs), expected) < 1e-5, (key, options)
+            X[1].flat[2] = np.nan
+            assert np.isnan(made.call(key, "predict", X, model.plan.outputs)[1]).any(), (key, options)
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
@@ -343,6 +345,63 @@ def test_on_other_machines(target, models, tmp_path):
         program = tmp_path / "run.cjs"
     done = subprocess.run([*runner, str(program)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0 and done.stdout.count("worst error") == len(some), done.stdout + done.stderr
+
+
+# The recipes of docs/c.md ------------------------------------------------------------------------------------------
+
+
+def recipe(language: str) -> str:
+    page = Path(__file__).parents[1] / "docs" / "c.md"
+    if not page.exists():
+        pytest.skip("not a source tree")
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return code
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch) -> Sequential:
+    """A model of the recipes' sizes, written into the folder in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    model = built(nn.Dense(8, "tanh"), nn.Dense(2), inputs=4, loss="cross_entropy")
+    model.to_c("model.c")
+    return model
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+
+
+ROW = np.float32([[0.5, -1.0, 0.0, 0.0]])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+def test_the_recipe_for_cpp(small):
+    Path("main.cpp").write_text(recipe("cpp"))
+    compiled(["g++", "-std=c++17"], *WARNINGS, "-O1", "main.cpp", "model.c", "-o", "main")
+    expected = f"{small.predict(ROW)[0, 0]:.4g}"
+    said = re.fullmatch(r"(\S+), class (\d)\n", output("./main"))
+    assert said and f"{float(said[1]):.4g}" == expected and int(said[2]) == small.predict_class(ROW)[0]
+
+
+@pytest.mark.skipif(None in map(shutil.which, ("gcc", "ar", "rustc")), reason="no gcc, ar or rustc")
+def test_the_recipe_for_rust(small):
+    main = 'fn main() { let y = predict(&[0.5, -1.0, 0.0, 0.0]); println!("{} {}", y[0], y[1]); }\n'
+    Path("main.rs").write_text(recipe("rust") + main)
+    compiled(["gcc", "-std=c99"], "-O1", "-c", "model.c", "-o", "model.o")
+    compiled(["ar"], "rcs", "libmodel.a", "model.o")
+    compiled(["rustc"], "main.rs", "-L", ".", "-l", "static=model", "-o", "main")
+    assert np.allclose([float(word) for word in output("./main").split()], small.predict(ROW)[0], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+def test_the_recipe_for_javascript(small):
+    pytest.importorskip("ziglang")
+    command = " ".join(recipe("sh").replace("\\\n", " ").split()).replace("python", sys.executable, 1)
+    compiled(command.split(" "))
+    Path("main.mjs").write_text(recipe("js"))
+    numbers = re.findall(r"-?\d+\.\d+(?:e-?\d+)?", output("node", "main.mjs"))
+    assert np.allclose([float(number) for number in numbers], small.predict(ROW)[0], atol=1e-5)
 
 
 # The tables ----------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def sources(
     return Sources(
         c99_files.code(offer, facts, source, link),
         c99_files.header(offer),
-        c99_files.test(offer, facts, x, answers.y, answers.probabilities, answers.classes),
+        c99_files.trial(offer, facts, x, answers.y, answers.probabilities, answers.classes),
         facts,
     )
 

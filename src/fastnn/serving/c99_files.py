@@ -221,12 +221,12 @@ def header(offer: Offer) -> str:
 # model_test.c --------------------------------------------------------------------------------------------------------
 
 
-def test(offer: Offer, facts: Facts, x: Array, y: Array, probabilities: Array | None, classes: Array | None) -> str:
+def trial(offer: Offer, facts: Facts, x: Array, y: Array, probabilities: Array | None, classes: Array | None) -> str:
     """A main that returns 0 where each row has the answers that it has in Python."""
     rows = len(x)
     tables = [
-        f"static $_CONST float @_rows[{rows}][{offer.inputs}] = {_nested(x)};",
-        f"static $_CONST double @_answers[{rows}][{offer.outputs}] = {_nested(y, 'double')};",
+        f"static const float @_rows[{rows}][{offer.inputs}] = {_nested(x)};",
+        f"static const double @_answers[{rows}][{offer.outputs}] = {_nested(y, 'double')};",
     ]
     lines = [
         f"float y[{max(offer.outputs, offer.probabilities)}];",
@@ -238,7 +238,7 @@ def test(offer: Offer, facts: Facts, x: Array, y: Array, probabilities: Array | 
     ]
     if probabilities is not None:
         count = offer.probabilities
-        tables.append(f"static $_CONST double @_chances[{rows}][{count}] = {_nested(probabilities, 'double')};")
+        tables.append(f"static const double @_chances[{rows}][{count}] = {_nested(probabilities, 'double')};")
         lines += ["    @_probabilities(@_rows[i], y);", f"    worst = @_worse(y, @_chances[i], {count}, worst);"]
     if classes is not None:
         known = ", ".join(map(str, classes.tolist()))
@@ -255,11 +255,7 @@ def test(offer: Offer, facts: Facts, x: Array, y: Array, probabilities: Array | 
    cc {offer.stem}_test.c {offer.stem}.c -o test && ./test */
 #include "{offer.stem}.h"
 
-#include <stdio.h>
-
-#ifndef $_CONST
-#define $_CONST const
-#endif"""
+#include <stdio.h>"""
     worse = """\
 static double @_worse(const float *y, const double *answer, int n, double worst) {
     for (int j = 0; j < n; ++j) {

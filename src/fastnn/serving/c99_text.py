@@ -18,7 +18,7 @@ def literal(value: float, kind: str = "float") -> str:
     """A number that is finite, to its bits.
 
     >>> literal(1.0), literal(-1e-30), literal(0.1, "double")
-    ('1.0f', '-1.00000000e-30f', '0.10000000000000001')
+    ('1.0f', '-1e-30f', '0.10000000000000001')
     """
     digits, suffix, _ = KINDS[kind]
     text = digits % value
