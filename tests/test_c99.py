@@ -112,6 +112,7 @@ NETWORKS = {
         nn.BatchNorm(), nn.Dense(9), nn.BatchNorm(), nn.Activation("tanh"), nn.BatchNorm(), nn.Dense(3, "relu")
     ),
     "nothing": lambda: built(nn.Dropout(0.5)),
+    "maxout of the input": lambda: built(nn.Maxout(3)),
     "activation of the input": lambda: built(nn.Activation("tanh"), nn.Scale(0.5)),
     **{f"{units} units": (lambda units=units: built(nn.Dense(units), nn.Dense(units))) for units in (1, 2, 4, 8, 16)},
     "of blocks": lambda: built(nn.Dense(64, "relu"), nn.Dense(130, "tanh"), nn.Dense(33), nn.Dense(2)),
@@ -232,6 +233,13 @@ def test_missing_values_and_extremes_come_out_as_in_python(made):
         if name not in ("exponential", "gelu_tanh"):
             X = np.float32([[1e4], [-1e4]]) * np.ones((1, INPUTS), np.float32)
             assert error(made.call(name, "predict", X, 3), model.predict(X)) < 1e-4, name
+
+
+def test_the_largest_of_pieces_is_missing_where_one_is(made):
+    X = rows(made.models["maxout of the input"], 3)
+    X[[0, 1, 2], [0, 1, 2]] = np.nan
+    y = made.call("maxout of the input", "predict", X, 4)
+    assert np.isnan(y[:, 0]).all() and not np.isnan(y[:, 1:]).any()
 
 
 def test_calls_from_threads_do_not_meet(made):
@@ -535,6 +543,13 @@ def test_networks_that_c_has_not_are_refused(tmp_path):
     with pytest.raises(NotFittedError):
         Sequential([nn.Dense(2)]).to_c(tmp_path / "m.c")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_place_of_a_file_leaves_none(tmp_path):
+    (tmp_path / "m_test.c").mkdir()
+    with pytest.raises(OSError, match=r"m_test\.c"):
+        built(nn.Dense(2)).to_c(tmp_path / "m.c")
+    assert [path.name for path in tmp_path.iterdir()] == ["m_test.c"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

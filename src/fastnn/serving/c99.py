@@ -48,11 +48,10 @@ def write(
     """
     place = _path(path)
     made = sources(frozen, place.stem, dtype=dtype, name=name, block=block, rows=rows)
-    for target, text in (
-        (f"{place.stem}.h", made.header),
-        (f"{place.stem}_test.c", made.test),
-        (place.name, made.code),
-    ):
+    texts = {f"{place.stem}.h": made.header, f"{place.stem}_test.c": made.test, place.name: made.code}
+    for target in texts:
+        files.check_writable(place.with_name(target))
+    for target, text in texts.items():
         files.write_text(place.with_name(target), text)
 
 
