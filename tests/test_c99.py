@@ -296,7 +296,7 @@ def test_functions_keep_their_digits(tmp_path):
         "log1p": (np.log1p, 2.0),
     }
     loops = "\n".join(
-        f"void {name}(const float *x, float *y, int n) {{ for (int i = 0; i < n; ++i) y[i] = m_{name}(x[i]); }}"
+        f"void f_{name}(const float *x, float *y, int n) {{ for (int i = 0; i < n; ++i) y[i] = m_{name}(x[i]); }}"
         for name in truth
     )
     text = "#include <stdint.h>\n" + "\n".join(c99_math.functions(truth)).replace("@", "m") + f"\n{loops}\n"
@@ -307,7 +307,7 @@ def test_functions_keep_their_digits(tmp_path):
     for name, (exact, bound) in truth.items():
         given = x[(x >= 0) & (x <= 1)] if name == "log1p" else x
         y = np.empty_like(given)
-        getattr(library, name)(ctypes.c_void_p(given.ctypes.data), ctypes.c_void_p(y.ctypes.data), len(given))
+        getattr(library, f"f_{name}")(ctypes.c_void_p(given.ctypes.data), ctypes.c_void_p(y.ctypes.data), len(given))
         with np.errstate(all="ignore"):
             wide = exact(given.astype(np.float64))
             right = wide.astype(np.float32)
