@@ -36,6 +36,7 @@ PAGES = [
     "docs/torch.md",
     "docs/serving.md",
     "docs/onnx.md",
+    "docs/c.md",
     "docs/performance.md",
     "docs/testing.md",
     "docs/reliability.md",

@@ -89,7 +89,7 @@ def test_normalize_of_a_spread_beyond_float64(backend, mode, size):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_column_sums_keep_the_variance(backend):
+def test_batch_norm_keeps_the_variance(backend):
     """float32 around 10,000: added up one by one the variance of 1 comes out as 56."""
     x = (1e4 + RNG.normal(size=(100_000, 4))).astype(np.float32)
     model = Sequential([nn.BatchNorm(momentum=0.0)]).build(4, seed=0)
@@ -104,7 +104,7 @@ def test_column_sums_keep_the_variance(backend):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rows", [4096, 4097, 9001])  # as many as a run of sums has, and more
 @pytest.mark.parametrize("sizes", [(1, 1), (5, 3), (130, 70)])  # the last is packed for its products
-def test_gradients_of_more_rows_than_are_added_up_at_once(sizes, rows, dtype, backend):
+def test_dense_gradients_of_more_rows_than_are_added_up_at_once(sizes, rows, dtype, backend):
     """Of the mean of (h v + b - y)^2 / 2 over rows and outputs, h = x w. A run of 4096 sums rounds as often; the
     roundings of n sums add up to about the root of n: 64 of them, of the numbers without their signs."""
     inputs, outputs = sizes

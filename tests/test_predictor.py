@@ -86,7 +86,7 @@ def test_predictions_are_the_models(name, dtype, backend):
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_on_every_instruction_set_a_row_has_the_same_bits_alone_and_among_others(isa, dtype):
+def test_a_row_of_dense_has_the_same_bits_alone_and_among_others_on_native(isa, dtype):
     engine = native_engine.for_instruction_set(isa)
     backend = backends.make("native", engine.kernels, engine.predict, freeze=engine.freeze)
     W = 64 // np.dtype(dtype).itemsize

@@ -24,7 +24,7 @@ from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
 from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
-from fastnn.serving import onnx
+from fastnn.serving import c99, onnx
 from fastnn.serving.border import Border
 from fastnn.serving.live import Live
 
@@ -334,6 +334,12 @@ class Sequential(Answers):
     def to_onnx(self, path: str | os.PathLike[str], *, opset: int = 17, input: str = "float32") -> None:
         """Put what predicts into an ONNX file: docs/onnx.md. opset: 13 to 24; input: the dtype of its rows "X"."""
         onnx.write(self.frozen(), path, opset=opset, input=input)
+
+    def to_c(
+        self, path: Any, *, dtype: str = "float32", name: str = "model", block: int = 64, rows: Any = None
+    ) -> None:
+        """Write the model as C: `path`, "model.c", model.h and model_test.c beside it: `fastnn.serving.c99.write`."""
+        c99.write(self.frozen(), path, dtype=dtype, name=name, block=block, rows=rows)
 
     # Describing -------------------------------------------------------------------------------------------
 
