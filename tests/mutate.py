@@ -49,6 +49,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("sparse.hpp", "sparse_narrow", r"m <= p\.M|m <= W"): "no row is left to be stored",
     ("gather.hpp", "Entries", r"= end = 1;"): "nothing lies between an end and itself",
     ("gather.hpp", "Entries", r"0 >= 0"): "what lies before the entries is no column: the address sanitizer's",
+    ("batch_norm.py", "moments", ">= _LARGE"): "what is as large may be squared both ways",
     ("ordered.hpp", "targets_of", r"> static_cast|> 1 \?|>= 2 \?"): "the same of whole numbers",
     ("ordered.hpp", "targets_of", r": 2;$"): "of plans that Python refuses: fuzz_plans.py has them",
     ("ordered.hpp", "each_row", r"\* c\.P, 2\.0 \+|\) - 5, 1"): "how long it takes decides on threads alone",

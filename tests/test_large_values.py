@@ -16,7 +16,10 @@ RNG = np.random.default_rng(0)
 
 
 def values(dtype, size, rows=20, columns=6):
-    return (np.random.default_rng(1).uniform(-1, 1, size=(rows, columns)) * size).astype(dtype)
+    """With a 0 in every row and column, beside what is large."""
+    x = np.random.default_rng(1).uniform(-1, 1, size=(rows, columns))
+    x[np.arange(rows), np.arange(rows) % columns] = 0
+    return (x * size).astype(dtype)
 
 
 def standardized(x, axis, epsilon=1e-5):
@@ -34,6 +37,18 @@ def test_layer_norm(backend, dtype, size):
     made = Sequential([nn.LayerNorm()], dtype=dtype).build(6, seed=0).predict(x, backend=backend)
     right = standardized(x.astype(np.float64), 1)
     np.testing.assert_allclose(made, right, rtol=0, atol=1e-5 * np.abs(right).max())
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
+@pytest.mark.parametrize(("dtype", "size"), SIZES)
+def test_gradients_of_layer_norm(backend, dtype, size):
+    """Of y = 0 the gradient of what comes out is a / n: dgamma = sum of a^2 / n, dbeta = sum of a / n."""
+    x = values(dtype, size)
+    model = Sequential([nn.LayerNorm()], dtype=dtype).build(6, seed=0)
+    taken = gradient(model, x, np.zeros_like(x), "half_mse", backend, shuffle=False)
+    a = standardized(x.astype(np.float64), 1)
+    for name, right in (("0.gamma", (a * a).sum(axis=0)), ("0.beta", a.sum(axis=0))):
+        np.testing.assert_allclose(taken[name], right / x.size, rtol=0, atol=1e-5 * np.abs(a).max() + 1e-30)
 
 
 @pytest.mark.parametrize("backend", INSTALLED)
@@ -65,6 +80,9 @@ def test_batch_norm_is_right_or_says_what_overflows(backend, dtype, size):
         return
     loss = trainer.fit(x, np.zeros_like(x), epochs=1, batch_size="full", verbose=False)["loss"][0]
     assert loss == pytest.approx(np.mean(standardized(x.astype(np.float64), 0) ** 2), rel=1e-5)
+    mean = (x / np.abs(x).max()).astype(np.float64).mean(axis=0) * np.abs(x).max()
+    layer = model.layers[0]
+    np.testing.assert_allclose(layer.running_mean, (1 - layer.momentum) * mean, rtol=1e-5, atol=1e-6 * 0.1 * size)
 
 
 @pytest.mark.parametrize("backend", INSTALLED)

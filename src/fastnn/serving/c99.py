@@ -52,7 +52,7 @@ def write(
     for target in texts:
         files.check_writable(place.with_name(target))
     for target, text in texts.items():
-        files.write_text(place.with_name(target), text)
+        files.write_bytes(place.with_name(target), text.encode())
 
 
 @dataclass(frozen=True)
