@@ -176,7 +176,7 @@ def test_sparse_rows_are_the_dense_ones(name, index, stored, dtype, backend, ker
 
 
 @pytest.mark.parametrize("values_at_once", [1, 12, 17, 40, 10**6])
-def test_sparse_rows_are_dense_a_part_at_a_time(values_at_once, monkeypatch):
+def test_sparse_rows_that_are_cast_become_dense_a_part_at_a_time_on_numpy(values_at_once, monkeypatch):
     """Also where one row has more values than a part."""
     scipy = pytest.importorskip("scipy.sparse")
     monkeypatch.setattr(sources, "_PART", values_at_once)
