@@ -47,6 +47,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("sparse.hpp", "sparse_row_times", r"j <= C; \+\+j\) acc"): "beyond an array: the address sanitizer's",
     ("sparse.hpp", "sparse_dot", r"ldb - n"): "of 4 lanes, AVX2's doubles, only one output is narrow: n is 0",
     ("sparse.hpp", "sparse_narrow", r"m <= p\.M|m <= W"): "no row is left to be stored",
+    ("dense.hpp", "serve", r"nullptr, 1"): "the distance between rows of what is not there",
     ("gather.hpp", "Entries", r"= end = 1;"): "nothing lies between an end and itself",
     ("gather.hpp", "Entries", r"0 >= 0"): "what lies before the entries is no column: the address sanitizer's",
     ("batch_norm.py", "moments", ">= _LARGE"): "what is as large may be squared both ways",
