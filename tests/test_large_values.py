@@ -123,7 +123,7 @@ def test_batch_norm_keeps_the_variance(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rows", [4096, 4097, 9001])  # as many as a run of sums has, and more
-@pytest.mark.parametrize("sizes", [(1, 1), (5, 3), (130, 70)])  # the last is packed for its products
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 3), (130, 64), (130, 65)])  # the last two are packed
 def test_dense_gradients_of_more_rows_than_are_added_up_at_once(sizes, rows, dtype, backend):
     """Of the mean of (h v + b - y)^2 / 2 over rows and outputs, h = x w. A run of 4096 sums rounds as often; the
     roundings of n sums add up to about the root of n: 64 of them, of the numbers without their signs."""
