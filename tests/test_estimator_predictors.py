@@ -76,6 +76,16 @@ def test_names_of_features():
         p({name: value for name, value in row.items() if name != "x"})
 
 
+def test_its_classes_are_its_own():
+    model = fitted(MLPClassifier, drawn(["a", "b", "c"]))
+    p = model.predictor()
+    before = p.predict_class(X)
+    model.classes_[:] = ["x", "y", "z"]
+    assert np.array_equal(p.predict_class(X), before) and p.predict_class(X[0]) == before[0]
+    with pytest.raises(ValueError, match="read-only"):
+        p.classes[0] = "x"
+
+
 def test_what_has_no_predictor():
     with pytest.raises(NotFittedError):
         MLPClassifier().predictor()

@@ -247,6 +247,11 @@ def test_rows_by_the_names_of_their_features():
         p(frame[["a", "b", "c"]])
     with pytest.raises(ValueError, match="NaN"):
         p({"b": 1, "c": float("nan"), "a": 0})
+    for wrong in ("3x", b"3"):
+        with pytest.raises(ValueError, match=f"x has {wrong!r} as 'c', expected a number"):
+            p({"b": 1, "c": wrong, "a": 0})
+    with pytest.raises(ValueError, match="x has 4 values by 3 names"):
+        p(pandas.Series([1.0, 2.0, 3.0, 4.0], index=["b", "b", "a", "c"]))
     with pytest.raises(ValueError, match="names its features, but"):
         built("dense").predictor()({"a": 1})
 
@@ -268,7 +273,7 @@ def test_rows_with_positions_and_sparse_rows():
     many = sparse.random(700, INPUTS, density=0.05, format="csr", random_state=0)
     model = built("dense")
     p = model.predictor()
-    for X in (many[:4], many, many.tocsc(), many.astype(np.float32)):
+    for X in (many[:4], many, many.tocsc(), many.astype(np.float32), many[:20].todok(), sparse.dok_matrix(many[:5])):
         assert same(p(X), model.predict(X))
     assert same(p(many.toarray()), model.predict(many.toarray()))  # and dense ones after them
 
@@ -314,6 +319,16 @@ def test_rows_alone_are_refused_as_rows_are():
     for arguments, named in (((), {}), ((1, 2, 3), {}), ((row,), {"to": 3}), ((), {"x": row})):
         with pytest.raises(TypeError):
             p(*arguments, **named)
+
+
+@pytest.mark.parametrize("backend", VECTORISED)
+def test_masked_rows_are_refused_as_they_are_by_the_model(backend):
+    p = built("dense").predictor(backend=backend)
+    masked = np.ma.masked_array(np.zeros((2, INPUTS)), mask=False)
+    masked[0, 3] = np.ma.masked
+    for x in (masked, masked[0]):
+        with pytest.raises(ValueError, match="masked"):
+            p(x)
 
 
 def test_calls_leave_nothing_behind():

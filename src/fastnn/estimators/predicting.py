@@ -63,7 +63,8 @@ class Predicting:
     def predictor(self) -> Predictor:
         """A function of a row (I,), or of rows, that this estimator is now: see `fastnn.serving.Predictor`.
 
-        p(x) is what the network computes (O,), of a regressor what `predict` gives, in the network's dtype;
+        p(x) is what the network computes (O,), of a regressor what `predict` gives,
+        as a row, in the network's dtype;
         `predict_class` gives one of `classes_`. ValueError where y has several columns of classes.
         """
         check_is_fitted(self)

@@ -59,6 +59,9 @@ class Frozen:
         if end is not None:
             predicting.append(Op("activation", plan.output_shape, plan.output_shape, activation=end))
         kept = Plan.assemble(predicting, plan.input_shape, plan.output_shape, plan.dtype)
+        if classes is not None:
+            classes = np.array(classes)
+            classes.flags.writeable = False
         copied = State(kept)
         for name, view in copied.views.items():
             view[...] = state.views[name]

@@ -64,7 +64,7 @@ class Predictor:
         """What `predict_class` chooses from; None: 0, 1, ..."""
         return self.frozen.classes
 
-    def __call__(self, x: Any, out: Array | None = None) -> Array:
+    def __call__(self, x: Any, /, out: Array | None = None) -> Array:
         return self.predict_for(None, x, out)
 
     def predict_proba(self, x: Any) -> Array:
@@ -121,10 +121,11 @@ class Predictor:
     def _rows(self, x: Any) -> tuple[Features, bool]:
         """x checked, and whether it was a row alone."""
         border = self.frozen.border
-        if isinstance(x, Mapping) or (hasattr(x, "to_dict") and getattr(x, "ndim", 2) == 1):
+        sparse = _sparse.is_sparse(x)  # of which dok_matrix is a dict
+        if not sparse and (isinstance(x, Mapping) or (hasattr(x, "to_dict") and getattr(x, "ndim", 2) == 1)):
             return border.features([self._by_name(x)], name="x"), True
-        single = not hasattr(x, "columns") and np.ndim(x) == len(self.frozen.plan.input_shape)
-        return border.features(np.asarray(x)[np.newaxis] if single else x, name="x"), single
+        single = not sparse and not hasattr(x, "columns") and np.ndim(x) == len(self.frozen.plan.input_shape)
+        return border.features(np.asanyarray(x)[np.newaxis] if single else x, name="x"), single  # masks are refused
 
     def _by_name(self, x: Any) -> list[Any]:
         """The values of a row in the order of the features. ValueError where they are not these."""
@@ -132,11 +133,16 @@ class Predictor:
         values = x if isinstance(x, Mapping) else x.to_dict()
         if names is None:
             raise ValueError("x names its features, but this network was fitted without names, expected an array")
+        if len(values) != len(x):
+            raise ValueError(f"x has {len(x)} values by {len(values)} names, expected each name once")
         missing = [name for name in names if name not in values]
         if missing or len(values) != len(names):
             unknown = [name for name in values if name not in names]
             wrong = f"no {missing[0]!r}" if missing else f"{unknown[0]!r}, which is no feature"
             raise ValueError(f"x has {wrong}, expected the {len(names)} features {_few(names)}")
+        text = next((name for name in names if isinstance(values[name], (str, bytes))), None)
+        if text is not None:
+            raise ValueError(f"x has {values[text]!r} as {text!r}, expected a number")
         return [values[name] for name in names]
 
     def _answer(self, run: Run | None, rows: Features, answer: int) -> Array:
