@@ -48,6 +48,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("sparse.hpp", "sparse_dot", r"ldb - n"): "of 4 lanes, AVX2's doubles, only one output is narrow: n is 0",
     ("sparse.hpp", "sparse_narrow", r"m <= p\.M|m <= W"): "no row is left to be stored",
     ("dense.hpp", "serve", r"nullptr, 1"): "the distance between rows of what is not there",
+    ("dense.hpp", "prepare", r"first = 0 \*"): TWICE,
+    (
+        "dense.hpp",
+        "panels_of",
+        r"kPanel \+ 1\)",
+    ): "runs lie further apart, the last beyond its buffer: the address sanitizer's",
     ("gather.hpp", "Entries", r"= end = 1;"): "nothing lies between an end and itself",
     ("gather.hpp", "Entries", r"0 >= 0"): "what lies before the entries is no column: the address sanitizer's",
     ("batch_norm.py", "moments", ">= _LARGE"): "what is as large may be squared both ways",
