@@ -695,6 +695,30 @@ def test_a_forked_child_does_not_keep_the_folder(tmp_path):
         os.waitpid(child, 0)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="locks of an open file that two descriptors share")
+def test_a_folder_is_free_before_a_forked_child_has_closed_it(tmp_path):
+    lock = checkpoint._Lock(tmp_path)
+    childs = os.dup(lock.file.fileno())
+    try:
+        lock.release()
+        lock.release()
+        checkpoint._Lock(tmp_path).release()
+    finally:
+        os.close(childs)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_leaves_its_parent_the_folder(tmp_path):
+    lock = checkpoint._Lock(tmp_path)
+    child = os.fork()
+    if not child:
+        os._exit(0 if lock.file.closed else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with pytest.raises(fastnn.CheckpointError, match="in use by another fit"):
+        checkpoint._Lock(tmp_path)
+    lock.release()
+
+
 def test_a_relative_folder_is_that_of_the_beginning(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saver, logger = fastnn.Checkpoint("files"), fastnn.CSVLogger("log.csv")

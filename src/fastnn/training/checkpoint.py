@@ -147,6 +147,11 @@ class _Lock:
             raise CheckpointError(f"{os.fspath(directory)} is in use by another fit, expected one at a time") from None
 
     def release(self) -> None:
+        """For every process that has the file: a child that was forked a moment ago may not have closed it yet."""
+        if os.name != "nt" and not self.file.closed:
+            import fcntl
+
+            fcntl.flock(self.file, fcntl.LOCK_UN)
         self.file.close()
 
 
@@ -155,7 +160,7 @@ _LOCKS: weakref.WeakSet[_Lock] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for lock in list(_LOCKS):
-        lock.release()
+        lock.file.close()  # not released: the parent keeps it
 
 
 if hasattr(os, "register_at_fork"):
