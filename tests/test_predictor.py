@@ -316,7 +316,9 @@ def test_rows_alone_are_refused_as_rows_are():
         for x in (wrong, list(wrong), np.array(wrong)):
             with pytest.raises((ValueError, TypeError), match=message):
                 p(x)
-    for arguments, named in (((), {}), ((1, 2, 3), {}), ((row,), {"to": 3}), ((), {"x": row})):
+    out = np.empty(p(row).shape, np.float32)
+    assert p(out=out, x=row) is out and (p(x=row) == out).all()
+    for arguments, named in (((), {}), ((1, 2, 3), {}), ((row,), {"to": 3}), ((row,), {"x": row}), ((), {"out": out})):
         with pytest.raises(TypeError):
             p(*arguments, **named)
 

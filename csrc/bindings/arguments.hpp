@@ -196,24 +196,34 @@ template <class T>
 T type_of(const Table<T>&);
 #define FASTNN_T using T = decltype(type_of(t))
 
-// f(Args) as a METH_FASTCALL function; C++ exceptions become Python's.
-template <auto f>
-PyObject* call(PyObject*, PyObject* const* items, Py_ssize_t count) {
+// What f returns, or nullptr: C++ exceptions become Python's.
+template <class F>
+PyObject* guarded(F f) {
     try {
-        if constexpr (std::is_void_v<decltype(f(Args(items, count)))>) {
-            f(Args(items, count));
-            Py_RETURN_NONE;
-        } else {
-            return f(Args(items, count));
-        }
+        return f();
     } catch (py::error_already_set& e) {
         e.restore();
     } catch (const py::builtin_exception& e) {
         e.set_error();
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
+    } catch (const std::exception& e) {
+        PyErr_SetString(PyExc_RuntimeError, e.what());
     }
     return nullptr;
+}
+
+// f(Args) as a METH_FASTCALL function.
+template <auto f>
+PyObject* call(PyObject*, PyObject* const* items, Py_ssize_t count) {
+    return guarded([&]() -> PyObject* {
+        if constexpr (std::is_void_v<decltype(f(Args(items, count)))>) {
+            f(Args(items, count));
+            Py_RETURN_NONE;
+        } else {
+            return f(Args(items, count));
+        }
+    });
 }
 
 #define FASTNN_METHOD(name, f, arguments)                                                           \

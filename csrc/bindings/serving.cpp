@@ -44,22 +44,6 @@ bool run(const Predictor& p, const Input& in, PyObject* x, Answer answer, void* 
     return true;
 }
 
-PyObject* guarded(PyObject* (*f)(const Predictor&, PyObject*, PyObject*), const Predictor& p, PyObject* x,
-                  PyObject* out) {
-    try {
-        return f(p, x, out);
-    } catch (py::error_already_set& e) {
-        e.restore();
-    } catch (const py::builtin_exception& e) {
-        e.set_error();
-    } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
-    } catch (const std::exception& e) {
-        PyErr_SetString(PyExc_RuntimeError, e.what());
-    }
-    return nullptr;
-}
-
 PyObject* predict(const Predictor& p, PyObject* x, PyObject* out) {
     Input in;
     if (!read(p, x, in)) return ask_owner(p, "predict_for", x, out);
@@ -104,7 +88,7 @@ PyObject* predict(const Predictor& p, PyObject* x, PyObject* out) {
     return result.release().ptr();
 }
 
-PyObject* predict_proba(const Predictor& p, PyObject* x, PyObject*) {
+PyObject* predict_proba(const Predictor& p, PyObject* x) {
     Input in;
     if (!p.classifies || p.result.nd != 1 || !read(p, x, in))
         return ask_owner(p, "predict_proba_for", x, nullptr);
@@ -129,7 +113,7 @@ size_t largest(const T* z, size_t n) {
     return best;
 }
 
-PyObject* predict_class(const Predictor& p, PyObject* x, PyObject*) {
+PyObject* predict_class(const Predictor& p, PyObject* x) {
     constexpr size_t kMost = 256;
     Input in;
     double z[kMost];
@@ -154,28 +138,39 @@ const Predictor& of(PyObject* self) { return *reinterpret_cast<Predictor*>(self)
 
 PyObject* called(PyObject* self, PyObject* const* args, size_t flagged, PyObject* keywords) {
     const Py_ssize_t n = PyVectorcall_NARGS(flagged);
-    PyObject* out = n == 2 ? args[1] : nullptr;
-    Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
-    if (n == 1 && named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "out") == 0)
-        out = args[1], named = 0;
-    if (n < 1 || n > 2 || named > 0) {
+    const Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
+    PyObject* given[] = {n > 0 ? args[0] : nullptr, n > 1 ? args[1] : nullptr};
+    bool known = n <= 2;
+    for (Py_ssize_t i = 0; i < named; ++i) {
+        PyObject* const name = PyTuple_GET_ITEM(keywords, i);
+        const int place = PyUnicode_CompareWithASCIIString(name, "x") == 0     ? 0
+                          : PyUnicode_CompareWithASCIIString(name, "out") == 0 ? 1
+                                                                               : -1;
+        if (place < 0 || given[place] != nullptr)
+            known = false;
+        else
+            given[place] = args[n + i];
+    }
+    if (!known || given[0] == nullptr) {
         PyErr_SetString(PyExc_TypeError, "a predictor is called with x, and perhaps with out");
         return nullptr;
     }
-    return guarded(predict, of(self), args[0], out == Py_None ? nullptr : out);
+    PyObject* const out = given[1] == Py_None ? nullptr : given[1];
+    return guarded([&] { return predict(of(self), given[0], out); });
 }
 
 PyObject* called_for_probabilities(PyObject* self, PyObject* x) {
-    return guarded(predict_proba, of(self), x, nullptr);
+    return guarded([&] { return predict_proba(of(self), x); });
 }
 PyObject* called_for_class(PyObject* self, PyObject* x) {
-    return guarded(predict_class, of(self), x, nullptr);
+    return guarded([&] { return predict_class(of(self), x); });
 }
 
 // (x, answer, out): rows that the owner has checked. False where x is stored as the engine does not read it.
 PyObject* run_checked(PyObject* self, PyObject* const* items, Py_ssize_t count) {
-    const auto run = [](const Predictor& p, PyObject* tuple, PyObject*) -> PyObject* {
-        const Args args = args_of(tuple, "arguments");
+    return guarded([&]() -> PyObject* {
+        const Predictor& p = of(self);
+        const Args args(items, count);
         args.expect(3);
         const Stores x = stored_rows(args, 0, "x");
         if (x.rows.data == nullptr) Py_RETURN_FALSE;
@@ -188,14 +183,7 @@ PyObject* run_checked(PyObject* self, PyObject* const* items, Py_ssize_t count) 
         if (answer == Answer::probabilities && !p.classifies) value_error("there are no probabilities");
         p.engine->run(x.rows, x.count, answer, out);
         Py_RETURN_TRUE;
-    };
-    const auto tuple = py::reinterpret_steal<py::object>(PyTuple_New(count));
-    if (!tuple) return nullptr;
-    for (Py_ssize_t i = 0; i < count; ++i) {
-        Py_INCREF(items[i]);
-        PyTuple_SET_ITEM(tuple.ptr(), i, items[i]);
-    }
-    return guarded(run, of(self), tuple.ptr(), nullptr);
+    });
 }
 
 PyObject* reduce(PyObject* self, PyObject*) { return PyObject_CallMethod(of(self).owner, "reduce", nullptr); }

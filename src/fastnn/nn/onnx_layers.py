@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def _with_bias(pieces: list[Piece]) -> list[Piece]:
         if piece.affine in ("Add", "Sub") and before is not None and set(before.values) == {"weight"}:
             by, w = piece.values["by"], before.values["weight"]
             b = by if piece.affine == "Add" else -by
-            make = lambda units=w.shape[1]: layers.Dense(units)  # noqa: E731
+            make = partial(layers.Dense, w.shape[1])
             merged[-1] = replace(before, make=make, values={"weight": w, "bias": b}, output=piece.output)
         else:
             merged.append(piece)

@@ -7,9 +7,9 @@ fastnn writes itself, in which NaN stands for a number that is to be found.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -85,6 +85,16 @@ def matched(given: Given, value: str, wanted: Template) -> tuple[str, dict[str, 
     found: dict[str, Any] = {}
     fits = _fits(given, value, wanted, wanted.makers, wanted.end, found)
     return (found.pop("x"), found) if fits and isinstance(found.get("x"), str) else None
+
+
+def _all_that_fit(
+    given: Given, value: str, templates: Iterable[tuple[str, Template]]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Of each template that makes the value: its name, what it is of, what it is with."""
+    for name, wanted in templates:
+        fits = matched(given, value, wanted)
+        if fits is not None:
+            yield name, *fits
 
 
 def _fits(
@@ -168,11 +178,7 @@ def _activation_templates() -> list[tuple[str, Template]]:
 
 
 def _activation(given: Given, value: str) -> Step | None:
-    for name, wanted in _activation_templates():
-        fits = matched(given, value, wanted)
-        if fits is None:
-            continue
-        before, found = fits
+    for name, before, found in _all_that_fit(given, value, _activation_templates()):
         activation = activations.ACTIVATIONS[name]
         if "alpha" in found:
             if found["alpha"].ndim > 0:  # of channels: a PReLU
@@ -203,11 +209,7 @@ def _layer_templates() -> list[tuple[str, Template]]:
 
 
 def _learned(given: Given, value: str) -> Step | None:
-    for name, wanted in _layer_templates():
-        fits = matched(given, value, wanted)
-        if fits is None:
-            continue
-        before, found = fits
+    for name, before, found in _all_that_fit(given, value, _layer_templates()):
         if name == "prelu":
             return Step(before, [Piece(value, layers.PReLU, {"slope": found["slope"]})])
         return Step(before, [_layer_norm(value, float(found.pop("epsilon")), found)])
@@ -267,7 +269,7 @@ def _weights(given: Given, node: Found) -> Array:
 
 
 def _dense(value: str, w: Array, b: Array | None) -> Piece:
-    make = lambda: layers.Dense(w.shape[1], bias=b is not None)  # noqa: E731
+    make = partial(layers.Dense, w.shape[1], bias=b is not None)
     return Piece(value, make, {"weight": w} | ({} if b is None else {"bias": b}), reads=len(w))
 
 
@@ -341,8 +343,7 @@ def _batch_normalization(given: Given, node: Found) -> Step:
     if node.attributes["training_mode"]:
         raise ModelFormatError("operator BatchNormalization has training_mode, expected a network that predicts")
     found = _constants(given, node, "gamma", "beta", "running_mean", "running_var")
-    epsilon = node.attributes["epsilon"]
-    make = lambda: layers.BatchNorm(epsilon=epsilon)  # noqa: E731
+    make = partial(layers.BatchNorm, epsilon=node.attributes["epsilon"])
     return Step(node.inputs[0], [Piece(node.output, make, found, axis=1, reads=found["gamma"].size)])
 
 

@@ -18,6 +18,22 @@ class Function(NamedTuple):
     text: str
 
 
+def _sum_of(name: str, term: str) -> Function:
+    """Of a term of x[i]."""
+    text = """\
+/* Eight sums at once: vectors, and fewer roundings in a row. */
+static inline float @_NAME(const float *x, int n) {
+    float s[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+    int i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; ++j) s[j] += FIRST;
+    for (; i < n; ++i) s[i & 7] += TERM;
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}"""
+    first = term.replace("[i]", "[i + j]")
+    return Function((), text.replace("NAME", name).replace("FIRST", first).replace("TERM", term))
+
+
 MATH: dict[str, Function] = {  # in the order in which C has to see them
     "bits": Function((), "typedef union { float f; uint32_t u; } @_bits;"),
     "abs": Function(
@@ -164,31 +180,8 @@ static inline float @_rsqrt(float v) {
     return r;
 }""",
     ),
-    "sum": Function(
-        (),
-        """\
-/* Eight sums at once: vectors, and fewer roundings in a row. */
-static inline float @_sum(const float *x, int n) {
-    float s[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-    int i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; ++j) s[j] += x[i + j];
-    for (; i < n; ++i) s[i & 7] += x[i];
-    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
-}""",
-    ),
-    "sum_of_squares": Function(
-        (),
-        """\
-static inline float @_sum_of_squares(const float *x, int n) {
-    float s[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-    int i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; ++j) s[j] += x[i + j] * x[i + j];
-    for (; i < n; ++i) s[i & 7] += x[i] * x[i];
-    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
-}""",
-    ),
+    "sum": _sum_of("sum", "x[i]"),
+    "sum_of_squares": _sum_of("sum_of_squares", "x[i] * x[i]"),
     "softmax_of": Function(
         ("exp", "sum"),
         """\

@@ -64,7 +64,7 @@ class Predictor:
         """What `predict_class` chooses from; None: 0, 1, ..."""
         return self.frozen.classes
 
-    def __call__(self, x: Any, /, out: Array | None = None) -> Array:
+    def __call__(self, x: Any, out: Array | None = None) -> Array:
         return self.predict_for(None, x, out)
 
     def predict_proba(self, x: Any) -> Array:
