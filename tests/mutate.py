@@ -54,6 +54,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "panels_of",
         r"kPanel \+ 1\)",
     ): "runs lie further apart, the last beyond its buffer: the address sanitizer's",
+    (
+        "sources.hpp",
+        "gather_as",
+        r"j <= F",
+    ): "the next row writes it again, the last beyond its buffer: the address sanitizer's",
     ("gather.hpp", "Entries", r"= end = 1;"): "nothing lies between an end and itself",
     ("gather.hpp", "Entries", r"0 >= 0"): "what lies before the entries is no column: the address sanitizer's",
     ("batch_norm.py", "moments", ">= _LARGE"): "what is as large may be squared both ways",

@@ -34,8 +34,11 @@ def standardized(x, axis, epsilon=1e-5):
 @pytest.mark.parametrize(("dtype", "size"), SIZES)
 def test_layer_norm(backend, dtype, size):
     x = values(dtype, size)
-    made = Sequential([nn.LayerNorm()], dtype=dtype).build(6, seed=0).predict(x, backend=backend)
-    right = standardized(x.astype(np.float64), 1)
+    model = Sequential([nn.LayerNorm()], dtype=dtype).build(6, seed=0)
+    gamma, beta = RNG.normal(size=(2, 6)).astype(dtype)
+    model.layers[0].gamma[...], model.layers[0].beta[...] = gamma, beta
+    made = model.predict(x, backend=backend)
+    right = gamma.astype(np.float64) * standardized(x.astype(np.float64), 1) + beta
     np.testing.assert_allclose(made, right, rtol=0, atol=1e-5 * np.abs(right).max())
 
 
@@ -73,6 +76,8 @@ def test_batch_norm_is_right_or_says_what_overflows(backend, dtype, size):
     trainer = Trainer(model, "mse", optim.SGD(0.0), seed=0, backend=backend)
     layer = model.layers[0]
     layer.running_mean[...] = 0.25 * size
+    gamma, beta = RNG.normal(size=(2, 6)).astype(dtype)
+    layer.gamma[...], layer.beta[...] = gamma, beta
     with np.errstate(over="ignore"):
         holds = 0.1 * (x / np.abs(x).max()).astype(np.float64).var(axis=0, ddof=1).max() * size * size
     if holds > np.finfo(dtype).max:
@@ -81,7 +86,8 @@ def test_batch_norm_is_right_or_says_what_overflows(backend, dtype, size):
         assert np.isfinite(model.layers[0].running_var).all()
         return
     loss = trainer.fit(x, np.zeros_like(x), epochs=1, batch_size="full", verbose=False)["loss"][0]
-    assert loss == pytest.approx(np.mean(standardized(x.astype(np.float64), 0) ** 2), rel=1e-5)
+    right = gamma.astype(np.float64) * standardized(x.astype(np.float64), 0) + beta
+    assert loss == pytest.approx(np.mean(right**2), rel=1e-5)
     mean = (x / np.abs(x).max()).astype(np.float64).mean(axis=0) * np.abs(x).max()
     right = layer.momentum * 0.25 * size + (1 - layer.momentum) * mean
     np.testing.assert_allclose(layer.running_mean, right, rtol=1e-5, atol=1e-7 * size)
