@@ -288,9 +288,16 @@ class Trainer<T>::Impl final : public Program {
         through(work_.last, work_.last_saved, O, rows, dz);
     }
     double loss_of_batch(size_t B) const {
+        const size_t n = B * batches_.weights;
+        const T *value = work_.value, *weight = work_.weight;
+        const auto term = [=](size_t i) {
+            return static_cast<double>(value[i]) * static_cast<double>(weight[i]);
+        };
         double sums[4] = {};
-        for (size_t i = 0; i < B * batches_.weights; ++i)
-            sums[i % 4] += static_cast<double>(work_.value[i]) * static_cast<double>(work_.weight[i]);
+        size_t i = 0;
+        for (; i + 4 <= n; i += 4)
+            for (size_t j = 0; j < 4; ++j) sums[j] += term(i + j);
+        for (; i < n; ++i) sums[i % 4] += term(i);
         return (sums[0] + sums[1]) + (sums[2] + sums[3]);
     }
 
