@@ -1,0 +1,112 @@
+"""Keeping: a fitted estimator as a file or a pickle. What those say, kept.py has; who reads files, reading.py."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fastnn import files
+from fastnn.estimators import kept
+from fastnn.estimators.plain import encoded, without_numpy
+
+_STATE = {"header", "arrays", "objects", "others"}  # of a pickle; one of before has the attributes themselves
+
+
+class Keeping:
+    """`save`, and what pickle, copy and skops ask for."""
+
+    _numeric: bool
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """scikit-learn's."""
+        found: dict[str, Any] = super().get_params(deep)  # type: ignore[misc]
+        return found
+
+    def _validate_params(self) -> None:
+        super()._validate_params()  # type: ignore[misc]
+
+    def _layout(self) -> Any:
+        raise NotImplementedError
+
+    def __sklearn_is_fitted__(self) -> bool:
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Put the estimator into a file, which `fastnn.load` reads: after a crash at any moment the old one or the new.
+
+        It has the parameters, and of a fit the network, classes, names of features, losses, scores and best epoch: what
+        is loaded predicts the same bits, and fits on. Not the optimizer's moments: `partial_fit` begins them anew, as a
+        `fit` does. NumPy's numbers become Python's, arrays among the parameters lists.
+
+        TypeError or ValueError, before anything is written, for what a file cannot hold, by name: a parameter that is
+        an object of your own (callbacks, a scorer, a RandomState, a loss), one that `fit` would refuse, an attribute
+        that is not scikit-learn's, an estimator of a class of your own. OSError where the file cannot be written.
+
+        >>> import tempfile
+        >>> X, y = np.eye(6), np.array(list("aabbcc"))
+        >>> model = fastnn.MLPClassifier((8,), max_iter=2, solver="lbfgs", random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/model")
+        ...     again = fastnn.load(f"{folder}/model")
+        >>> again, bool((again.predict_proba(X) == model.predict_proba(X)).all())
+        (MLPClassifier(hidden_layer_sizes=(8,), max_iter=2, random_state=0,
+                      solver='lbfgs'), True)
+        """
+        parameters = {name: encoded(without_numpy(value), name) for name, value in self.get_params(False).items()}
+        self._check_for_file()
+        fitted, arrays = kept.fitted_of(self, optimizer=False) if self.__sklearn_is_fitted__() else (None, {})
+        files.write(path, kept.header_of(type(self).__name__, parameters, fitted), arrays)
+
+    def _check_for_file(self) -> None:
+        kind = type(self)
+        if kind.__module__.rpartition(".")[0] != __name__.rpartition(".")[0]:
+            raise TypeError(f"the estimator is a {kind.__name__}, expected fastnn's MLPClassifier or MLPRegressor")
+        self._validate_params()
+        self._layout().layers(1)
+        others = vars(self).keys() - self.get_params(False).keys()
+        unknown = sorted(others - kept.KNOWN if self.__sklearn_is_fitted__() else others)
+        if unknown:
+            raise TypeError(f"the estimator has the attribute {unknown[0]}, which a file does not hold, expected none")
+
+    # Pickles and copies -----------------------------------------------------------------------------------
+
+    def __copy__(self) -> Any:
+        """A shallow copy, which shares the network."""
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain values and arrays, so that who unpickles has one class to trust; with the optimizer's moments.
+
+        Parameters and attributes that are none of these stay what they are. A network with formulas of one's own is
+        pickled as it is.
+        """
+        given = self.get_params(False)
+        parameters, objects = {}, {}
+        for name, value in given.items():
+            try:
+                parameters[name] = encoded(value, name)
+            except TypeError:
+                objects[name] = value
+        is_fitted, fitted = self.__sklearn_is_fitted__(), None
+        arrays: kept.Arrays = {}
+        if is_fitted:
+            try:
+                fitted, arrays = kept.fitted_of(self, optimizer=True)
+            except TypeError:
+                whole: dict[str, Any] = super().__getstate__()  # type: ignore[misc]
+                return whole
+        known = given.keys() | kept.KNOWN if is_fitted else given.keys()
+        others = {name: value for name, value in vars(self).items() if name not in known}
+        header = kept.header_of(type(self).__name__, parameters, fitted)
+        return {"header": header, "arrays": arrays, "objects": objects, "others": others}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state.keys() != _STATE:
+            super().__setstate__(state)  # type: ignore[misc]
+            return
+        parameters, fitted = kept.checked_header(state["header"])
+        vars(self).update(kept.parameters_from(parameters) | state["objects"] | state["others"])
+        if fitted is not None:
+            kept.restore(self, fitted, state["arrays"], classifies=not self._numeric)
