@@ -42,7 +42,7 @@ FIELDS: dict[str, Any] = {
     "parameters": dict,
     "fitted": (dict, type(None)),
 }
-_FITTED: dict[str, Any] = {
+FITTED: dict[str, Any] = {
     "layout": dict,
     "inputs": int,
     "outputs": int,
@@ -187,7 +187,7 @@ def check_fields(where: str, given: Any, fields: dict[str, Any]) -> None:
 
 def restore(estimator: Any, fitted: Header, arrays: Arrays, classifies: bool) -> None:
     """What `fitted_of` has said, into an estimator that has its parameters. ModelFormatError names what cannot be."""
-    check_fields("fitted", fitted, _FITTED)
+    check_fields("fitted", fitted, FITTED)
     given = dict(arrays)
     curves = {name: _curve(given.pop(f"curve.{name}"), name) for name in CURVES if f"curve.{name}" in given}
     history = _history(fitted["history"], given.pop("history", None))

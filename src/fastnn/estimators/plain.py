@@ -104,6 +104,8 @@ def decoded(value: Any, where: str, depth: int = 0) -> Any:
         return [decoded(each, f"{where}[{index}]", depth + 1) for index, each in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         raise ModelFormatError(f"{where} is {value}, expected an object of the key 'float'")
+    if isinstance(value, int) and abs(value) >= MOST:
+        raise ModelFormatError(f"{where} is a whole number of over 4000 digits, expected fewer")
     if not isinstance(value, dict):
         return value
     if len(value) != 1:
