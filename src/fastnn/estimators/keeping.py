@@ -1,21 +1,26 @@
-"""Keeping: a fitted estimator as a file or a pickle. What those say, kept.py has; who reads files, reading.py."""
+"""Keeping: a fitted estimator as a file, its own, ONNX's or C's, or a pickle. What is in its own, kept.py says."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+from sklearn.utils.validation import check_is_fitted
+
 from fastnn import files
 from fastnn.estimators import kept
 from fastnn.estimators.plain import encoded, without_numpy
+from fastnn.nn.model import Sequential
+from fastnn.serving import Frozen, c99, onnx
 
 _STATE = {"header", "arrays", "objects", "others"}  # of a pickle; one of before has the attributes themselves
 
 
 class Keeping:
-    """`save`, and what pickle, copy and skops ask for."""
+    """`save`, `to_onnx`, `to_c`, and what pickle, copy and skops ask for."""
 
     _numeric: bool
+    _model: Sequential
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """scikit-learn's."""
@@ -26,6 +31,9 @@ class Keeping:
         super()._validate_params()  # type: ignore[misc]
 
     def _layout(self) -> Any:
+        raise NotImplementedError
+
+    def _frozen(self) -> Frozen:
         raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -67,6 +75,48 @@ class Keeping:
         unknown = sorted(others - kept.KNOWN if self.__sklearn_is_fitted__() else others)
         if unknown:
             raise TypeError(f"the estimator has the attribute {unknown[0]}, which a file does not hold, expected none")
+
+    def to_onnx(self, path: str | os.PathLike[str], *, opset: int = 17, input: str | None = None) -> None:
+        """Put what predicts into an ONNX file: docs/onnx.md. Its outputs are those of skl2onnx without ZipMap.
+
+        X (n, I) -> label (n,), int64 or text, and probabilities (n, K); of several labels both (n, K); of the loss
+        "hinge" label and scores, the `decision_function`. Of a regressor predictions, (n,) or (n, O). input: the dtype
+        of X, and of all numbers that come out, "float32" or "float64"; None: the one that the network computes in.
+        opset: 13 to 24.
+
+        NotFittedError before a fit; ValueError, before anything is written, for other arguments, several columns of
+        classes and sigmoids that share a row's classes; ImportError without the package onnx.
+
+        >>> import tempfile
+        >>> model = fastnn.MLPRegressor(hidden_layer_sizes=(8,), solver="lbfgs").fit(np.eye(6), np.arange(6.0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.to_onnx(f"{folder}/model.onnx")
+        ...     again = fastnn.from_onnx(f"{folder}/model.onnx")
+        >>> bool(np.allclose(again.predict(np.eye(6))[:, 0], model.predict(np.eye(6))))
+        True
+        """
+        check_is_fitted(self)
+        given = self._model.dtype.name if input is None else input
+        onnx.write(self._frozen(), path, opset=opset, input=given, estimator=True)
+
+    def to_c(
+        self, path: Any, *, dtype: str = "float32", name: str = "model", block: int = 64, rows: Any = None
+    ) -> None:
+        """Write what predicts as C: `path`, "model.c", model.h and model_test.c beside it: `fastnn.serving.c99.write`.
+
+        `model_classify` gives an index into `model_classes`, the names of `classes_`. NotFittedError before a fit;
+        ValueError for a network of float64, which an estimator has but for dtype="float32", and as `to_onnx`.
+
+        >>> import os, tempfile
+        >>> X, y = np.eye(6), np.array(list("aabbcc"))
+        >>> model = fastnn.MLPClassifier((8,), max_iter=2, dtype="float32", solver="lbfgs").fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.to_c(f"{folder}/model.c", rows=X)
+        ...     sorted(os.listdir(folder))
+        ['model.c', 'model.h', 'model_test.c']
+        """
+        check_is_fitted(self)
+        c99.write(self._frozen(), path, dtype=dtype, name=name, block=block, rows=rows)
 
     # Pickles and copies -----------------------------------------------------------------------------------
 
