@@ -26,7 +26,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> again.metadata, np.array_equal(again.predict(np.eye(3)), model.predict(np.eye(3)))
     ({'unit': 'm'}, True)
     """
-    header, arrays = files.read(path)
+    header, arrays = files.read(path, views=True)
     with reading.naming(path):
         if header.get("format") != _ESTIMATOR:
             return reading.assembled(header, arrays)

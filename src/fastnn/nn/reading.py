@@ -25,7 +25,7 @@ Array = np.ndarray
 
 def load(path: str | os.PathLike[str]) -> Sequential:
     """The model in the file `path`: `fastnn.load` for who expects a model. ModelFormatError where there is none."""
-    header, arrays = files.read(path)
+    header, arrays = files.read(path, views=True)
     with naming(path):
         return assembled(header, arrays)
 
