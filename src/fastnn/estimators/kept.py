@@ -229,7 +229,11 @@ def restore(estimator: Any, fitted: Header, arrays: Arrays, classifies: bool) ->
 def _network(fitted: Header, layout: Layout, tensors: Arrays) -> Sequential:
     try:
         outputs = _validate.integer("fitted: outputs", fitted["outputs"])
-        model = Sequential(layout.layers(outputs), dtype=fitted["dtype"])
+        layers = layout.layers(outputs)
+    except (TypeError, ValueError) as error:
+        raise ModelFormatError(f"layout: {error}") from None
+    try:
+        model = Sequential(layers, dtype=fitted["dtype"])
         model.loss = loss_from_config(fitted["loss"])
     except ModelFormatError:
         raise
@@ -245,7 +249,6 @@ def _layout_from_config(config: Any) -> Layout:
     try:
         hidden = [_validate.integer("layout.hidden", units) for units in config["hidden"]]
         layout = Layout.of(hidden, activations, config["dropout"], config["batch_norm"])
-        layout.layers(1)
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"layout: {error}") from None
     return layout
