@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -242,6 +243,14 @@ def test_two_in_one_graph(skl2onnx):
     out = run(session(skl2onnx.to_onnx(model, X[:1], options={"zipmap": False}, target_opset=17)), X)
     assert (out["label"] == model.predict(X)).all()
     close(out["probabilities"], model.predict_proba(X), "float64")
+
+
+def test_without_skl2onnx_the_error_names_the_extra(monkeypatch):
+    from fastnn.estimators import register_skl2onnx
+
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    with pytest.raises(ImportError, match=r"register_skl2onnx needs skl2onnx: .*\[onnx\]"):
+        register_skl2onnx()
 
 
 def test_opsets_that_are_refused(skl2onnx):

@@ -7,8 +7,7 @@ from typing import Any
 
 from fastnn import files
 from fastnn.nn import reading
-
-_ESTIMATOR = "fastnn estimator"  # kept.FORMAT: scikit-learn, which the estimators need, takes a second to import
+from fastnn.nn.serialize import ESTIMATOR
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -28,8 +27,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     header, arrays = files.read(path, views=True)
     with reading.naming(path):
-        if header.get("format") != _ESTIMATOR:
+        if header.get("format") != ESTIMATOR:
             return reading.assembled(header, arrays)
-        from fastnn.estimators.reading import assembled
+        from fastnn.estimators.reading import assembled  # with scikit-learn, which takes a second
 
         return assembled(header, arrays)

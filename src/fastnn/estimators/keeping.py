@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
 from fastnn import files
 from fastnn.estimators import kept
+from fastnn.estimators.network import Layout
 from fastnn.estimators.plain import encoded, without_numpy
 from fastnn.nn.model import Sequential
 from fastnn.serving import Frozen, c99, onnx
@@ -19,25 +21,14 @@ _STATE = {"header", "arrays", "objects", "others"}  # of a pickle; one of before
 class Keeping:
     """`save`, `to_onnx`, `to_c`, and what pickle, copy and skops ask for."""
 
+    # Of the classes beside and beyond this one: scikit-learn's and BaseMLP.
     _numeric: bool
     _model: Sequential
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """scikit-learn's."""
-        found: dict[str, Any] = super().get_params(deep)  # type: ignore[misc]
-        return found
-
-    def _validate_params(self) -> None:
-        super()._validate_params()  # type: ignore[misc]
-
-    def _layout(self) -> Any:
-        raise NotImplementedError
-
-    def _frozen(self) -> Frozen:
-        raise NotImplementedError
-
-    def __sklearn_is_fitted__(self) -> bool:
-        raise NotImplementedError
+    get_params: Callable[[bool], dict[str, Any]]
+    _validate_params: Callable[[], None]
+    _layout: Callable[[], Layout]
+    _frozen: Callable[[], Frozen]
+    __sklearn_is_fitted__: Callable[[], bool]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Put the estimator into a file, which `fastnn.load` reads: after a crash at any moment the old one or the new.

@@ -25,6 +25,7 @@ from fastnn.estimators.plain import decoded, encoded
 from fastnn.formulas.losses import Loss
 from fastnn.nn.model import Sequential
 from fastnn.nn.reading import checked_names, restore_state, state_of
+from fastnn.nn.serialize import ESTIMATOR as FORMAT
 from fastnn.nn.serialize import loss_from_config, loss_to_config, same_keys, short
 from fastnn.plan import BUFFERS, Plan, Snapshot, State, aligned
 from fastnn.training.trainer import Trainer
@@ -32,7 +33,6 @@ from fastnn.training.trainer import Trainer
 Array = np.ndarray
 Header = dict[str, Any]
 Arrays = dict[str, Array]
-FORMAT = "fastnn estimator"
 VERSION = 1
 FIELDS: dict[str, Any] = {
     "format": str,

@@ -27,6 +27,7 @@ from fastnn.nn.layers import Layer
 
 Array = np.ndarray
 FORMAT = "fastnn model"
+ESTIMATOR = "fastnn estimator"  # what estimators/kept.py has; its name here, where scikit-learn is not needed
 VERSION = 1  # of the header; the layout of the bytes has one of its own, in files.MAGIC
 MOST = 10**4000  # of a whole number in metadata: Python reads and writes 4300 digits
 _DEEPEST = 100  # a Dense, its activation; a Residual, its list, and so on for 32 of them
