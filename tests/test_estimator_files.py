@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 
 import fastnn
 from fastnn import MLPClassifier, MLPRegressor, ModelFormatError, Sequential, files, nn, optim
-from fastnn.estimators import kept, plain
+from fastnn.estimators import classes, kept, plain
 
 X = features(60, 5)
 K = np.random.default_rng(0).integers(0, 3, len(X))
@@ -183,6 +183,23 @@ def test_the_classes_of_a_first_partial_fit(tmp_path):
     assert again.partial_fit(X, NAMES[K]).classes_.tolist() == NAMES.tolist()
     with pytest.raises(ValueError, match="is not the same as on last call"):
         again.partial_fit(X, NAMES[K], classes=["other", *NAMES])
+
+
+def test_text_whose_padding_takes_memory(tmp_path, monkeypatch):
+    """NumPy pads each class to the longest one's width: what a file makes of a few letters is bounded."""
+    monkeypatch.setattr(classes, "_MOST_TEXT", 1000)
+    assert round_trip(quietly(MLPClassifier, NAMES.astype("U80")[K]), tmp_path).classes_.dtype == "U80"
+    assert round_trip(quietly(MLPClassifier, NAMES.astype("U90")[K]), tmp_path).classes_.dtype == "U3"
+    long = quietly(MLPClassifier, np.array(["a", "b", "x" * 90])[K])
+    with pytest.raises(TypeError, match="classes of column 0 take 1080 bytes as <U90, expected 1000 at most"):
+        long.save(tmp_path / "e")
+    same(pickle.loads(pickle.dumps(long)), long)
+    quietly(MLPClassifier, TARGETS["columns"]).save(tmp_path / "e")
+    header, arrays = files.read(tmp_path / "e")
+    header["fitted"]["labels"]["columns"] = [{"dtype": "U90", "values": ["a"]}] * 3
+    files.write(tmp_path / "e", header, arrays)
+    with pytest.raises(ModelFormatError, match=r"dtype is 'U90', expected .*U1 to U83"):
+        fastnn.load(tmp_path / "e")
 
 
 def test_sparse_labels(tmp_path):

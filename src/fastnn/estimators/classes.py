@@ -15,16 +15,17 @@ from fastnn.nn.serialize import same_keys, short
 Array = np.ndarray
 _KINDS = (ONE_OF_TWO, ONE, ANY, SEVERAL)
 _FEWEST = {ONE_OF_TWO: 1, ONE: 3, ANY: 1, SEVERAL: 1}
-_MOST_TEXT = 1 << 20  # bytes that text is made wider to: NumPy pads each class to the width of its dtype
+_MOST_TEXT = 1 << 24  # bytes of all classes that are text: NumPy pads each to the width of its dtype, a file does not
 
 
 def to_config(labels: Labels) -> dict[str, Any]:
-    """TypeError for classes that are neither numbers, bools nor text."""
-    columns = [_column(column, f"classes of column {index}") for index, column in enumerate(labels.columns)]
+    """TypeError for classes that are neither numbers, bools nor text, and for text that takes over 16 MB."""
+    most = _MOST_TEXT // len(labels.columns)
+    columns = [_column(column, f"classes of column {index}", most) for index, column in enumerate(labels.columns)]
     return {"kind": labels.kind, "sparse": bool(labels.sparse), "columns": columns}
 
 
-def _column(classes: Array, where: str) -> dict[str, Any]:
+def _column(classes: Array, where: str, most: int) -> dict[str, Any]:
     values = classes.tolist()
     dtype = classes.dtype
     texts = all(isinstance(value, str) for value in values)
@@ -32,8 +33,10 @@ def _column(classes: Array, where: str) -> dict[str, Any]:
         raise TypeError(f"{where} are {short(values)} of {dtype}, expected numbers, bools or text")
     if dtype.kind == "f" and (dtype.itemsize > 8 or not np.isfinite(classes).all()):
         raise TypeError(f"{where} are {short(values)} of {dtype}, expected finite numbers of at most 64 bits")
-    if dtype.kind == "U" and dtype.itemsize * len(values) > _MOST_TEXT:
+    if dtype.kind == "U" and dtype.itemsize * len(values) > most:
         dtype = np.array(values).dtype  # as wide as the longest needs
+    if dtype.kind == "U" and dtype.itemsize * len(values) > most:
+        raise TypeError(f"{where} take {dtype.itemsize * len(values)} bytes as {dtype}, expected {most} at most")
     return {"dtype": "object" if dtype.kind == "O" else dtype.newbyteorder("=").str[1:], "values": values}
 
 
@@ -49,7 +52,8 @@ def from_config(config: Any, loss: Loss, outputs: int) -> Labels:
         raise ModelFormatError(f"labels.sparse is {short(config['sparse'])}, expected a bool, true for {ANY} alone")
     if not isinstance(columns, list) or not columns or (len(columns) > 1 and kind != SEVERAL):
         raise ModelFormatError(f"labels.columns is {short(columns)}, expected a list, of one column but for {SEVERAL}")
-    made = [_classes(column, f"labels.columns[{index}]") for index, column in enumerate(columns)]
+    most = _MOST_TEXT // len(columns)
+    made = [_classes(column, f"labels.columns[{index}]", most) for index, column in enumerate(columns)]
     labels = Labels.__new__(Labels)
     labels.kind, labels.sparse = kind, config["sparse"]
     labels.classes = made if kind == SEVERAL else made[0]
@@ -57,14 +61,14 @@ def from_config(config: Any, loss: Loss, outputs: int) -> Labels:
     return labels
 
 
-def _classes(config: Any, where: str) -> Array:
+def _classes(config: Any, where: str, most: int) -> Array:
     if not isinstance(config, dict):
         raise ModelFormatError(f"{where} is {short(config)}, expected an object")
     same_keys(where, set(config), {"dtype", "values"})
     values = config["values"]
     if not isinstance(values, list) or not values:
         raise ModelFormatError(f"{where}.values is {short(values)}, expected a list of classes")
-    dtype = _dtype(config["dtype"], values, where)
+    dtype = _dtype(config["dtype"], most // (4 * len(values)), where)
     types = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float), "U": (str,), "O": (str,)}[dtype.kind]
     if not all(type(value) in types for value in values):
         raise ModelFormatError(f"{where}.values is {short(values)}, expected classes of {dtype}")
@@ -79,19 +83,18 @@ def _classes(config: Any, where: str) -> Array:
     return made
 
 
-def _dtype(text: Any, values: list[Any], where: str) -> np.dtype[Any]:
+def _dtype(text: Any, widest: int, where: str) -> np.dtype[Any]:
+    """widest: letters that text may have."""
     known = {"object": np.dtype(object), "b1": np.dtype(bool)}
     known |= {f"{kind}{size}": np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)}
     known |= {f"f{size}": np.dtype(f"f{size}") for size in (2, 4, 8)}
     if isinstance(text, str) and text in known:
         return known[text]
-    longest = max([len(value) for value in values if isinstance(value, str)], default=0)
-    most = max(longest, _MOST_TEXT // (4 * len(values)), 1)
     if isinstance(text, str) and text[:1] == "U" and text[1:].isdecimal() and text.isascii() and len(text) < 9:
         width = int(text[1:])
-        if 0 < width <= most and text == f"U{width}":
+        if 0 < width <= widest and text == f"U{width}":
             return np.dtype(text)
-    raise ModelFormatError(f"{where}.dtype is {short(text)}, expected one of: {', '.join(known)}, U1 to U{most}")
+    raise ModelFormatError(f"{where}.dtype is {short(text)}, expected one of: {', '.join(known)}, U1 to U{widest}")
 
 
 def _check(labels: Labels, loss: Loss, outputs: int) -> None:
