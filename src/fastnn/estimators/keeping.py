@@ -78,13 +78,9 @@ class Keeping:
         NotFittedError before a fit; ValueError, before anything is written, for other arguments, several columns of
         classes and sigmoids that share a row's classes; ImportError without the package onnx.
 
-        >>> import tempfile
-        >>> model = fastnn.MLPRegressor(hidden_layer_sizes=(8,), solver="lbfgs").fit(np.eye(6), np.arange(6.0))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     model.to_onnx(f"{folder}/model.onnx")
-        ...     again = fastnn.from_onnx(f"{folder}/model.onnx")
-        >>> bool(np.allclose(again.predict(np.eye(6))[:, 0], model.predict(np.eye(6))))
-        True
+            model = fastnn.MLPRegressor().fit(X, y)
+            model.to_onnx("model.onnx")
+            (y,) = onnxruntime.InferenceSession("model.onnx").run(None, {"X": X})
         """
         check_is_fitted(self)
         given = self._model.dtype.name if input is None else input
