@@ -1,4 +1,4 @@
-"""Model files and checkpoints, and what may become of their bytes, at random. No checks.
+"""Files of models and estimators, and checkpoints, and what may become of their bytes, at random. No checks.
 
 A `Draft` is a file taken apart: the members of its zip, of which the header and the arrays can be read. `SPOILERS`
 change it in their way, from the JSON within to the bytes of the whole; only the last leaves a digest that is wrong.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import importlib.util
 import io
 import json
 import random
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,23 @@ def _models(folder: Path) -> None:
     Sequential([nn.Dense(2, nn.PReLU()), nn.Residual([nn.Dense(2)])]).save(folder / "unbuilt")
 
 
+def _estimators(folder: Path) -> None:
+    """In which everything that such a file may have is somewhere."""
+    small: dict[str, Any] = dict(hidden_layer_sizes=(3,), max_iter=2, random_state=0)
+    names = np.array(["a", "bb", "ccc"])[Y]
+    more = dict(optimizer=optim.AdamW(0.01), schedule=optim.Warmup(1, then=optim.Cosine()), class_weight={"a": 2.0})
+    made = {
+        "text": fastnn.MLPClassifier(**small, **more, activation=[nn.PReLU()], n_iter_no_change=np.inf).fit(X, names),
+        "stopped": fastnn.MLPClassifier(**small, early_stopping=True, batch_norm=True).fit(X, Y),
+        "labels": fastnn.MLPClassifier(**small, solver="lbfgs", loss=nn.BinaryCrossEntropy(0.1)).fit(X, np.eye(3)[Y]),
+        "columns": fastnn.MLPClassifier(**small, dropout=[0.1]).fit(X, np.stack([Y, Y > 1], axis=1)),
+        "values": fastnn.MLPRegressor(**small, dtype="float32", restore_best=False, early_stopping=True).fit(X, X),
+        "unfitted": fastnn.MLPRegressor(nn.Huber(2.0), hidden_layer_sizes=[2, 3], activation=["tanh", nn.Maxout(3)]),
+    }
+    for name, estimator in made.items():
+        estimator.save(folder / f"estimator of {name}")
+
+
 def _checkpoints(folder: Path) -> None:
     for name, every in (("adam", 4), ("momentum", "epoch")):
         fit(trainer(name), fastnn.Checkpoint(folder / name, every=every, keep=None))
@@ -72,6 +91,10 @@ def contents() -> dict[str, bytes]:
     """Files by name: checkpoints are called by their optimizer."""
     with tempfile.TemporaryDirectory() as folder:
         _models(Path(folder))
+        if importlib.util.find_spec("sklearn") is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of fits that end early
+                _estimators(Path(folder))
         _checkpoints(Path(folder))
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
 

@@ -1,13 +1,14 @@
-"""Model files and checkpoints with anything changed: each is refused with a promised error, or read as exactly what it
-says.
+"""Files of models and estimators, and checkpoints, with anything changed: each is refused with a promised error, or
+read as exactly what it says.
 
     python tests/fuzz_files.py --cases 1000000 --seed 0 --jobs 2
     python tests/fuzz_files.py --seed 0 --only 1234              # one case again, and what it is
 
-A case is a file drafted at random (file_drafts.py), spoiled in a few places. A model that is read is written again, and
-that file must say what the first said to a reader of zip, JSON and .npy that knows nothing of fastnn: nothing was
-left unread or read otherwise. A checkpoint that is gone on from and says what it said before ends with the bits of a
-fit that was left alone. The memory that reading takes is bounded. Every case is a function of the seed and its number.
+A case is a file drafted at random (file_drafts.py), spoiled in a few places. A model or an estimator that is read is
+written again, and that file must say what the first said to a reader of zip, JSON and .npy that knows nothing of
+fastnn: nothing was left unread or read otherwise. A checkpoint that is gone on from and says what it said before ends
+with the bits of a fit that was left alone. The memory that reading takes is bounded. Every case is a function of the
+seed and its number.
 """
 
 from __future__ import annotations
@@ -139,7 +140,8 @@ class Case:
                         raise
             self.data = bytes(self.draft)
         self.optimizer = self.draft.name.partition(",")[0] if "," in self.draft.name else None
-        self.kind = "model" if self.optimizer is None else "checkpoint"
+        fitted = "estimator" if self.draft.name.startswith("estimator") else "model"
+        self.kind = fitted if self.optimizer is None else "checkpoint"
 
     @property
     def seen(self) -> set[tuple[str, str]]:
@@ -170,7 +172,7 @@ class Case:
         try:
             model = fastnn.load(path)
         except ModelFormatError as error:
-            return refused("model refused", str(error), str(path))
+            return refused(f"{self.kind} refused", str(error), str(path))
         again = path.with_name("again")
         try:
             model.save(again)
@@ -180,9 +182,12 @@ class Case:
         header["written_by"] = other["written_by"]
         assert same_tree(header, other), f"read otherwise: {header} became {other}"
         assert same_arrays(arrays, others), "arrays are read otherwise"
-        if model.built:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # changed weights may predict infinity
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # changed weights may predict infinity
+            if not isinstance(model, fastnn.Sequential):
+                if model.__sklearn_is_fitted__():
+                    model.predict(np.zeros((2, model.n_features_in_)))
+            elif model.built:
                 model.predict(np.zeros((2, *(model.row_shape or (model.plan.inputs,)))))
         return "run"
 
@@ -203,4 +208,4 @@ class Case:
 
 
 if __name__ == "__main__":
-    sys.exit(fuzzing.main(Case, "Model files and checkpoints with anything changed."))
+    sys.exit(fuzzing.main(Case, "Files of models and estimators, and checkpoints, with anything changed."))

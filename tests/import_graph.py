@@ -22,6 +22,7 @@ FOUNDATIONS = (
     "_cpus",
     "_hints",
     "_lock",
+    "_members",
     "_plot",
     "_random",
     "_rounding",

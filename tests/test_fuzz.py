@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import file_drafts
@@ -27,7 +28,8 @@ def no_faults(result: fuzzing.Result, script: str, cases: int) -> None:
 def test_files_with_anything_changed():
     result = fuzzing.fuzz(fuzz_files.Case, seed=0, cases=3000, jobs=JOBS)
     no_faults(result, "fuzz_files.py", 3000)
-    assert result.outcomes["model refused"] > 800 and result.outcomes["checkpoint refused"] > 50
+    assert result.outcomes["model refused"] > 600 and result.outcomes["checkpoint refused"] > 50
+    assert importlib.util.find_spec("sklearn") is None or result.outcomes["estimator refused"] > 300
     assert result.outcomes["run"] > 300
     changed = {name for kind, name in result.seen if kind == "model"}
     assert {"another_value", "exchanged", "other_array", "other_members"} <= changed

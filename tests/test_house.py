@@ -56,6 +56,7 @@ STOREYS = (  # from the ground up: each room imports from those below it
     "gradient_check",
     "training",
     "estimators",
+    "loading",
     "tabular",
     "torch",
     "datasets",

@@ -21,10 +21,10 @@ from fastnn.errors import (
     TargetWarning,
 )
 from fastnn.gradient_check import gradient_check
+from fastnn.loading import load
 from fastnn.metrics import METRICS, metric
 from fastnn.nn.from_onnx import from_onnx
 from fastnn.nn.model import Sequential
-from fastnn.nn.reading import load
 from fastnn.training.callbacks import (
     EMA,
     CSVLogger,

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastnn import _text
+from fastnn import _members, _text
 from fastnn.errors import ModelFormatError
 
 Array = np.ndarray
@@ -242,8 +242,12 @@ def check_folder(directory: Path) -> None:
                 folder.rmdir()
 
 
-def read(path: str | os.PathLike[str], most_header: int = MODEL_HEADER) -> tuple[dict[str, Any], dict[str, Array]]:
+def read(
+    path: str | os.PathLike[str], most_header: int = MODEL_HEADER, *, views: bool = False
+) -> tuple[dict[str, Any], dict[str, Array]]:
     """Header and arrays of a file that `write` made, in memory of twice its size and 16 MB.
+
+    views: for who copies them at once: arrays may be read-only, anywhere in memory, and keep all of the file there.
 
     OSError where it cannot be read; ModelFormatError where it is not such a file, is damaged, has a larger header than
     `write` takes, or could be read in two ways: two members or two keys of one name, bytes outside of the zip.
@@ -257,10 +261,13 @@ def read(path: str | os.PathLike[str], most_header: int = MODEL_HEADER) -> tuple
         raise ModelFormatError(f"{name} has layout {data[len(MAGIC) - 1]}, expected {MAGIC[-1]}: another version's")
     if hashlib.sha256(memoryview(data)[:-_DIGEST]).digest() != data[-_DIGEST:]:
         raise ModelFormatError(f"{name} is damaged: its content does not have the digest that was stored with it")
-    content = io.BytesIO(memoryview(data)[len(MAGIC) : -_DIGEST])
-    del data
     try:
-        return _members(content, most_header)
+        found = _members.members(memoryview(data)[len(MAGIC) : -_DIGEST])
+        if found is not None and _HEADER in found:
+            return _parsed(found, most_header, views)
+        content = io.BytesIO(memoryview(data)[len(MAGIC) : -_DIGEST])
+        del data, found
+        return _of_zip(content, most_header)
     except ModelFormatError as error:
         raise ModelFormatError(f"{name}: {brief(error)}") from None
     except zipfile.BadZipFile as error:
@@ -275,7 +282,34 @@ def brief(message: object) -> str:
     return said if len(said) <= _SAID else f"{said[:_SAID]} ..."
 
 
-def _members(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dict[str, Array]]:
+def _parsed(found: dict[str, memoryview], most_header: int, views: bool) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Header and arrays of the members of a zip that is as `write` makes it."""
+    header = _header(bytes(found[_HEADER]), most_header, sum(map(len, found.values())) - len(found[_HEADER]))
+    arrays = {}
+    for name, content in found.items():
+        if name == _HEADER:
+            continue
+        view = _members.array(content)
+        if view is None:
+            view = _array(io.BytesIO(content), name, len(content))
+        elif not views:
+            view = view.copy()
+        arrays[name.removesuffix(".npy")] = view
+    return header, arrays
+
+
+def _header(text: bytes, most_header: int, arrays: int) -> dict[str, Any]:
+    """What the JSON says. ModelFormatError where it is too large beside so many bytes of arrays, or no object."""
+    problem = _too_large(text, most_header, arrays)
+    if problem is not None or not text.isascii():  # JSON as `write` makes it: a letter beyond needs 6 of its bytes
+        raise ModelFormatError(f"its header has {problem or 'bytes that are not ASCII'}")
+    header = json.loads(text, object_pairs_hook=_without_repetition)
+    if not isinstance(header, dict):
+        raise ModelFormatError(f"the header is a {type(header).__name__}, expected an object")
+    return header
+
+
+def _of_zip(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dict[str, Array]]:
     with zipfile.ZipFile(content) as members:
         infos = members.infolist()
         names = [info.filename for info in infos]
@@ -289,18 +323,13 @@ def _members(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dic
         if not ends or members.comment or infos[0].header_offset != 0:
             raise ModelFormatError("it has bytes before its zip or behind it")
         text = members.read(_HEADER)
-        problem = _too_large(text, most_header, sum(info.file_size for info in infos) - len(text))
-        if problem is not None or not text.isascii():  # JSON as `write` makes it: a letter beyond needs 6 of its bytes
-            raise ModelFormatError(f"its header has {problem or 'bytes that are not ASCII'}")
-        header = json.loads(text, object_pairs_hook=_without_repetition)
-        if not isinstance(header, dict):
-            raise ModelFormatError(f"the header is a {type(header).__name__}, expected an object")
+        header = _header(text, most_header, sum(info.file_size for info in infos) - len(text))
         arrays = {}
         for info in infos:
             if info.filename == _HEADER:
                 continue
             with members.open(info) as member:
-                array = _array(member, info)
+                array = _array(member, info.filename, info.file_size)
             arrays[info.filename.removesuffix(".npy")] = array
     return header, arrays
 
@@ -312,18 +341,18 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _array(member: Any, info: zipfile.ZipInfo) -> Array:
+def _array(member: Any, name: str, length: int) -> Array:
     """The array of a member, whose own header may not ask for more memory than the member has bytes."""
     version = np.lib.format.read_magic(member)
     reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if reader is None:
-        raise ModelFormatError(f"{info.filename} has version {version} of NumPy's format")
+        raise ModelFormatError(f"{name} has version {version} of NumPy's format")
     shape, fortran, dtype = reader(member)
     if dtype.hasobject or dtype.kind not in "biufc":
-        raise ModelFormatError(f"{info.filename} has dtype {dtype}, expected numbers")
+        raise ModelFormatError(f"{name} has dtype {dtype}, expected numbers")
     size = math.prod(shape) * dtype.itemsize  # of Python's integers, which do not wrap
-    if any(extent < 0 for extent in shape) or size != info.file_size - member.tell():
-        raise ModelFormatError(f"{info.filename} has shape {shape} of {dtype}, which does not match its size")
+    if any(extent < 0 for extent in shape) or size != length - member.tell():
+        raise ModelFormatError(f"{name} has shape {shape} of {dtype}, which does not match its size")
     array = np.empty(size, np.uint8)
     for start in range(0, size, _PIECE):
         piece = member.read(min(_PIECE, size - start))

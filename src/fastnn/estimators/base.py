@@ -21,6 +21,8 @@ from fastnn._lock import lock_of
 from fastnn.data import Features
 from fastnn.errors import DivergenceError, callers
 from fastnn.estimators import lbfgs
+from fastnn.estimators.keeping import Keeping
+from fastnn.estimators.kept import attach
 from fastnn.estimators.network import Layout, dense_layers, optimizer_for
 from fastnn.estimators.parameters import AUTO_BATCH, CONSTRAINTS, ONLY_STOCHASTIC, STOCHASTIC, no_dates
 from fastnn.estimators.predicting import Predicting
@@ -53,7 +55,7 @@ class Views(list[Array]):
         return list, ([view.copy() for view in self],)
 
 
-class BaseMLP(Predicting, BaseEstimator):
+class BaseMLP(Keeping, Predicting, BaseEstimator):
     """Parameters, fitted attributes and the fit of both estimators."""
 
     _parameter_constraints = CONSTRAINTS
@@ -253,14 +255,8 @@ class BaseMLP(Predicting, BaseEstimator):
         model = layout.build(inputs, outputs, dtype)
         layout.draw(model, random)
         model.loss = loss
-        trainer = Trainer(model, loss, seed=0)
-        trainer.advises = False  # of Trainer's settings
-        self._trainer, self._fitted_layout = trainer, layout
+        attach(self, model, layout)
         self.n_iter_ = self.t_ = 0
-        self.n_outputs_, self.n_layers_ = outputs, len(layout.hidden) + 2
-        self.out_activation_ = {"softmax": "softmax", "sigmoid": "logistic", "exponential": "exp", None: "identity"}[
-            loss.link
-        ]
         self._rate = self.learning_rate_init
         for name in (
             "loss_curve_",

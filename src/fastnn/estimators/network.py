@@ -25,7 +25,7 @@ LOGISTIC = ("logistic", "sigmoid")
 # Layers -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """A network of dense layers: everything that cannot change once it has parameters."""
 
@@ -33,7 +33,18 @@ class Layout:
     activations: tuple[Any, ...]  # one a hidden layer
     dropout: tuple[float, ...]
     batch_norm: bool
-    drawn: Any = field(default="identity", compare=False)  # whose factor the output layer's first weights have
+    drawn: Any = "identity"  # whose factor the output layer's first weights have: of no account afterwards
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and self._said() == other._said()
+
+    def __hash__(self) -> int:
+        return hash(self._said())
+
+    def _said(self) -> tuple[Any, ...]:
+        """A layer by its repr: that of a copy, or from a file, is the same."""
+        activations = tuple(repr(each) if isinstance(each, Layer) else each for each in self.activations)
+        return self.hidden, activations, self.dropout, self.batch_norm
 
     @staticmethod
     def of(hidden: Sequence[int], activation: Any, dropout: Any, batch_norm: bool) -> Layout:
@@ -47,6 +58,10 @@ class Layout:
 
     def build(self, inputs: int, outputs: int, dtype: np.dtype) -> Sequential:
         """The network, its weights 0."""
+        return Sequential(self.layers(outputs), dtype=dtype).build(inputs, seed=0)
+
+    def layers(self, outputs: int) -> list[Layer]:
+        """Those of the network."""
         layers: list[Layer] = []
         for units, activation, rate in zip(self.hidden, self.activations, self.dropout, strict=True):
             own = _resolved(activation)
@@ -58,7 +73,7 @@ class Layout:
             if rate:
                 layers.append(nn.Dropout(rate))
         layers.append(Dense(outputs, init=0.0))
-        return Sequential(layers, dtype=dtype).build(inputs, seed=0)
+        return layers
 
     def draw(self, model: Sequential, random: np.random.RandomState) -> None:
         """scikit-learn's first weights and biases, from the same numbers: Glorot's uniform ones (Glorot & Bengio 2010),

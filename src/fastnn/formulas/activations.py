@@ -51,7 +51,7 @@ class Activation:
         if low == high and alpha != low:
             raise ValueError(f"alpha of {self.name} is {alpha!r}, expected {low} ({self.name} has no parameter)")
         number = _validate.number(f"alpha of {self.name}", alpha, low, high, open_high=math.isinf(high))
-        return replace(self, alpha=number)
+        return self if number == self.alpha else replace(self, alpha=number)
 
     @property
     def built_in(self) -> bool:

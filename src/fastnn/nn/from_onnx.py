@@ -55,11 +55,13 @@ def from_onnx(path: str | os.PathLike[str]) -> Sequential:
 
 
 class _Tail(NamedTuple):
-    """What is behind the network's last value z: its link, and the classes of its outputs."""
+    """What is behind the network's last value z: its link, and the classes of its outputs. alone: z is one value a row,
+    which is (n,), as estimators predict it."""
 
     z: str
     link: str | None = None
     classes: list[Any] | None = None
+    alone: bool = False
 
 
 def _model(given: Given) -> Sequential:
@@ -69,6 +71,8 @@ def _model(given: Given) -> Sequential:
     try:
         shape = _row_shape(given, pieces)
         made, outputs, values = layers_of(pieces, shape)
+        if tail.alone and math.prod(outputs) != 1:
+            raise ModelFormatError(f"operator Reshape makes (n,) of rows of shape {outputs}, expected one value")
         made += _linked(given, tail)
         model = Sequential(made or [layers.Activation("identity")], dtype=given.dtype).build(shape, seed=0)
         if scaling is not None:
@@ -195,7 +199,7 @@ def _row_shape(given: Given, pieces: list[Piece]) -> tuple[int, ...]:
 
 def _tail(given: Given) -> _Tail:
     if len(given.outputs) == 1:
-        return _Tail(given.outputs[0])
+        return _alone(given, given.outputs[0])
     if len(given.outputs) != 2:
         raise ModelFormatError(f"it has {len(given.outputs)} outputs, expected one, or label and probabilities")
     label, chances = given.outputs
@@ -207,6 +211,15 @@ def _tail(given: Given) -> _Tail:
     if chosen not in [({"z": z, "p": chances}[of], by) for of, by in _CHOICES[kind]]:
         raise ModelFormatError(f"output {label!r} is not the class that is likeliest by {chances!r}")
     return _Tail(z, "softmax" if kind == "softmax" else "sigmoid", classes)
+
+
+def _alone(given: Given, output: str) -> _Tail:
+    value = output
+    while (node := given.makers.get(value)) is not None and node.op == "Cast":
+        value = node.inputs[0]
+    if node is None or node.op != "Reshape" or given.constants.get(node.inputs[1], np.zeros(2)).tolist() != [-1]:
+        return _Tail(output)
+    return _Tail(node.inputs[0], alone=True)
 
 
 def _link(given: Given, chances: str) -> tuple[str, str]:

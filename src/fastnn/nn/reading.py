@@ -5,8 +5,10 @@ Nothing in a file is executed; what cannot be is refused by name. `Sequential.sa
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,27 +24,23 @@ Array = np.ndarray
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:
-    """The model that `Sequential.save` put into the file `path`: it predicts the same bits.
+    """The model in the file `path`: `fastnn.load` for who expects a model. ModelFormatError where there is none."""
+    header, arrays = files.read(path, views=True)
+    with naming(path):
+        return assembled(header, arrays)
 
-    Nothing in the file is executed. OSError where it cannot be read; ModelFormatError where it is not a model's, is
-    damaged, or says what cannot be: an unknown layer, a number out of range, tensors that are not those of the layers.
 
-    >>> import tempfile
-    >>> model = fastnn.Sequential([nn.Dense(2, activation="relu")]).build(3, seed=0)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model.save(f"{folder}/model", metadata={"unit": "m"})
-    ...     again = fastnn.load(f"{folder}/model")
-    >>> again.metadata, np.array_equal(again.predict(np.eye(3)), model.predict(np.eye(3)))
-    ({'unit': 'm'}, True)
-    """
-    header, arrays = files.read(path)
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A ModelFormatError says of which file."""
     try:
-        return _assemble(header, arrays)
+        yield
     except ModelFormatError as error:
         raise ModelFormatError(f"{os.fspath(path)}: {files.brief(error)}") from None
 
 
-def _assemble(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
+def assembled(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
+    """The model that a file's header and arrays are. ModelFormatError where they say what cannot be."""
     check_header(header)
     parts = [layer_from_config(config, f"layers[{index}]") for index, config in enumerate(header["layers"])]
     try:
@@ -55,26 +53,32 @@ def _assemble(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
     if header["inputs"] is None:
         same_keys("the model, which was not built, with its tensors,", set(arrays), set())
     else:
-        _restore_state(model, header["inputs"], arrays)
+        restore_state(model, header["inputs"], arrays)
     if "target_scale" in header:
         outputs = model.plan.outputs if model.built else None
         model.target_scale = TargetScale.from_config(header["target_scale"], outputs)
-    model.feature_names = _feature_names(header["feature_names"], header["inputs"])
+    model.feature_names = checked_names(header["feature_names"], header["inputs"])
     return model
 
 
-def _restore_state(model: Sequential, inputs: int, arrays: dict[str, Array]) -> None:
-    """The state from the arrays: compared with the plan before anything of the plan's size is allocated."""
+def restore_state(model: Sequential, inputs: int, arrays: dict[str, Array]) -> None:
+    """Build the model with the state from the arrays, which are compared with its plan before any is allocated."""
     try:
         plan, spans = model._lower(model.row_shape or _validate.integer("inputs", inputs))
     except (TypeError, ValueError) as error:
         raise ModelFormatError(str(error)) from None
+    model._state = state_of(plan, arrays)
+    model._plan, model._spans = plan, spans
+    model._bind()
+
+
+def state_of(plan: Plan, arrays: dict[str, Array]) -> State:
+    """A state with the tensors in `arrays`. ModelFormatError, before it is allocated, where they are not the plan's."""
     _check_tensors(plan, arrays)
     state = State(plan)
     for name, view in state.views.items():
         view[...] = arrays[name]
-    model._plan, model._state, model._spans = plan, state, spans
-    model._bind()
+    return state
 
 
 def _check_tensors(plan: Plan, arrays: dict[str, Array]) -> None:
@@ -96,7 +100,8 @@ def _row_shape(shape: Any, inputs: int | None) -> tuple[int, ...] | None:
     return tuple(shape)
 
 
-def _feature_names(names: Any, inputs: int | None) -> list[str] | None:
+def checked_names(names: Any, inputs: int | None) -> list[str] | None:
+    """The names of the features, a text each; None where there are none. ModelFormatError otherwise."""
     if names is None:
         return None
     if not all(isinstance(name, str) for name in names) or len(names) != inputs:

@@ -27,8 +27,9 @@ from fastnn.nn.layers import Layer
 
 Array = np.ndarray
 FORMAT = "fastnn model"
+ESTIMATOR = "fastnn estimator"  # what estimators/kept.py has; its name here, where scikit-learn is not needed
 VERSION = 1  # of the header; the layout of the bytes has one of its own, in files.MAGIC
-_MOST = 10**4000  # of a whole number in metadata: Python reads and writes 4300 digits
+MOST = 10**4000  # of a whole number in metadata: Python reads and writes 4300 digits
 _DEEPEST = 100  # a Dense, its activation; a Residual, its list, and so on for 32 of them
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "format": str,
@@ -45,7 +46,8 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 OPTIONAL = {"target_scale"}  # of models that have one
 
 
-def _classes(module: Any, base: type) -> dict[str, type]:
+def classes_of(module: Any, base: type) -> dict[str, type]:
+    """Those of that base which a module has for users, by name."""
     return {
         name: kind
         for name, kind in vars(module).items()
@@ -53,8 +55,8 @@ def _classes(module: Any, base: type) -> dict[str, type]:
     }
 
 
-LAYERS = _classes(layers, Layer)
-INITIALIZERS = _classes(initializers, Initializer)
+LAYERS = classes_of(layers, Layer)
+INITIALIZERS = classes_of(initializers, Initializer)
 MAKERS: dict[str, Callable[..., Any]] = {
     **LAYERS,
     **INITIALIZERS,
@@ -139,11 +141,12 @@ def short(value: Any) -> str:
 # Losses ---------------------------------------------------------------------------------------------------
 
 
-def _loss_to_config(loss: Loss | None) -> dict[str, Any] | None:
+def loss_to_config(loss: Loss | None, where: str = "the model's loss") -> dict[str, Any] | None:
+    """A loss as what JSON holds. TypeError, in which `where` names it, for one of the user's own."""
     if loss is None:
         return None
     if not loss.known:
-        raise TypeError(f"the model's loss is {loss}, a loss of your own, expected one of: {', '.join(losses.LOSSES)}")
+        raise TypeError(f"{where} is {loss}, a loss of your own, expected one of: {', '.join(losses.LOSSES)}")
     return {"name": loss.name, "parameter": list(loss.levels) if loss.levels else float(loss.parameter)}
 
 
@@ -185,7 +188,7 @@ def header(
         "dtype": dtype.name,
         "layers": [_layer_to_config(layer, f"layers[{index}]") for index, layer in enumerate(layers)],
         "inputs": inputs,
-        "loss": _loss_to_config(loss),
+        "loss": loss_to_config(loss),
         "row_shape": None if row_shape is None else list(row_shape),
         "feature_names": feature_names,
         "metadata": _checked_metadata(metadata),
@@ -232,7 +235,7 @@ def _only_text_keys(value: Any, where: str) -> None:
         raise TypeError(f"{where} is {short(value)} ({type(value).__name__}), expected what JSON holds")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} is {value}, expected what JSON holds, which is finite")
-    elif isinstance(value, int) and abs(value) >= _MOST:
+    elif isinstance(value, int) and abs(value) >= MOST:
         raise ValueError(f"{where} is a whole number of over 4000 digits, expected fewer: as text, any")
 
 

@@ -117,7 +117,7 @@ def serialized(g: Graph, inputs: Value, outputs: Sequence[Value], about: Mapping
         "fastnn",
         [_value(onnx, inputs)],
         [_value(onnx, value) for value in outputs],
-        [_tensor(onnx, name, array) for name, array in g.constants.items()],
+        [tensor(onnx, name, array) for name, array in g.constants.items()],
     )
     model = helper.make_model(
         graph,
@@ -143,7 +143,8 @@ def _node(onnx: Any, node: Node) -> Any:
     return onnx.helper.make_node(node.op, node.inputs, [node.output], name=node.output, **attributes)
 
 
-def _tensor(onnx: Any, name: str, array: Array) -> Any:
+def tensor(onnx: Any, name: str, array: Array) -> Any:
+    """A constant as the package onnx has it."""
     if array.dtype.kind in "OU":
         text = [str(value).encode() for value in array.ravel()]
         return onnx.helper.make_tensor(name, onnx.TensorProto.STRING, array.shape, text)
