@@ -48,6 +48,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("sparse.hpp", "sparse_dot", r"ldb - n"): "of 4 lanes, AVX2's doubles, only one output is narrow: n is 0",
     ("sparse.hpp", "sparse_narrow", r"m <= p\.M|m <= W"): "no row is left to be stored",
     ("dense.hpp", "serve", r"nullptr, 1"): "the distance between rows of what is not there",
+    (
+        "serve.hpp",
+        "few_rows",
+        r"\|\| left == 3|few_tile<R, 2>\(K, a, K, b, bi",
+    ): "of panels beyond the last nothing is stored",
+    ("serve.hpp", "few_columns", r"whole <= K"): "0 times what lies behind the columns: the address sanitizer's",
     ("dense.hpp", "prepare", r"first = 0 \*"): TWICE,
     (
         "dense.hpp",

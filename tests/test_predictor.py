@@ -503,6 +503,18 @@ def test_forks():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_rows_of_every_number_of_panels(dtype):
+    """Panels are 16 to 64 outputs wide and taken four, three, two or one at a time: a row has many rows' bits."""
+    X = features(40, INPUTS)
+    for outputs in (*range(1, 40), *range(47, 260, 16), *range(48, 260, 16), *range(49, 260, 16)):
+        model = stir(Sequential([nn.Dense(outputs)], dtype=dtype).build(INPUTS, seed=outputs))
+        p = model.predictor()
+        many = p(X)
+        for n in (1, 2, 3):
+            assert same(p(X[:n]), many[:n]), (outputs, n)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_few_rows_of_a_large_network(dtype):
     """They are worth threads: one row of 900-4000-1200 takes 0.2 ms."""
     model = stir(Sequential([nn.Dense(4000, "relu"), nn.Dense(1200)], dtype=dtype).build(900, seed=0))
