@@ -54,6 +54,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         r"\|\| left == 3|few_tile<R, 2>\(K, a, K, b, bi",
     ): "of panels beyond the last nothing is stored",
     ("serve.hpp", "few_columns", r"whole <= K"): "0 times what lies behind the columns: the address sanitizer's",
+    (
+        "gather.hpp",
+        "Entries",
+        r"-> nothing",
+    ): "rows are checked before: this is for what another thread changes meanwhile",
     ("dense.hpp", "prepare", r"first = 0 \*"): TWICE,
     (
         "dense.hpp",
