@@ -33,11 +33,12 @@ ZIG = [sys.executable, "-m", "ziglang"]
 def _compilers() -> list:
     zig = importlib.util.find_spec("ziglang") is not None
     found = {
-        "gcc": (["gcc", "-std=c99"], shutil.which("gcc")),
-        "clang": (["clang", "-std=c99"], shutil.which("clang")),
-        "zig": ([*ZIG, "cc", "-std=c99"], zig),
-        "g++": (["g++", "-x", "c++"], shutil.which("g++")),
-        "zig c++": ([*ZIG, "cc", "-x", "c++"], zig),
+        "gcc": (["gcc", "-std=c99", "-O1"], shutil.which("gcc")),
+        "gcc for size": (["gcc", "-std=c99", "-Os"], shutil.which("gcc")),
+        "clang": (["clang", "-std=c99", "-O1"], shutil.which("clang")),
+        "zig": ([*ZIG, "cc", "-std=c99", "-O1"], zig),
+        "g++": (["g++", "-x", "c++", "-O1"], shutil.which("g++")),
+        "zig c++": ([*ZIG, "cc", "-x", "c++", "-O1"], zig),
     }
     return [
         pytest.param(command, id=name, marks=() if there else pytest.mark.skip(f"no {name}"))
@@ -177,7 +178,7 @@ def models() -> dict[str, Sequential]:
 def made(request, models, tmp_path_factory) -> Compiled:
     folder = tmp_path_factory.mktemp("c99")
     source = written(folder, models)
-    compiled(request.param, *WARNINGS, "-O1", "-fPIC", "-shared", source, "-o", folder / "all.so")
+    compiled(request.param, *WARNINGS, "-fPIC", "-shared", source, "-o", folder / "all.so")
     return Compiled(models, folder / "all.so")
 
 

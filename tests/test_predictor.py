@@ -512,6 +512,9 @@ def test_few_rows_of_every_number_of_panels(dtype):
         many = p(X)
         for n in (1, 2, 3):
             assert same(p(X[:n]), many[:n]), (outputs, n)
+            guarded = np.full(n * outputs + 64, 77, dtype)  # nothing behind the rows is written
+            p(X[:n], guarded[: n * outputs].reshape(n, outputs))
+            assert same(guarded[: n * outputs].reshape(n, outputs), many[:n]) and (guarded[n * outputs :] == 77).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -75,7 +75,8 @@ class Source:
         return f"@_{name}"
 
     def function(self, head: str, lines: Sequence[str], needs: Sequence[str] = (), locals_: int = 0) -> None:
-        self.functions.append("\n".join([f"static void {head} {{", *(f"    {line}" for line in lines), "}"]))
+        body = [line if line.startswith("#") else f"    {line}" for line in lines]
+        self.functions.append("\n".join([f"static void {head} {{", *body, "}"]))
         self.needed.update(needs)
         self.deepest = max(self.deepest, locals_)
 
