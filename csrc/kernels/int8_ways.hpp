@@ -15,6 +15,8 @@
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
+#elif defined(__SSSE3__)
+#include <tmmintrin.h>
 #endif
 
 #if FASTNN_FLOAT
@@ -30,6 +32,44 @@ FASTNN_INLINE VI broadcast_four(const void* p) {  // four bytes, in each lane
     int32_t four;
     __builtin_memcpy(&four, p, sizeof four);
     return broadcast_int(four);
+}
+
+// The low bits of each lane, W of Stored. By hand: GCC 12 takes __builtin_convertvector apart, for 60 instructions.
+template <class Stored>
+FASTNN_INLINE void store_low(Stored* to, VI v) {
+    constexpr bool bytes = sizeof(Stored) == 1;
+    typedef Stored Low __attribute__((vector_size(W * sizeof(Stored))));
+    Low low;
+#if FASTNN_AVX512
+    if constexpr (bytes)
+        low = (Low)_mm512_cvtepi32_epi8((__m512i)v);
+    else
+        low = (Low)_mm512_cvtepi32_epi16((__m512i)v);
+#elif FASTNN_AVX2
+    if constexpr (bytes) {
+        const __m256i four = _mm256_shuffle_epi8((__m256i)v, _mm256_set1_epi32(0x0c080400));
+        const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+        __builtin_memcpy(&low, &both, sizeof low);
+    } else {
+        const __m256i four = _mm256_shuffle_epi8((__m256i)v, _mm256_set1_epi64x(0x0d0c090805040100));
+        low = (Low)_mm256_castsi256_si128(_mm256_permute4x64_epi64(four, 0x08));
+    }
+#elif FASTNN_SSE && defined(__SSSE3__)
+    static_assert(!bytes);
+    const __m128i four = _mm_shuffle_epi8((__m128i)v, _mm_set1_epi64x(0x0d0c090805040100));
+    __builtin_memcpy(&low, &four, sizeof low);
+#elif defined(__aarch64__)
+    const int16x4_t half = vmovn_s32((int32x4_t)v);
+    if constexpr (bytes) {
+        const int8x8_t all = vmovn_s16(vcombine_s16(half, half));
+        __builtin_memcpy(&low, &all, sizeof low);
+    } else {
+        low = (Low)half;
+    }
+#else
+    low = __builtin_convertvector(v, Low);
+#endif
+    __builtin_memcpy(to, &low, sizeof low);
 }
 
 // Products of pairs of 16 bits, added: those of 255 and 127 are far from overflowing.

@@ -82,7 +82,6 @@ FASTNN_INLINE int32_t largest_int(VI v) {
 // x (K,) as Stored, whole vectors of it: what lies behind K is never read but for the last group, where weights are 0.
 template <class Way>
 FASTNN_INLINE Row quantise(size_t K, const float* x, typename Way::Stored* to) {
-    typedef typename Way::Stored Bytes __attribute__((vector_size(W * sizeof(typename Way::Stored))));
     // As whole numbers the bits of |x| are in the order of |x|, infinity and NaN behind all numbers.
     VI top[2] = {};
     V low[2] = {};
@@ -100,16 +99,12 @@ FASTNN_INLINE Row quantise(size_t K, const float* x, typename Way::Stored* to) {
     const int offset = negative ? Way::offset_signed : Way::offset_unsigned;
     const bool zeros = bits >= kInfinite || most < kLeast;
     if (zeros) {
-        for (size_t i = 0; i < K; i += W) {
-            const Bytes all = typename Way::Stored(offset) - Bytes{};
-            __builtin_memcpy(to + i, &all, sizeof all);
-        }
+        for (size_t i = 0; i < K; i += W) store_low(to + i, broadcast_int(offset));
     } else {
         const V inverse = broadcast(levels / most), whole = broadcast(kWhole + static_cast<float>(offset));
         for_vectors(K, [&](size_t i, auto lanes) {
             const V t = rounded(load(x + i, lanes) * inverse) + whole;
-            const Bytes q = __builtin_convertvector((VI)t, Bytes);  // the low bits
-            __builtin_memcpy(to + i, &q, sizeof q);
+            store_low(to + i, (VI)t);
         });
     }
     const float factor = bits >= kInfinite ? __builtin_nanf("") : most / levels;
