@@ -48,7 +48,8 @@ FASTNN_INLINE void store_low(Stored* to, VI v) {
 #elif FASTNN_AVX2
     if constexpr (bytes) {
         const __m256i four = _mm256_shuffle_epi8((__m256i)v, _mm256_set1_epi32(0x0c080400));
-        const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+        const __m128i both =
+            _mm_unpacklo_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
         __builtin_memcpy(&low, &both, sizeof low);
     } else {
         const __m256i four = _mm256_shuffle_epi8((__m256i)v, _mm256_set1_epi64x(0x0d0c090805040100));

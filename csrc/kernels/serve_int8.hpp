@@ -83,18 +83,26 @@ FASTNN_INLINE int32_t largest_int(VI v) {
 template <class Way>
 FASTNN_INLINE Row quantise(size_t K, const float* x, typename Way::Stored* to) {
     // As whole numbers the bits of |x| are in the order of |x|, infinity and NaN behind all numbers.
-    VI top[2] = {};
-    V low[2] = {};
+    VI top[4] = {};
+    V low[4] = {};
     const auto look = [&](size_t i, V v) {
         const VI a = (VI)abs(v);
         top[i] = top[i] > a ? top[i] : a;
         low[i] = min(low[i], v);
     };
     size_t k = 0;
-    for (; k + 2 * W <= K; k += 2 * W) look(0, load(x + k)), look(1, load(x + k + W));
+    for (; k + 4 * W <= K; k += 4 * W) {
+        FASTNN_UNROLL
+        for (size_t i = 0; i < 4; ++i) look(i, load(x + k + i * W));
+    }
     for_vectors(K - k, [&](size_t i, auto lanes) { look(0, load(x + k + i, lanes)); });
-    const int32_t bits = largest_int(top[0] > top[1] ? top[0] : top[1]);
-    const bool negative = any((low[0] < V{}) | (low[1] < V{}));
+    FASTNN_UNROLL
+    for (size_t i = 1; i < 4; ++i) {
+        top[0] = top[0] > top[i] ? top[0] : top[i];
+        low[0] = min(low[0], low[i]);
+    }
+    const int32_t bits = largest_int(top[0]);
+    const bool negative = any(low[0] < V{});
     const float levels = negative ? 127.0f : 255.0f, most = bits_as<float>(bits);
     const int offset = negative ? Way::offset_signed : Way::offset_unsigned;
     const bool zeros = bits >= kInfinite || most < kLeast;
