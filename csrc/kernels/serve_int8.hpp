@@ -122,12 +122,17 @@ FASTNN_INLINE Row quantise(size_t K, const float* x, typename Way::Stored* to) {
 // Tiles ------------------------------------------------------------------------------------------------------
 
 // R rows by G panels of C vectors, S sums of each, for chains enough that none waits for another: 8 hide the 5 cycles that
-// two a cycle would have to wait.
+// two a cycle would have to wait. Not inlined: there GCC 12 keeps the sums in memory.
 template <class Way, size_t R, size_t G, size_t C, size_t S>
-void tile(const Whole& of, size_t first, const typename Way::Stored* x, size_t ldx, const Row* rows, float* c,
-          size_t ldc) {
+__attribute__((noinline)) void tile(const Whole& of, size_t first, const typename Way::Stored* x, size_t ldx,
+                                    const Row* rows, float* c, size_t ldc) {
     constexpr size_t columns = G * C;
-    typename Way::Sum sums[S][R][columns] = {};
+    typename Way::Sum sums[S * R * columns];
+    FASTNN_UNROLL
+    for (size_t i = 0; i < S * R; ++i) {
+        FASTNN_UNROLL
+        for (size_t j = 0; j < columns; ++j) sums[i * columns + j] = typename Way::Sum{};
+    }
     const size_t K4 = groups(of.K), apart = C * K4 * kStep;
     const int8_t* w = of.panels + first * K4 * kStep;
     const auto step = [&](size_t s, size_t k) __attribute__((always_inline)) {
@@ -137,7 +142,7 @@ void tile(const Whole& of, size_t first, const typename Way::Stored* x, size_t l
         if constexpr (R == 1) {
             const auto v = Way::values(x + 4 * k);
             FASTNN_UNROLL
-            for (size_t j = 0; j < columns; ++j) Way::add(sums[s][0][j], weights(j), v);
+            for (size_t j = 0; j < columns; ++j) Way::add(sums[s * columns + j], weights(j), v);
         } else {  // the weights first: all rows' values before them would not fit beside the sums
             typename Way::Weights all[columns];
             FASTNN_UNROLL
@@ -146,7 +151,7 @@ void tile(const Whole& of, size_t first, const typename Way::Stored* x, size_t l
             for (size_t r = 0; r < R; ++r) {
                 const auto v = Way::values(x + r * ldx + 4 * k);
                 FASTNN_UNROLL
-                for (size_t j = 0; j < columns; ++j) Way::add(sums[s][r][j], all[j], v);
+                for (size_t j = 0; j < columns; ++j) Way::add(sums[(s * R + r) * columns + j], all[j], v);
             }
         }
     };
@@ -155,7 +160,8 @@ void tile(const Whole& of, size_t first, const typename Way::Stored* x, size_t l
         FASTNN_UNROLL
         for (size_t s = 0; s < S; ++s) step(s, k + s);
     }
-    for (; k < K4; ++k) step(0, k);
+    if constexpr (S > 1)
+        for (; k < K4; ++k) step(0, k);
     FASTNN_UNROLL
     for (size_t j = 0; j < columns; ++j) {
         const size_t n = (first + j) * W;
@@ -163,9 +169,9 @@ void tile(const Whole& of, size_t first, const typename Way::Stored* x, size_t l
         const VI shift = load_int(of.shifts + n);
         FASTNN_UNROLL
         for (size_t r = 0; r < R; ++r) {
-            VI total = Way::total(sums[0][r][j]);
+            VI total = Way::total(sums[r * columns + j]);
             FASTNN_UNROLL
-            for (size_t s = 1; s < S; ++s) total += Way::total(sums[s][r][j]);
+            for (size_t s = 1; s < S; ++s) total += Way::total(sums[(s * R + r) * columns + j]);
             if constexpr (Way::offset_signed != Way::offset_unsigned)
                 total -= shift & broadcast_int(rows[r].shifted);
             const V product = (__builtin_convertvector(total, V) * scale) * broadcast(rows[r].factor);
