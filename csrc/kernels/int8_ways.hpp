@@ -37,7 +37,7 @@ FASTNN_INLINE VI broadcast_four(const void* p) {  // four bytes, in each lane
 // The low bits of each lane, W of Stored. By hand: GCC 12 takes __builtin_convertvector apart, for 60 instructions.
 template <class Stored>
 FASTNN_INLINE void store_low(Stored* to, VI v) {
-    constexpr bool bytes = sizeof(Stored) == 1;
+    [[maybe_unused]] constexpr bool bytes = sizeof(Stored) == 1;
     typedef Stored Low __attribute__((vector_size(W * sizeof(Stored))));
     Low low;
 #if FASTNN_AVX512
