@@ -30,8 +30,10 @@ FASTNN_DECLARE(neon)
 namespace {
 
 #ifdef FASTNN_HAVE_X86
+constexpr unsigned kAvx512Vnni = 1u << 11, kAvxVnni = 1u << 4;  // of leaf 7: ecx; of its subleaf 1: eax
+
 struct Features {
-    bool sse42 = false, avx2 = false, avx512 = false;
+    bool sse42 = false, avx2 = false, avx512 = false, avx_vnni = false, avx512_vnni = false;
 
     Features() {
         unsigned a, b, c, d;
@@ -47,23 +49,27 @@ struct Features {
         avx2 = sse42 && ymm && fma && f16c && (b & bit_AVX2);
         const unsigned needed = bit_AVX512F | bit_AVX512VL | bit_AVX512DQ | bit_AVX512BW;
         avx512 = avx2 && zmm && (b & needed) == needed;
+        avx512_vnni = avx512 && (c & kAvx512Vnni);
+        if (a < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d)) return;
+        avx_vnni = avx2 && (a & kAvxVnni);
     }
 };
 #endif
 
 InstructionSets detect() {
     InstructionSets sets;
-    [[maybe_unused]] const auto add = [&](const char* name, const Table<float>* f, const Table<double>* d) {
-        sets.items[sets.count++] = {name, f, d};
+    [[maybe_unused]] const auto add = [&](const char* name, const Table<float>* f, const Table<double>* d,
+                                          bool last_way) {
+        sets.items[sets.count++] = {name, f, d, f->int8_way_count - !last_way};
     };
 #ifdef FASTNN_HAVE_X86
     const Features cpu;
-    if (cpu.sse42) add("x86-64-v2", &x86_64_v2::float_table, &x86_64_v2::double_table);
-    if (cpu.avx2) add("avx2", &avx2::float_table, &avx2::double_table);
-    if (cpu.avx512) add("avx512", &avx512::float_table, &avx512::double_table);
+    if (cpu.sse42) add("x86-64-v2", &x86_64_v2::float_table, &x86_64_v2::double_table, true);
+    if (cpu.avx2) add("avx2", &avx2::float_table, &avx2::double_table, cpu.avx_vnni);
+    if (cpu.avx512) add("avx512", &avx512::float_table, &avx512::double_table, cpu.avx512_vnni);
 #endif
 #ifdef FASTNN_HAVE_NEON
-    add("neon", &neon::float_table, &neon::double_table);  // every aarch64 has it
+    add("neon", &neon::float_table, &neon::double_table, true);  // every aarch64 has it
 #endif
     return sets;
 }

@@ -9,6 +9,7 @@ struct InstructionSet {
     const char* name;
     const Table<float>* float_table;
     const Table<double>* double_table;
+    int int8_ways;  // of the table's, how many this CPU runs
 };
 
 // Those that are compiled in and that CPU and operating system support, best last.

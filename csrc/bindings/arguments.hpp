@@ -112,6 +112,10 @@ class Args {
         T* p = data<T>(i, name, kTypeNumber<T>, kTypeName<T>, 1, &n, output);
         return {p, static_cast<size_t>(known_array(i).dimensions[0])};
     }
+    Matrix<int8_t> bytes(int i, const char* name, size_t rows, size_t cols) const {
+        const size_t sizes[] = {rows, cols};
+        return {data<int8_t>(i, name, py::detail::npy_api::NPY_BYTE_, "int8", 2, sizes, false), rows, cols};
+    }
     Vector<int64_t> indices(int i, const char* name, size_t n = kAny, bool output = false) const {
         // int64 is NPY_LONG where long has 64 bits, else NPY_LONGLONG; both may occur under either name
         const auto& a = array(i, name);

@@ -1,8 +1,8 @@
 // The module _native: its lists, its settings, and what the other files here bind.
 #include "../registry.hpp"
 #include "../threads.hpp"
-#include "arguments.hpp"
 #include "gil.hpp"
+#include "plans.hpp"
 
 namespace py = pybind11;
 using namespace fastnn;
@@ -92,6 +92,16 @@ PYBIND11_MODULE(_native, m, py::mod_gil_not_used()) {
             return result;
         },
         "Names of the instruction sets that this build has and this CPU runs, best last.");
+    m.def(
+        "int8_ways",
+        [](int isa) {
+            const auto& table = bindings::table_of<float>(isa);
+            py::tuple result(fastnn::instruction_sets().items[isa].int8_ways);
+            for (size_t i = 0; i < result.size(); ++i) result[i] = table.int8_ways[i].name;
+            return result;
+        },
+        py::arg("isa"),
+        "Names of the ways to multiply bytes that an instruction set has and this CPU runs, best last.");
     m.def(
         "default_instruction_set",
         [] { return fastnn::instruction_sets().items[fastnn::default_instruction_set()].name; },

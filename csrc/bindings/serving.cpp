@@ -290,7 +290,8 @@ Link link_of(int isa, const py::object& described) {
 // See _native.pyi.
 py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const py::object& link,
                   const py::object& owner, const py::tuple& shapes, const py::object& names,
-                  const py::object& classes, const py::object& scaling, const py::tuple& flags) {
+                  const py::object& classes, const py::object& scaling, const py::tuple& flags,
+                  const py::object& int8) {
     const auto both = tuple_of(shapes, "shapes", 2), given_flags = tuple_of(flags, "flags", 4);
     size_t inputs = 0, outputs = 0;
     const Shape row = shape_of(both[0], "the shape of a row", &inputs);
@@ -303,10 +304,10 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
     const bool live = number_of<bool>(given_flags[3], "live");
     if (floats) {
         linked = link_of<float>(isa, link);
-        engine.reset(new EngineOf<float>(isa, ops, inputs, buffers, linked, live));
+        engine.reset(new EngineOf<float>(isa, ops, inputs, buffers, linked, live, int8));
     } else {
         linked = link_of<double>(isa, link);
-        engine.reset(new EngineOf<double>(isa, ops, inputs, buffers, linked, live));
+        engine.reset(new EngineOf<double>(isa, ops, inputs, buffers, linked, live, int8));
     }
     if (engine->columns(Answer::logits) != outputs) value_error("the plan makes other rows");
     if (linked.two_columns && outputs != 1) value_error("two columns are of one output");
@@ -331,8 +332,9 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
     p->exact = number_of<bool>(given_flags[0], "exact"),
     p->watches = number_of<bool>(given_flags[1], "watches");
     p->rows = live;
-    if (live) Py_INCREF(buffers.ptr());
-    p->buffers = live ? buffers.ptr() : nullptr;
+    const bool read = live || !int8.is_none();  // where they lie
+    if (read) Py_INCREF(buffers.ptr());
+    p->buffers = read ? buffers.ptr() : nullptr;
     p->row_ns = p->engine->ns(1);
     p->positive = one, p->classifies = linked.operation >= 0;
     return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(p));

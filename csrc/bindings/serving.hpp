@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "numbers.hpp"
 #include "plans.hpp"
 #include "running.hpp"
 
@@ -38,9 +39,9 @@ template <class T>
 class EngineOf final : public Engine {
   public:
     EngineOf(int isa, const py::list& ops, size_t inputs, const py::tuple& buffers, const Link& link,
-             bool live)
+             bool live, const py::object& int8)
         : frozen_(table_of<T>(isa), plan_of(isa, ops, inputs, buffers), tensors_of(buffers),
-                  extents_of(buffers), link, live) {}
+                  extents_of(buffers), link, live, int8_of(isa, ops, int8)) {}
     int type_number() const override { return kTypeNumber<T>; }
     size_t few() const override { return Frozen<T>::kFewRows; }
     size_t columns(Answer answer) const override { return frozen_.columns(answer); }
@@ -74,6 +75,40 @@ class EngineOf final : public Engine {
     }
     static Plan plan_of(int isa, const py::list& ops, size_t inputs, const py::tuple& buffers) {
         return make_plan(table_of<T>(isa), ops, inputs, extents_of(buffers));
+    }
+    // (way, matrices), the matrix of an operation being None or (weights, scale, bias); or None.
+    static Int8 int8_of(int isa, const py::list& ops, const py::object& described) {
+        Int8 int8;
+        if (described.is_none()) return int8;
+        if (sizeof(T) != 4) value_error("int8 is for a network of float32");
+        const auto parts = tuple_of(described, "int8", 2);
+        int8.way = number_of<int>(parts[0], "int8: its way");
+        table_of<T>(isa);  // whether there is one
+        const int ways = instruction_sets().items[isa].int8_ways;
+        if (int8.way < 0 || int8.way >= ways)
+            value_error("int8: its way is " + std::to_string(int8.way) + ", expected 0 .. " +
+                        std::to_string(ways - 1));
+        const auto matrices = tuple_of(parts[1], "int8: its matrices", ops.size());
+        for (size_t i = 0; i < ops.size(); ++i)
+            int8.matrices.push_back(whole_of(tuple_of(ops[i], "an operation", 10), matrices[i]));
+        return int8;
+    }
+    static WholeNumbers whole_of(const py::tuple& op, const py::handle& described) {
+        WholeNumbers whole{0, 0, nullptr, nullptr, nullptr};
+        if (described.is_none()) return whole;
+        if (word_of(op[0], "the kind of an operation") != "dense")
+            value_error("only dense has whole numbers");
+        const auto last = [](const py::handle& shape) {
+            const auto sizes = tuple_of(shape, "the shape of a row");
+            return number_of<size_t>(sizes[sizes.size() - 1], "a size of a row");
+        };
+        whole.K = last(op[1]), whole.N = last(op[2]);
+        const Args args = args_of(described, "int8: a matrix");
+        args.expect(3);
+        whole.weights = args.bytes(0, "weights", whole.K, whole.N).data;
+        whole.scale = args.vector<float>(1, "scale", whole.N).data;
+        whole.bias = args.vector<float>(2, "bias", whole.N).data;
+        return whole;
     }
     Frozen<T> frozen_;
 };

@@ -28,6 +28,7 @@ int takes_sparse(const Table<T>& table, const Plan& plan, const Rows& x) {
     const bool source = plan.ops[0].declared->source;
     if (source && (!table.operations[plan.ops[0].code].sparse || plan.ops.size() == 1)) return -1;
     const Op& op = plan.ops[source];
+    if (op.whole) return -1;
     return table.operations[op.code].sparse && op.positions == 1 ? source : -1;
 }
 
@@ -125,6 +126,7 @@ class Buffers {
         const size_t elements = times(capacity, op.out());
         call.B = capacity, call.P = op.positions, call.I = op.inputs, call.O = op.outputs, call.F = op.in;
         call.op = static_cast<uint32_t>(i);
+        if constexpr (sizeof(T) == 4) call.whole = op.whole;
         call.activation = {op.activation, op.alpha};
         for (size_t s = 0; s < op.settings.size(); ++s) call.settings[s] = op.settings[s];
         call.x = i == 0 ? x : calls[i - 1].a;

@@ -34,9 +34,12 @@ class Frozen<T>::Lease {
 
 template <class T>
 Frozen<T>::Frozen(const Table<T>& kernels, Plan plan, const Tensors<T>& tensors, const Extents& extents,
-                  const Link& link, bool live)
+                  const Link& link, bool live, const Int8& int8)
     : kernels_(kernels), plan_(std::move(plan)), link_(link), live_(live), tensors_(tensors) {
-    if (!live) copy(tensors, extents);
+    const bool whole = !int8.matrices.empty();
+    if (whole) pack(int8);
+    if (!live && !whole) copy(tensors, extents);
+    if (!live) pack();
     for (size_t i = 0; i < plan_.ops.size(); ++i) {
         const Op& op = plan_.ops[i];
         const Operation<T>& operation = kernels_.operations[op.code];
@@ -64,9 +67,34 @@ void Frozen<T>::copy(const Tensors<T>& tensors, const Extents& extents) {
     std::copy_n(tensors.parameters, extents.parameters, const_cast<T*>(tensors_.parameters));
     std::copy_n(tensors.statistics, extents.statistics, tensors_.statistics);
     std::copy_n(tensors.scaling, extents.scaling, const_cast<double*>(tensors_.scaling));
+}
+
+template <class T>
+void Frozen<T>::pack() {
     Use use{false, false, false, kRowsAtOnce};
     use.serving = true;
     packed_.make(kernels_, plan_, tensors_, use);
+}
+
+template <class T>
+void Frozen<T>::pack([[maybe_unused]] const Int8& int8) {
+    if constexpr (sizeof(T) == 4) {
+        const Int8Way<T>& way = kernels_.int8_ways[int8.way];
+        wholes_.resize(plan_.ops.size());
+        const auto arrange = [&](Arena& arena, bool packs) {
+            for (size_t i = 0; i < plan_.ops.size(); ++i) {
+                const WholeNumbers& from = int8.matrices[i];
+                if (from.weights == nullptr) continue;
+                void* const to = arena.take<char>(way.bytes(from.K, from.N));
+                if (packs) wholes_[i] = way.pack(from, to), plan_.ops[i].whole = &wholes_[i];
+            }
+        };
+        Arena counting(nullptr);
+        arrange(counting, false);
+        whole_block_ = Block(std::max<size_t>(counting.used(), 64));
+        Arena dealing(whole_block_.get());
+        arrange(dealing, true);
+    }
 }
 
 template <class T>

@@ -19,6 +19,12 @@ struct Link {
 
 enum class Answer { prediction, probabilities, logits };
 
+// The matrices in whole numbers: of each operation, or null; in which of the table's ways.
+struct Int8 {
+    int way = 0;
+    std::vector<WholeNumbers> matrices;  // weights are null: in floats; none at all: no operation has one
+};
+
 // How many elements a state's buffers have.
 struct Extents {
     size_t parameters = 0, statistics = 0, scaling = 0;
@@ -30,8 +36,9 @@ class Frozen {
     static constexpr size_t kFewRows = 8;  // or less: a call of its own, on the thread that calls
 
     // live: it keeps no copy of the tensors, which must stay where they are, and packs nothing: they may change between calls.
+    // int8: it keeps no copy either, but what it packs.
     Frozen(const Table<T>& kernels, Plan plan, const Tensors<T>& tensors, const Extents& extents,
-           const Link& link, bool live = false);
+           const Link& link, bool live = false, const Int8& int8 = {});
     ~Frozen();
     Frozen(const Frozen&) = delete;
 
@@ -63,6 +70,8 @@ class Frozen {
     };
 
     void copy(const Tensors<T>& tensors, const Extents& extents);
+    void pack(const Int8& int8);
+    void pack();
     void answer(Answer answer, const T* z, size_t n, T* out) const;
     bool linked(Answer answer) const {
         return answer == Answer::probabilities || (answer == Answer::prediction && link_.predicted);
@@ -70,12 +79,14 @@ class Frozen {
     bool two_columns(Answer answer) const { return answer == Answer::probabilities && link_.two_columns; }
 
     const Table<T>& kernels_;
-    const Plan plan_;
+    Plan plan_;
     const Link link_;
     const bool live_;
     Block block_;  // the parameters
     Tensors<T> tensors_;
     Packed<T> packed_;
+    Block whole_block_;
+    std::vector<Whole<T>> wholes_;
     std::vector<Step> steps_;
     mutable std::array<std::atomic<Workspace*>, 8> free_{};
 };

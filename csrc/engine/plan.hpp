@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "../kernels/call.hpp"
 #include "spec.hpp"
 
 namespace fastnn {
@@ -29,8 +30,9 @@ struct Op {
     double alpha = 0;
     bool saves_z = false;  // the activation's derivative is written in terms of z, not of a
     std::vector<double> settings;
-    std::vector<Tensor> tensors;  // parameters, then statistics, in the order of the Spec
-    int other = -1, dother = -1;  // see plan.py
+    std::vector<Tensor> tensors;          // parameters, then statistics, in the order of the Spec
+    int other = -1, dother = -1;          // see plan.py
+    const Whole<float>* whole = nullptr;  // of a Frozen: its matrix in whole numbers
 
     bool learns() const {
         for (const Tensor& tensor : tensors)

@@ -65,6 +65,30 @@ struct Rows {
 };
 constexpr size_t kFine = static_cast<size_t>(-1);  // what a source returns that could take every value
 
+// A matrix (K, N) of whole numbers from -127 to 127 in the place of floats: column o is weights times scale[o].
+struct WholeNumbers {
+    size_t K, N;
+    const int8_t* weights;
+    const float *scale, *bias;
+};
+
+// The same, packed for one way to multiply with it, and how: see kernels/serve_int8.hpp.
+template <class T>
+struct Whole {
+    void (*multiply)(const Whole& of, size_t M, const T* a,
+                     T* c);  // c (M, N) = a (M, K) weights scale + bias
+    size_t K, N;
+    const int8_t* panels;
+    const int32_t* shifts;
+    const T *scale, *bias;
+};
+template <class T>
+struct Int8Way {
+    const char* name;
+    size_t (*bytes)(size_t K, size_t N);
+    Whole<T> (*pack)(const WholeNumbers& from, void* to);  // to: 64-byte aligned
+};
+
 constexpr int kMostTensors = 8, kMostScratch = 8, kMostPacked = 4, kMostSettings = 8;
 
 // The arguments of an operation's functions, for a whole batch. Its tensors, settings and scratch are in the Spec's order;
@@ -83,8 +107,9 @@ struct Call {
     void* statistics[kMostTensors] = {};
     void* scratch[kMostScratch] = {};
     double settings[kMostSettings] = {};
-    T* packed[kMostPacked] = {};  // native only: see Operation::packed; null where not wanted
-    bool streaming = false;       // what is packed leaves the caches before it is read
+    T* packed[kMostPacked] = {};      // native only: see Operation::packed; null where not wanted
+    const Whole<T>* whole = nullptr;  // predicting only: the matrix in whole numbers, which is read instead
+    bool streaming = false;           // what is packed leaves the caches before it is read
     Activated activation{0, 0}, below{0, 0};
     const T* saved = nullptr;   // what the derivative of `below` is written in
     const T* other = nullptr;   // of a skip: the x of the operation it is paired with

@@ -224,6 +224,20 @@ FASTNN_INLINE V sqrt(V x) {
 #endif
 }
 
+// A product that no FMA takes: of two and a sum the compiler else chooses one, and another for the last lanes on NEON.
+FASTNN_INLINE V rounded(V product) {
+#if FASTNN_AVX512
+    asm("" : "+v"(product));
+#elif FASTNN_AVX2 || FASTNN_SSE
+    asm("" : "+x"(product));
+#elif defined(__aarch64__)
+    asm("" : "+w"(product));
+#else
+    asm("" : "+m"(product));
+#endif
+    return product;
+}
+
 // The quarter of a reduction that all instruction sets share: 16 bytes.
 constexpr size_t kQuads = FASTNN_VECTOR_BYTES / 16, Q = 16 / sizeof(Real);
 typedef Real Quad __attribute__((vector_size(16)));

@@ -36,6 +36,8 @@ struct Table {
 
     const Operation<T>* operations;  // ops/all.hpp
     int operation_count;
+    const Int8Way<T>* int8_ways;  // of float32: best last, which a CPU may lack, see dispatch.hpp
+    int int8_way_count;
     size_t panel_columns;  // rows of a matrix that its operation packs at once, or several times as many
 
     void (*shuffle)(RandomKey key, size_t n, int64_t* order);  // see _random.py

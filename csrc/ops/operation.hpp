@@ -57,12 +57,6 @@ FASTNN_INLINE void for_columns(size_t B, size_t O, double ns, F&& f) {
     });
 }
 
-// A product that no FMA takes: of two and a sum the compiler else chooses one, and another for the last lanes on NEON.
-FASTNN_INLINE V rounded(V product) {
-    asm("" : "+m"(product));
-    return product;
-}
-
 // What squares beyond Real's range are made of: mean and variance of n values, `step` apart, in units of their peak |x|. That is
 // not below 1, which it is beside a NaN.
 struct LargeMoments {

@@ -71,6 +71,13 @@ const Table<double> double_table = {
     kLossWidths,
     kOperations,
     length(kOperations),
+#if FASTNN_FLOAT
+    kInt8Ways,
+    length(kInt8Ways),
+#else
+    nullptr,
+    0,
+#endif
     kPanel,
     shuffle,
     gather,

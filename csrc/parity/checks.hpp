@@ -21,6 +21,7 @@ void check_rules(const fastnn::Table<T>& table,
                  Report& report);  // rules.cpp: update rules, and the norm they clip by
 template <class T>
 void check_functions(const fastnn::Table<T>& table, Report& report);  // functions.cpp: math.hpp, the shuffle
+void check_int8(const fastnn::Table<float>& table, int ways, Report& report);  // int8.cpp: the first ways
 
 template <class T>
 size_t lanes_of(const fastnn::Table<T>& table) {

@@ -24,7 +24,7 @@ namespace {
 std::set<std::string> g_skipped;
 
 template <class T>
-bool run(const fastnn::Table<T>& table, const char* type) {
+bool run(const fastnn::Table<T>& table, int int8_ways, const char* type) {
     bool ok = true;
     for (const bool at_end : {true, false}) {
         parity::g_at_end = at_end;
@@ -35,6 +35,7 @@ bool run(const fastnn::Table<T>& table, const char* type) {
         parity::check_moments(table, report);
         parity::check_losses(table, report);
         parity::check_rules(table, report);
+        if constexpr (sizeof(T) == 4) parity::check_int8(table, int8_ways, report);
         ok &= report.print(std::string(table.instruction_set) + " " + type);
         g_skipped.insert(report.skipped().begin(), report.skipped().end());
     }
@@ -51,15 +52,18 @@ int main(int count, char** names) {
     };
     int checked = 0;
     bool ok = true;
-    const auto check = [&](const fastnn::Table<float>& f, const fastnn::Table<double>& d) {
+    const auto check = [&](const fastnn::Table<float>& f, const fastnn::Table<double>& d, int int8_ways) {
         if (!wanted(f.instruction_set)) return;
         ++checked;
-        ok &= run(f, "float32") & run(d, "float64");
+        ok &= run(f, int8_ways, "float32") & run(d, 0, "float64");
     };
     const auto& sets = fastnn::instruction_sets();
-    for (int i = 0; i < sets.count; ++i) check(*sets.items[i].float_table, *sets.items[i].double_table);
+    for (int i = 0; i < sets.count; ++i)
+        check(*sets.items[i].float_table, *sets.items[i].double_table, sets.items[i].int8_ways);
 #ifdef FASTNN_LOWERED
-    if (sets.find("avx2") >= 0) check(fastnn::lowered::float_table, fastnn::lowered::double_table);
+    if (sets.find("avx2") >= 0)
+        check(fastnn::lowered::float_table, fastnn::lowered::double_table,
+              fastnn::lowered::float_table.int8_way_count);
 #endif
     ok &= checked > 0;
     for (const auto& name : g_skipped) std::printf("not checked, has no definition here: %s\n", name.c_str());

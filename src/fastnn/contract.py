@@ -86,7 +86,7 @@ class Backend:
     `limit_threads(n)`: a context in which calls from this thread use at most n threads; it changes nothing where a
     backend has one anyway. `freeze(frozen, owner)`: a predictor in the place of its owner, a serving.Predictor, which
     it asks where it does not answer itself; None where it has none for that network. `live=True`: of tensors that may
-    change between calls.
+    change between calls. `int8=matrices`: with these in whole numbers, one an operation, or None.
     """
 
     name: str

@@ -85,6 +85,7 @@ class Engine:
     def __init__(self, isa: str | None = None) -> None:
         self.kernels = native.kernels(isa)
         self.isa = extension.instruction_sets().index(isa or extension.default_instruction_set())
+        self.int8_way = len(extension.int8_ways(self.isa)) - 1  # the best
         self.trained: weakref.WeakKeyDictionary[State, _Trained] = weakref.WeakKeyDictionary()
         self.predictors: weakref.WeakKeyDictionary[State, list[_Predicting]] = weakref.WeakKeyDictionary()
 
@@ -122,11 +123,12 @@ class Engine:
                 return
         engine.predict(self.kernels, plan, state, x, out)
 
-    def freeze(self, frozen: Any, owner: Any, live: bool = False) -> Any:
+    def freeze(self, frozen: Any, owner: Any, live: bool = False, int8: tuple[Any, ...] | None = None) -> Any:
         """A predictor of the extension; None where it cannot run that network.
 
         frozen: serving's Frozen. owner: who answers what it does not, a Predictor. live: it reads the tensors where
-        they lie, at each call, and takes rows, never a row alone.
+        they lie, at each call, and takes rows, never a row alone. int8: of each operation the matrix in whole numbers
+        (weights, scale, bias), or None.
         """
         plan, state, border = frozen.plan, frozen.state, frozen.border
         if not plan.ops or any(native.activation_code(op.activation, plan.dtype) is None for op in plan.ops):
@@ -148,6 +150,7 @@ class Engine:
             None if classes is None else tuple(classes.tolist()),
             frozen.scaling,
             (border.new and not border.exact, frozen.normalizes, frozen.one_value, live),
+            None if int8 is None else (self.int8_way, int8),
         )
 
     def _trainer(self, plan: Plan, ops: Sequence[Op], state: State, objective: Objective) -> Any:

@@ -12,8 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastnn import backends
 from fastnn.data import Features
 from fastnn.nn.model import Sequential
-from fastnn.serving import Frozen, Predictor
-from fastnn.serving.predictor import predictor
+from fastnn.serving import Frozen, Predictor, int8
 from fastnn.training.trainer import Trainer
 
 Array = np.ndarray
@@ -60,15 +59,16 @@ class Predicting:
             with backends.resolve().limit_threads(self.threads):
                 yield
 
-    def predictor(self) -> Predictor:
+    def predictor(self, *, dtype: str | None = None) -> Predictor:
         """A function of a row (I,), or of rows, that this estimator is now: see `fastnn.serving.Predictor`.
 
         p(x) is what the network computes (O,), of a regressor what `predict` gives,
         as a row, in the network's dtype;
         `predict_class` gives one of `classes_`. ValueError where y has several columns of classes.
+        dtype: None, or "int8": see `Sequential.predictor`.
         """
         check_is_fitted(self)
-        made: Predictor = predictor(self._frozen())
+        made: Predictor = int8.predictor(self._frozen(), dtype=dtype)
         return made
 
     def _frozen(self) -> Frozen:

@@ -21,11 +21,10 @@ from fastnn.metrics import check as check_metrics
 from fastnn.nn import rechecks, scoring
 from fastnn.nn.target_scale import TargetScale
 from fastnn.plan import Plan, State
-from fastnn.serving import Frozen, Predictor
+from fastnn.serving import Frozen, Predictor, int8
 from fastnn.serving.border import Border
 from fastnn.serving.live import Live
 from fastnn.serving.overflow import warn_of_overflow
-from fastnn.serving.predictor import predictor
 
 Array = np.ndarray
 
@@ -188,13 +187,16 @@ class Answers:
         scale = self.target_scale
         return None if scale is None else (scale.shift, scale.scale)
 
-    def predictor(self, *, backend: str | Backend | None = None) -> Predictor:
+    def predictor(self, *, backend: str | Backend | None = None, dtype: str | None = None) -> Predictor:
         """A function of a row, or of rows, that this model is now: `p(x)` takes (I,) and gives (O,), see
         `fastnn.serving.Predictor`.
 
-        NotFittedError before the model is built.
+        dtype: "int8" multiplies bytes in dense layers, smaller and faster, and not to the same bits: an
+        `fastnn.serving.Int8Predictor`, whose `compare(X)` says what that changes. None: as the model computes.
+
+        NotFittedError before the model is built; ValueError for another dtype, or a model that int8 is not for.
         """
-        made: Predictor = predictor(self.frozen(), backend)  # or what is one to isinstance
+        made: Predictor = int8.predictor(self.frozen(), backend, dtype)  # or what is one to isinstance
         return made
 
 

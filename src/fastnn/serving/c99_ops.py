@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.formulas import activations
 from fastnn.plan import Op
 from fastnn.serving.c99_text import Source, literal
+from fastnn.serving.int8 import quantised
 
 Array = np.ndarray
 Arrays = Mapping[str, Array]
@@ -152,13 +153,6 @@ def _dense_of_few(source: Source, name: str, op: Op, w: Array, b: Array) -> Writ
     lines = for_size(small, lines)
     source.function(f"@_{name}(const float *x, float *a)", lines, locals_=4 * ALONG)
     return Written(f"@_{name}", in_place=False)
-
-
-def quantised(w: Array) -> tuple[Array, Array]:
-    """w (I, O) as whole numbers from -127 to 127, and the scale (O,) of each column, float32: w is about q scale."""
-    scale = (np.abs(w).max(axis=0) / np.float32(127)).astype(np.float32)
-    safe = np.where(scale > 0, scale, np.float32(1))
-    return np.clip(np.rint(w / safe), -127, 127).astype(np.int8), scale
 
 
 def _dense_int8(source: Source, name: str, op: Op, arrays: Arrays) -> Written:

@@ -14,7 +14,7 @@ from fastnn import backends
 from fastnn.contract import Backend
 from fastnn.formulas.activations import Activation
 from fastnn.ops.activation import activate
-from fastnn.serving.c99_ops import quantised
+from fastnn.serving.int8 import quantised
 
 Array = np.ndarray
 Forward = Callable[[Array, Array, Array, Activation, Array, Array], None]
