@@ -41,6 +41,7 @@ def a_layer(rng: random.Random) -> nn.Layer:
             lambda: nn.Activation(follow),
             lambda: nn.BatchNorm(momentum=rng.choice((0.5, 0.9))),
             lambda: nn.LayerNorm(),
+            lambda: nn.RMSNorm(),
             lambda: nn.Ordered(),
             lambda: nn.Dropout(rng.choice((0.1, 0.5))),
             lambda: nn.Scale(rng.choice((0.3, 1.0))),

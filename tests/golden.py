@@ -195,6 +195,7 @@ def layer_cases() -> Iterator[tuple[str, Case]]:
         "dropout": lambda: nn.Dropout(0.25),
         "batch_norm": lambda: nn.BatchNorm(momentum=0.75),
         "layer_norm": nn.LayerNorm,
+        "rms_norm": nn.RMSNorm,
     }
     for name, make in kinds.items():
         yield name, around(make)

@@ -244,6 +244,20 @@ def layer_norm_backward(r: Named) -> Named:
     )
 
 
+def rms_norm_forward(r: Named) -> Named:
+    relative = (r["x"].shape[1] + 8) / 2 + 4  # half of what the sum of the squares is off by, a root and a quotient
+    return dict(inv_rms=relative * r["inv_rms"], a=(relative + 4) * np.abs(r["a"]))
+
+
+def rms_norm_backward(r: Named) -> Named:
+    B, O = r["x"].shape
+    inv_rms = r["inv_rms"][:, None]
+    da, reach = np.abs(r["da"]), np.abs(r["x"]) * inv_rms
+    scaled = da * np.abs(r["gamma"])
+    dx = (O + 16) * inv_rms * (scaled + reach * (scaled * reach).mean(axis=1, keepdims=True))
+    return dict(dgamma=(B + 8) * (da * reach).sum(axis=0), dx=dx)
+
+
 # What the Specs do not say ------------------------------------------------------------------------------------
 
 PIECES = 3  # of maxout
@@ -287,6 +301,11 @@ OPERATIONS: dict[str, Known] = {
         {"forward": lambda r: norm_forward(r, 1), "backward": layer_norm_backward},
         settings={"epsilon": 1e-3},
         draws=OFF_CENTRE | {"inv_std": Draw.positive},
+    ),
+    "rms_norm": Known(
+        {"forward": rms_norm_forward, "backward": rms_norm_backward},
+        settings={"epsilon": 1e-3},
+        draws={"inv_rms": Draw.positive},
     ),
     "scale": Known({"forward": roundings(1, "a"), "backward": scale_backward}),
     "ordered": Known({"forward": ordered_forward, "backward": ordered_backward}, settings={"targets": 2}),

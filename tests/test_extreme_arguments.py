@@ -63,7 +63,7 @@ def test_epsilon_of_an_optimizer(kind, dtype):
 
 
 @pytest.mark.parametrize("dtype", TINY)
-@pytest.mark.parametrize("kind", [nn.BatchNorm, nn.LayerNorm])
+@pytest.mark.parametrize("kind", [nn.BatchNorm, nn.LayerNorm, nn.RMSNorm])
 def test_epsilon_of_a_layer(kind, dtype):
     with pytest.raises(ValueError, match=r"^epsilon of layers\[0\].layers\[0\] \(.*Norm\) is .*, expected at least"):
         Sequential([nn.Residual([kind(epsilon=TINY[dtype])])], dtype=dtype).build(2)

@@ -56,6 +56,21 @@ def test_gradients_of_layer_norm(backend, dtype, size):
 
 @pytest.mark.parametrize("backend", INSTALLED)
 @pytest.mark.parametrize(("dtype", "size"), SIZES)
+def test_rms_norm(backend, dtype, size):
+    """Its values, and of y = 0 the gradient of what comes out is a / n: dgamma = sum of a^2 / n."""
+    x = values(dtype, size)
+    unit = np.abs(x).max().astype(np.float64)
+    a = x / unit
+    a /= np.sqrt((a**2).mean(axis=1, keepdims=True) + 1e-5 / unit / unit)
+    model = Sequential([nn.RMSNorm()], dtype=dtype).build(6, seed=0)
+    np.testing.assert_allclose(model.predict(x, backend=backend), a, rtol=0, atol=1e-5 * np.abs(a).max())
+    taken = gradient(model, x, np.zeros_like(x), "half_mse", backend, shuffle=False)
+    right = (a * a).sum(axis=0) / x.size
+    np.testing.assert_allclose(taken["0.gamma"], right, rtol=0, atol=1e-5 * np.abs(a).max() + 1e-30)
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
+@pytest.mark.parametrize(("dtype", "size"), SIZES)
 def test_softmax_and_scale(backend, dtype, size):
     x = values(dtype, size)
     with np.errstate(over="ignore"):

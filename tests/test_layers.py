@@ -35,6 +35,7 @@ COMPUTE = {  # in inference, written out for a built layer
     nn.LayerNorm: lambda l, x: (
         l.gamma * (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) + l.beta
     ),
+    nn.RMSNorm: lambda l, x: l.gamma * x / np.sqrt((x**2).mean(1, keepdims=True) + 1e-5),
     nn.Scale: lambda l, x: l.factor * x,
     nn.Ordered: lambda l, x: np.cumsum(np.hstack([x[:, :1], np.log1p(np.exp(x[:, 1:]))]), axis=1),
     nn.Residual: lambda l, x: np.tanh(l.layers[0].factor * x) + x,
@@ -85,6 +86,7 @@ OTHER = {  # every argument of every layer, away from its default
     nn.Dropout: {"rate": 0.9999999999},
     nn.BatchNorm: {"momentum": 0.5, "epsilon": 1e-7},
     nn.LayerNorm: {"epsilon": 1.23456789e-7},
+    nn.RMSNorm: {"epsilon": 1e-6},
     nn.Scale: {"init": 1 / 3},
     nn.Residual: {"layers": [nn.Dense(4, nn.PReLU())], "shortcut": [nn.Scale(), nn.Dense(4)]},
     nn.Flatten: {},
@@ -504,6 +506,7 @@ OUT_OF_RANGE = [
     (nn.BatchNorm, "momentum", [-0.1, 1.0, np.nan]),
     (nn.BatchNorm, "epsilon", [0.0, -1e-5, np.nan]),
     (nn.LayerNorm, "epsilon", [0.0, -1e-5, np.nan]),
+    (nn.RMSNorm, "epsilon", [0.0, -1e-5, np.nan]),
     (nn.Scale, "init", [np.nan, np.inf]),
     (nn.Normalize, "mode", ["zscore", None]),
 ]

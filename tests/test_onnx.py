@@ -33,6 +33,7 @@ NETS = {
     "folded": lambda: [nn.Dense(12), nn.BatchNorm(), nn.Activation("relu"), nn.Dense(4), nn.BatchNorm()],
     "not folded": lambda: [nn.BatchNorm(), nn.Dense(9, "relu"), nn.BatchNorm(), nn.BatchNorm(), nn.Dense(2)],
     "norms": lambda: [nn.Dense(16), nn.LayerNorm(), nn.Scale(0.3), nn.Activation("silu"), nn.LayerNorm(epsilon=1e-3)],
+    "root mean squares": lambda: [nn.RMSNorm(), nn.Dense(16), nn.RMSNorm(epsilon=1e-3), nn.Activation("silu")],
     "random": lambda: [nn.Dropout(0.2), nn.Dense(14, "rrelu"), nn.Dropout(0.5), nn.Dense(3)],
     "normalized": lambda: [nn.Normalize(), nn.Dense(8, "tanh"), nn.Dense(2)],
     "learned": lambda: [nn.Dense(10, nn.Maxout(3)), nn.Dense(9, "prelu"), nn.Softmax(), nn.Maxout(3)],
@@ -556,7 +557,8 @@ def test_every_layer_is_read_again(dtype, tmp_path):
     adapt(model)
     model.to_onnx(tmp_path / "m.onnx")
     again = reads_as_it_runs(tmp_path / "m.onnx", (5,), 10 * TOLERANCE[dtype])
-    assert {"Normalize", "LayerNorm", "Maxout", "Ordered", "PReLU", "Residual", "Scale", "Softmax"} <= {*kinds(again)}
+    wanted = {"Normalize", "LayerNorm", "Maxout", "Ordered", "PReLU", "RMSNorm", "Residual", "Scale", "Softmax"}
+    assert wanted <= {*kinds(again)}
 
 
 def test_a_scale_of_zeros_before_a_norm_is_read_again(tmp_path):

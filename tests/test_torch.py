@@ -66,6 +66,8 @@ MODULES = {
     "Softmax(-1)": lambda: tnn.Softmax(dim=-1),
     "BatchNorm1d": lambda: tnn.BatchNorm1d(6, eps=1e-3, momentum=0.3),
     "LayerNorm": lambda: tnn.LayerNorm(6, eps=1e-3),
+    "RMSNorm": lambda: tnn.RMSNorm(6, eps=1e-3),
+    "RMSNorm of PyTorch's epsilon": lambda: tnn.RMSNorm(6),
     "nested": lambda: tnn.Sequential(tnn.ReLU(), tnn.Sequential(tnn.Linear(6, 6)), tnn.Sequential()),
 }
 
@@ -102,7 +104,7 @@ LAYERS = {
     "leaky": lambda: [nn.Dense(4, nn.ACTIVATIONS["leaky_relu"].with_alpha(0.2), bias=False)],
     "layer of identity": lambda: [nn.Dense(3, "relu"), nn.Activation("identity")],
     "layer of prelu": lambda: [nn.Dense(3), nn.Activation(nn.PReLU(0.4))],
-    "norms": lambda: [nn.Dense(4), nn.BatchNorm(), nn.Dropout(0.3), nn.LayerNorm(), nn.Softmax()],
+    "norms": lambda: [nn.Dense(4), nn.BatchNorm(), nn.Dropout(0.3), nn.LayerNorm(), nn.RMSNorm(), nn.Softmax()],
     "normalize": lambda: [nn.Normalize("minmax"), nn.Dense(4, "relu")],
 }
 
@@ -478,6 +480,11 @@ BAD_MODULES = {
         "LayerNorm: it has no weight",
     ),
     "no bias": (lambda: tnn.Sequential(tnn.LayerNorm(2, bias=False)), ValueError, "LayerNorm: it has no bias"),
+    "no gain": (
+        lambda: tnn.Sequential(tnn.RMSNorm(2, elementwise_affine=False)),
+        ValueError,
+        "RMSNorm: it has no weight",
+    ),
     "2-D": (lambda: tnn.Sequential(tnn.LayerNorm((2, 3))), ValueError, r"normalized_shape is \(2, 3\)"),
     "flatten": (lambda: tnn.Sequential(tnn.Flatten(0)), ValueError, "start_dim is 0"),
     "widths": (

@@ -9,6 +9,7 @@
 #include "maxout.hpp"
 #include "ordered.hpp"
 #include "prelu.hpp"
+#include "rms_norm.hpp"
 #include "rrelu.hpp"
 #include "scale.hpp"
 #include "skip.hpp"
@@ -29,6 +30,7 @@
     X(dropout) \
     X(batch_norm) \
     X(layer_norm) \
+    X(rms_norm) \
     X(scale) \
     X(ordered) \
     X(fork) \

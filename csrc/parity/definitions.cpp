@@ -326,6 +326,47 @@ void batch_norm_predict(Sample& s) {
     }
 }
 
+void rms_norm_forward(Sample& s) {
+    const Values &x = s["x"], &gamma = s["gamma"];
+    const Groups all(s, false);
+    const Ref tolerance = all.tolerance(s);
+    for (size_t g = 0; g < all.groups; ++g) {
+        Ref square = 0;
+        for (size_t e = 0; e < all.count; ++e) square += x[all.at(g, e)] * x[all.at(g, e)] / all.count;
+        const Ref scale = 1 / std::sqrt(square + s.settings["epsilon"]);
+        s.wanted["inv_rms"].set(g, scale, tolerance * scale);
+        for (size_t e = 0; e < all.count; ++e) {
+            const size_t i = all.at(g, e);
+            const Ref a = gamma[all.channel(g, e)] * x[i] * scale;
+            s.wanted["a"].set(i, a, tolerance * std::fabs(a));
+        }
+    }
+}
+
+void rms_norm_backward(Sample& s) {
+    const Values &x = s["x"], &gamma = s["gamma"], &da = s["da"], &inv_rms = s["inv_rms"];
+    const Groups all(s, false);
+    const Ref tolerance = all.tolerance(s);
+    Values dgamma(s.O, 0), reach(s.O, 0);
+    for (size_t g = 0; g < all.groups; ++g) {
+        const Ref scale = inv_rms[g];
+        Ref product = 0, size = 0;
+        for (size_t e = 0; e < all.count; ++e) {
+            const size_t i = all.at(g, e), o = all.channel(g, e);
+            const Ref x_hat = x[i] * scale, dx_hat = da[i] * gamma[o];
+            product += dx_hat * x_hat / all.count, size += std::fabs(dx_hat * x_hat) / all.count;
+            dgamma[o] += da[i] * x_hat, reach[o] += std::fabs(da[i] * x_hat);
+        }
+        for (size_t e = 0; e < all.count; ++e) {
+            const size_t i = all.at(g, e), o = all.channel(g, e);
+            const Ref x_hat = x[i] * scale, dx_hat = da[i] * gamma[o];
+            s.wanted["dx"].set(i, scale * (dx_hat - x_hat * product),
+                               tolerance * std::fabs(scale) * (std::fabs(dx_hat) + std::fabs(x_hat) * size));
+        }
+    }
+    for (size_t o = 0; o < s.O; ++o) s.wanted["dgamma"].set(o, dgamma[o], tolerance * reach[o]);
+}
+
 const std::map<std::string, Definition> kDefinitions = {
     {"dense", {.spans = {{"saved", {-1.5, 1.5}}}, .forward = dense_forward, .backward = dense_backward}},
     {"activation",
@@ -358,6 +399,11 @@ const std::map<std::string, Definition> kDefinitions = {
       .settings = {{"epsilon", 0.05}},
       .forward = layer_norm_forward,
       .backward = layer_norm_backward}},
+    {"rms_norm",
+     {.spans = {{"gamma", {0.5, 2}}},
+      .settings = {{"epsilon", 0.05}},
+      .forward = rms_norm_forward,
+      .backward = rms_norm_backward}},
     {"scale", {.forward = scale_forward, .backward = scale_backward}},
     {"ordered",
      {.spans = {{"x", {-4, 4}}},

@@ -98,6 +98,7 @@ _NETWORK = {  # of PyTorch and Keras, in small letters
     "batchnorm1d": "nn.BatchNorm()",
     "batchnormalization": "nn.BatchNorm()",
     "layernormalization": "nn.LayerNorm()",
+    "rmsnormalization": "nn.RMSNorm()",
     "normalization": "nn.Normalize()",
     "crossentropyloss": "the loss of a Trainer: loss='cross_entropy'",
     "nllloss": "the loss of a Trainer: loss='cross_entropy'",

@@ -199,7 +199,7 @@ def _tensors(*roles: str) -> dict[str, Array]:
 def _layer_templates() -> list[tuple[str, Template]]:
     settings = SimpleNamespace(settings={"epsilon": _NAN}, inputs=(1,), outputs=(1,))
     made = []
-    for name, roles in (("layer_norm", ("gamma", "beta")), ("prelu", ("slope",))):
+    for name, roles in (("layer_norm", ("gamma", "beta")), ("rms_norm", ("gamma",)), ("prelu", ("slope",))):
         write = onnx_nodes.OPERATIONS[name]
         for opset in (17, 18):
             made.append(
@@ -212,13 +212,18 @@ def _learned(given: Given, value: str) -> Step | None:
     for name, before, found in _all_that_fit(given, value, _layer_templates()):
         if name == "prelu":
             return Step(before, [Piece(value, layers.PReLU, {"slope": found["slope"]})])
-        return Step(before, [_layer_norm(value, float(found.pop("epsilon")), found)])
+        make = _layer_norm if name == "layer_norm" else _rms_norm
+        return Step(before, [make(value, float(found.pop("epsilon")), found)])
     return None
 
 
 def _layer_norm(value: str, epsilon: float, found: dict[str, Array]) -> Piece:
     width = found["gamma"].size
     return Piece(value, lambda: layers.LayerNorm(epsilon=epsilon), found, axis=-1, reads=width)
+
+
+def _rms_norm(value: str, epsilon: float, found: dict[str, Array]) -> Piece:
+    return Piece(value, lambda: layers.RMSNorm(epsilon=epsilon), found, axis=-1, reads=found["gamma"].size)
 
 
 def _maxout(given: Given, node: Found) -> Step | None:

@@ -9,6 +9,7 @@ from fastnn.ops.maxout import maxout
 from fastnn.ops.operation import Operation
 from fastnn.ops.ordered import ordered
 from fastnn.ops.prelu import prelu
+from fastnn.ops.rms_norm import rms_norm
 from fastnn.ops.rrelu import rrelu
 from fastnn.ops.scale import scale
 from fastnn.ops.skip import fork, join, turn
@@ -30,6 +31,7 @@ OPS: dict[str, type[Operation]] = {
         dropout,
         batch_norm,
         layer_norm,
+        rms_norm,
         scale,
         ordered,
         fork,

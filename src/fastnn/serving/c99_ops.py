@@ -248,6 +248,18 @@ def _layer_norm(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
     return Written(f"@_{name}")
 
 
+def _rms_norm(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
+    channels = op.outputs[-1]
+    gamma = source.table(f"{name}_gamma", arrays["gamma"])
+    epsilon = literal(float(np.float32(op.settings["epsilon"])))
+    lines = [
+        f"const float r = @_rsqrt(@_sum_of_squares(a, {channels}) / {literal(channels)} + {epsilon});",
+        loop(channels, f"a[j] = {gamma}[j] * (a[j] * r);"),
+    ]
+    source.function(f"@_{name}(float *a)", lines, ("sum_of_squares", "rsqrt"), 32)
+    return Written(f"@_{name}")
+
+
 def _ordered(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
     channels = op.outputs[-1]
     targets = max(1, min(channels, int(op.settings["targets"])))
@@ -274,6 +286,7 @@ EMITTED: dict[str, Write] = {
     "prelu": _prelu,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
     "scale": _scale,
     "ordered": _ordered,
     "fork": _skip,

@@ -172,6 +172,11 @@ def _layer_norm(g: Graph, x: str, op: Op, t: Mapping[str, Array]) -> str:
     return g("Add", g("Mul", g("Div", centred, g("Sqrt", variance)), gamma), beta)
 
 
+def _rms_norm(g: Graph, x: str, op: Op, t: Mapping[str, Array]) -> str:
+    square = g("Add", _mean(g, g("Mul", x, x)), g.constant(op.settings["epsilon"], "epsilon"))
+    return g("Mul", g("Div", x, g("Sqrt", square)), g.constant(t["gamma"], "gamma"))
+
+
 def _ordered(g: Graph, x: str, op: Op, t: Mapping[str, Array]) -> str:
     targets, channels = int(op.settings["targets"]), op.inputs[-1]
     axes = g.whole(-1)
@@ -203,6 +208,7 @@ OPERATIONS: dict[str, Written] = {
     "prelu": _prelu,
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
     "scale": lambda g, x, op, t: g("Mul", x, g.constant(t["factor"], "factor")),
     "ordered": _ordered,
     "fork": _fork,

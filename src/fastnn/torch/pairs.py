@@ -29,6 +29,7 @@ _TENSORS: dict[type, dict[str, str]] = {
     tnn.Linear: {"weight": "weight", "bias": "bias"},
     tnn.PReLU: {"slope": "weight"},
     tnn.LayerNorm: _NORM,
+    tnn.RMSNorm: {"gamma": "weight"},
     tnn.BatchNorm1d: _NORM | {"running_mean": "running_mean", "running_var": "running_var"},
     Normalize: {"shift": "shift", "scale": "scale"},
 }

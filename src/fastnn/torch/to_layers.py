@@ -63,8 +63,8 @@ def _softmax(module: Any) -> Layer:
     return layers.Softmax()
 
 
-def _learned_norm(module: Any) -> None:
-    for name in ("weight", "bias"):
+def _learned_norm(module: Any, *names: str) -> None:
+    for name in names:
         if getattr(module, name) is None:
             raise ValueError(f"it has no {name} (affine, elementwise_affine or bias is False), expected one")
 
@@ -72,17 +72,27 @@ def _learned_norm(module: Any) -> None:
 def _batch_norm(module: Any) -> Layer:
     _expect(module, "affine", True)
     _expect(module, "track_running_stats", True)
-    _learned_norm(module)
+    _learned_norm(module, "weight", "bias")
     if module.momentum is None:
         raise ValueError("momentum is None (a cumulative average), expected a number")
     return layers.BatchNorm(momentum=1.0 - module.momentum, epsilon=module.eps)
 
 
-def _layer_norm(module: Any) -> Layer:
+def _of_rows(module: Any) -> None:
     if len(module.normalized_shape) != 1:
         raise ValueError(f"normalized_shape is {tuple(module.normalized_shape)}, expected one number")
-    _learned_norm(module)
+
+
+def _layer_norm(module: Any) -> Layer:
+    _of_rows(module)
+    _learned_norm(module, "weight", "bias")
     return layers.LayerNorm(epsilon=module.eps)
+
+
+def _rms_norm(module: Any) -> Layer:
+    _of_rows(module)
+    _learned_norm(module, "weight")
+    return layers.RMSNorm(epsilon=torch.finfo(module.weight.dtype).eps if module.eps is None else module.eps)
 
 
 def _flatten(module: Any) -> Layer:
@@ -109,6 +119,7 @@ LAYER_OF: dict[type, Callable[[Any], Layer | None]] = {
     tnn.Dropout: lambda module: layers.Dropout(module.p),
     tnn.BatchNorm1d: _batch_norm,
     tnn.LayerNorm: _layer_norm,
+    tnn.RMSNorm: _rms_norm,
     tnn.Flatten: _flatten,
     tnn.Identity: lambda module: None,
     Normalize: lambda module: layers.Normalize(),
@@ -222,9 +233,9 @@ def convert(module: Any) -> tuple[Sequential, list[Pair]]:
 def from_torch(module: Any) -> Sequential:
     """The fastnn model that computes what `module`, a torch.nn.Sequential, does in evaluation: a copy of its values.
 
-    Supported: Linear, the activations of `docs/torch.md`, Dropout, BatchNorm1d, LayerNorm, Flatten, Softmax, Identity
-    and Sequentials of them, in float32 or float64 on the CPU. The model is built where a module says how many values a
-    row has.
+    Supported: Linear, the activations of `docs/torch.md`, Dropout, BatchNorm1d, LayerNorm, RMSNorm, Flatten, Softmax,
+    Identity and Sequentials of them, in float32 or float64 on the CPU. The model is built where a module says how many
+    values a row has.
 
     TypeError names position and class of a module that has no equal here; ValueError an option that has none.
 

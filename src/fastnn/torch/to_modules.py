@@ -60,6 +60,8 @@ def _parts(layer: Layer, inputs: int, outputs: int, options: dict[str, Any]) -> 
         yield layer, tnn.BatchNorm1d(inputs, layer.epsilon, 1.0 - layer.momentum, **options)
     elif isinstance(layer, layers.LayerNorm):
         yield layer, tnn.LayerNorm(inputs, layer.epsilon, **options)
+    elif isinstance(layer, layers.RMSNorm):
+        yield layer, tnn.RMSNorm(inputs, layer.epsilon, **options)
     elif isinstance(layer, layers.Flatten):
         yield layer, tnn.Flatten()
     elif isinstance(layer, layers.Normalize):

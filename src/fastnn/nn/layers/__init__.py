@@ -4,7 +4,7 @@ from fastnn.nn.layers.activations import Activation, Maxout, Ordered, PReLU, RRe
 from fastnn.nn.layers.base import Layer
 from fastnn.nn.layers.dense import Dense
 from fastnn.nn.layers.dropout import Dropout
-from fastnn.nn.layers.norm import BatchNorm, LayerNorm, Scale
+from fastnn.nn.layers.norm import BatchNorm, LayerNorm, RMSNorm, Scale
 from fastnn.nn.layers.normalize import Normalize
 from fastnn.nn.layers.residual import Residual
 from fastnn.nn.layers.shape import Flatten, Reshape
@@ -21,6 +21,7 @@ __all__ = [
     "Normalize",
     "Ordered",
     "PReLU",
+    "RMSNorm",
     "RReLU",
     "Reshape",
     "Residual",

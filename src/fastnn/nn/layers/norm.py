@@ -22,6 +22,11 @@ class _Norm(Layer):
         """(O,), live: the learned scale, 1 at first."""
         return self._view("gamma")
 
+    def _gamma(self, inputs: Shape) -> Tensor:
+        return self._tensor("gamma", inputs[-1:], lambda rng: 1.0)
+
+
+class _Centred(_Norm):
     @property
     def beta(self) -> Array:
         """(O,), live: the learned shift, 0 at first."""
@@ -29,12 +34,12 @@ class _Norm(Layer):
 
     def _affine(self, inputs: Shape) -> dict[str, Tensor]:
         return {
-            "gamma": self._tensor("gamma", inputs[-1:], lambda rng: 1.0),
+            "gamma": self._gamma(inputs),
             "beta": self._tensor("beta", inputs[-1:], lambda rng: 0.0),
         }
 
 
-class BatchNorm(_Norm):
+class BatchNorm(_Centred):
     """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var of each channel: over the rows of the batch and
     their positions.
 
@@ -68,7 +73,7 @@ class BatchNorm(_Norm):
         return [Op("batch_norm", inputs, inputs, tensors, settings=settings)]
 
 
-class LayerNorm(_Norm):
+class LayerNorm(_Centred):
     """a = gamma (x - mean) / sqrt(var + epsilon) + beta, mean and var over the channels of each row, or of
     each of its positions. Ba et al. 2016."""
 
@@ -77,6 +82,17 @@ class LayerNorm(_Norm):
 
     def ops(self, inputs: Shape) -> list[Op]:
         return [Op("layer_norm", inputs, inputs, self._affine(inputs), settings={"epsilon": self.epsilon})]
+
+
+class RMSNorm(_Norm):
+    """a = gamma x / sqrt(mean(x^2) + epsilon), the mean over the channels of each row, or of each of its positions: no
+    shift. Zhang & Sennrich 2019."""
+
+    def __init__(self, *, epsilon: float = 1e-5) -> None:
+        super().__init__(epsilon)
+
+    def ops(self, inputs: Shape) -> list[Op]:
+        return [Op("rms_norm", inputs, inputs, {"gamma": self._gamma(inputs)}, settings={"epsilon": self.epsilon})]
 
 
 class Scale(Layer):
