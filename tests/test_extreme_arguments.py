@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import numpy as np
 import pytest
+from common import LAYERS
 
 from fastnn import Sequential, Trainer, nn, optim
 
@@ -63,14 +66,14 @@ def test_epsilon_of_an_optimizer(kind, dtype):
 
 
 @pytest.mark.parametrize("dtype", TINY)
-@pytest.mark.parametrize("kind", [nn.BatchNorm, nn.LayerNorm, nn.RMSNorm])
+@pytest.mark.parametrize("kind", [kind for kind in LAYERS if "epsilon" in signature(kind).parameters])
 def test_epsilon_of_a_layer(kind, dtype):
     with pytest.raises(ValueError, match=r"^epsilon of layers\[0\].layers\[0\] \(.*Norm\) is .*, expected at least"):
         Sequential([nn.Residual([kind(epsilon=TINY[dtype])])], dtype=dtype).build(2)
-    constant = np.ones((8, 2))  # no variance: epsilon alone is divided by
-    model = Sequential([kind(epsilon=1.02 * TINY[dtype])], dtype=dtype).build(2)
-    assert np.isfinite(model.predict(constant)).all()
-    Trainer(model, "mse", seed=0).fit(constant, constant, epochs=1, verbose=False)
+    for constant in (np.ones((8, 2)), np.zeros((8, 2))):  # no variance, no squares: epsilon alone is divided by
+        model = Sequential([kind(epsilon=1.02 * TINY[dtype])], dtype=dtype).build(2)
+        assert np.isfinite(model.predict(constant)).all()
+        Trainer(model, "mse", seed=0).fit(constant, constant, epochs=1, verbose=False)
 
 
 # What scikit-learn would convert ------------------------------------------------------

@@ -632,7 +632,8 @@ BLOCK = """
 def test_falling_back_is_said_once():
     done = run_python(BLOCK.format(blocked=["native", "numba_jit"]))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("numpy 1 FallbackWarning: the native backend is not compiled in, using numpy")
+    assert done.stdout.startswith("numpy 1 FallbackWarning: using numpy, which is slower: backend 'native' is not")
+    assert "install a C++ compiler" in done.stdout
 
 
 def test_what_was_chosen_is_no_fallback():

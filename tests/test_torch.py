@@ -545,7 +545,7 @@ def test_layers_without_a_module_are_named():
     said = page.read_text(encoding="utf-8").partition("Of fastnn's layers")[2]
     for where, text in (("docs/torch.md", said), ("to_torch", bridge.to_torch.__doc__)):
         unnamed = [name for name in without if not re.search(rf"\b{name}\b", text)]
-        assert not unnamed, f"{where} does not say that PyTorch has no module for {unnamed}"
+        assert not unnamed, f"{unnamed}: write them in torch/, or say in {where} that PyTorch has none"
 
 
 def frozen(module):

@@ -87,8 +87,10 @@ def _loads(name: str) -> bool:
 def _automatic() -> str:
     name = next(name for name in AUTOMATIC if _loads(name))
     if name != AUTOMATIC[0]:
-        message = f"the native backend is not compiled in, using {name}, which is slower: {_COMPILED}"
-        warnings.warn(message, FallbackWarning, stacklevel=callers())
+        try:
+            load(AUTOMATIC[0])
+        except BackendUnavailable as error:  # not compiled, or from another version: it says which
+            warnings.warn(f"using {name}, which is slower: {error}", FallbackWarning, stacklevel=callers())
     return name
 
 
