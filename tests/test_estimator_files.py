@@ -360,7 +360,7 @@ SET = {
     "history": ((FITTED, "history"), ["loss"], "a row of float64 for each"),
     "best": ((FITTED, "best"), "network", "best epoch has the unknown field"),
     "best of none": ((FITTED, "best"), 1, "best is 1"),
-    "optimizer": ((FITTED, "optimizer"), {"rule": "adam", "step": -1}, "step is -1"),
+    "optimizer": ((FITTED, "optimizer"), {"rule": "adam", "step": -1}, "expected null in a file"),
 }
 
 

@@ -53,11 +53,16 @@ class EngineOf final : public Engine {
         return frozen_.run_few(x, n, answer, static_cast<T*>(out));
     }
     void run(const Rows& x, size_t n, Answer answer, void* out) const override {
+        if (ns(n) >= kReleaseGil)
+            return without_gil([&](auto stop, void* context) {
+                frozen_.run(x, n, answer, static_cast<T*>(out), stop, context);
+            });
         const auto never = [](void*) { return false; };
-        if (ns(n) < kReleaseGil) return frozen_.run(x, n, answer, static_cast<T*>(out), never, nullptr);
-        without_gil([&](auto stop, void* context) {
-            frozen_.run(x, n, answer, static_cast<T*>(out), stop, context);
-        });
+        try {
+            frozen_.run(x, n, answer, static_cast<T*>(out), never, nullptr);
+        } catch (const Refused& refused) {
+            raise(refused);
+        }
     }
     const Plan& plan() const { return frozen_.plan(); }
 

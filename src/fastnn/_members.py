@@ -68,7 +68,9 @@ def _content(
     """What is in the member that begins at a place, and where the next one begins."""
     if place + _LOCAL.size > len(data):
         return None
-    mark, _, local_flags, method, _, _, _, _, _, letters, extra = _LOCAL.unpack_from(data, place)
+    mark, _, local_flags, method, _, _, *sums, letters, extra = _LOCAL.unpack_from(data, place)
+    if not flags & _STREAMED and (extra or sums != [crc, length, length]):
+        return None
     begin = place + _LOCAL.size + letters + extra
     end = begin + length
     same = data[place + _LOCAL.size : place + _LOCAL.size + letters] == name

@@ -95,11 +95,16 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
     ValueError where `path` is a device, a pipe or a folder; OSError where it cannot be written.
     """
+    check_regular(path)
+    with naming(path), _replacing(_text.path("path", path)) as file:
+        file.write(content)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """ValueError where `path` is a device, a pipe or a folder."""
     target = _text.path("path", path)
     if target.exists() and not target.is_file():
         raise ValueError(f"path is {os.fspath(path)!r}, which is no regular file, expected one, or a name that is free")
-    with naming(path), _replacing(target) as file:
-        file.write(content)
 
 
 @contextlib.contextmanager
@@ -290,12 +295,20 @@ def _parsed(found: dict[str, memoryview], most_header: int, views: bool) -> tupl
         if name == _HEADER:
             continue
         view = _members.array(content)
+        named = _name(name)
         if view is None:
             view = _array(io.BytesIO(content), name, len(content))
         elif not views:
             view = view.copy()
-        arrays[name.removesuffix(".npy")] = view
+        arrays[named] = view
     return header, arrays
+
+
+def _name(member: str) -> str:
+    """The array's name. ModelFormatError for a member that is none: "w" and "w.npy" would be one array."""
+    if not member.endswith(".npy"):
+        raise ModelFormatError(f"member {member!r} is neither {_HEADER} nor an array, whose name ends with .npy")
+    return member.removesuffix(".npy")
 
 
 def _header(text: bytes, most_header: int, arrays: int) -> dict[str, Any]:
@@ -328,9 +341,9 @@ def _of_zip(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dict
         for info in infos:
             if info.filename == _HEADER:
                 continue
+            named = _name(info.filename)
             with members.open(info) as member:
-                array = _array(member, info.filename, info.file_size)
-            arrays[info.filename.removesuffix(".npy")] = array
+                arrays[named] = _array(member, info.filename, info.file_size)
     return header, arrays
 
 

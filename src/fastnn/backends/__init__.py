@@ -96,7 +96,7 @@ def _automatic() -> str:
 
 # Asking os.environ costs 1.2 us, as much as a prediction: it encodes the name and decodes the value each time.
 _environment: Any = getattr(os.environ, "_data", os.environ)
-_VARIABLE: Any = "FASTNN_BACKEND" if _environment is os.environ else os.fsencode("FASTNN_BACKEND")
+_VARIABLE: Any = "FASTNN_BACKEND" if _environment is os.environ else os.environ.encodekey("FASTNN_BACKEND")
 
 
 @functools.cache

@@ -28,7 +28,7 @@ def of_classifier(model: Sequential, labels: Labels, loss: Loss, names: list[str
 def of_regressor(model: Sequential, loss: Loss, names: list[str] | None) -> Frozen:
     """With the loss's link at its end: what `predict` gives."""
     end = None if loss.link is None else activations.get(loss.link)
-    return _named(model.frozen(end=end), names)
+    return _named(replace(model.frozen(end=end), loss=None, link=None, linked=False), names)
 
 
 def _named(frozen: Frozen, names: list[str] | None) -> Frozen:

@@ -11,6 +11,7 @@ The network is not described layer by layer: its layout is what it was made of. 
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -195,8 +196,7 @@ def restore(estimator: Any, fitted: Header, arrays: Arrays, classifies: bool) ->
     slots = {name: given.pop(name) for name in list(given) if name.startswith("slot.")}
     layout = _layout_from_config(fitted["layout"])
     numbers = _numbers(fitted["numbers"], curves)
-    rate = float(fitted["rate"])
-    if not 0.0 < rate < np.inf:
+    if not 0.0 < fitted["rate"] <= sys.float_info.max:
         raise ModelFormatError(f"fitted: rate is {short(fitted['rate'])}, expected a finite number > 0")
     model = _network(fitted, layout, given)
     outputs, loss = model.plan.outputs, model.loss
@@ -218,7 +218,7 @@ def restore(estimator: Any, fitted: Header, arrays: Arrays, classifies: bool) ->
         estimator._outputs = outputs
     else:
         estimator._labels, estimator.classes_ = labels, labels.classes
-    estimator._rate = rate
+    estimator._rate = float(fitted["rate"])
     estimator.__dict__.update(numbers | curves)
     if curves:
         estimator._best = kept

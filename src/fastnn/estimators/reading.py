@@ -36,5 +36,7 @@ def assembled(header: dict[str, Any], arrays: dict[str, Array]) -> Estimator:
     if fitted is None:
         same_keys("the estimator, which was not fitted, with its arrays,", set(arrays), set())
     else:
+        if fitted.get("optimizer") is not None:  # pickles alone have one
+            raise ModelFormatError(f"fitted: optimizer is {short(fitted['optimizer'])}, expected null in a file")
         kept.restore(made, fitted, arrays, classifies=not made._numeric)
     return made

@@ -74,7 +74,9 @@ def _model(given: Given) -> Sequential:
         if tail.alone and math.prod(outputs) != 1:
             raise ModelFormatError(f"operator Reshape makes (n,) of rows of shape {outputs}, expected one value")
         made += _linked(given, tail)
-        model = Sequential(made or [layers.Activation("identity")], dtype=given.dtype).build(shape, seed=0)
+        model = Sequential(made or [layers.Activation("identity")], dtype=given.dtype)
+        _check_size(model, given, shape)
+        model.build(shape, seed=0)
         if scaling is not None:
             config = {"shift": np.broadcast_to(scaling[0].ravel(), outputs).tolist(), "scale": scaling[1]}
             model.target_scale = TargetScale.from_config(config, model.plan.outputs)
@@ -83,7 +85,10 @@ def _model(given: Given) -> Sequential:
     except (TypeError, ValueError) as error:  # of a layer that cannot be: a size, an epsilon
         raise ModelFormatError(str(error)) from None
     _fill(values)
-    _describe(model, given, tail, made)
+    try:
+        _describe(model, given, tail, made)
+    except (TypeError, ValueError) as error:  # ModelFormatError is a ValueError
+        raise ModelFormatError(str(error)) from None
     return model
 
 
@@ -162,6 +167,8 @@ def _sum(given: Given, value: str, steps: dict[str, Step]) -> Step | None:
         for (way, _), names in zip(ways, passed, strict=True)
     ]
     shortcut, body = parts if parts[1] else parts[::-1]  # fastnn's own order, where both have pieces
+    if node.inputs[0] == node.inputs[1]:  # of a body that does nothing
+        body = [Piece(value, lambda: layers.Activation("identity"))]
     if not body:
         return None
     depth = 1 + max(piece.depth for piece in (*body, *shortcut))
@@ -257,16 +264,28 @@ def _classes(given: Given, label: str) -> tuple[list[Any] | None, tuple[str, Any
         node = given.makers.get(label)
         if node is None:
             raise ModelFormatError(f"label is {label!r}, expected ArgMax or Greater in it")
-        if node.op in ("Gather", "ArrayFeatureExtractor") and node.inputs[0] in given.constants:
+        if classes is None and node.op in ("Gather", "ArrayFeatureExtractor") and node.inputs[0] in given.constants:
             classes, label = _listed(given.constants[node.inputs[0]]), node.inputs[1]
         elif node.op in ("Cast", "Reshape", "Squeeze"):
             label = node.inputs[0]
         elif node.op == "ArgMax" and node.attributes["axis"] in (1, -1) and not node.attributes["select_last_index"]:
             return classes, (node.inputs[0], "ArgMax")
-        elif node.op == "Greater" and given.constants.get(node.inputs[1], np.zeros(2)).size == 1:
+        elif node.op == "Greater" and _one_number(given, node.inputs[1]):
             return classes, (node.inputs[0], float(given.constants[node.inputs[1]].item()))
         else:
             raise ModelFormatError(f"operator {node.op} makes the labels, expected ArgMax, or Greater than a number")
+
+
+def _check_size(model: Sequential, given: Given, shape: tuple[int, ...]) -> None:
+    """A file of 4 kB may say a thousand times that each of 2^24 values is multiplied by one number."""
+    size = sum(tensor.size for tensor in model._lower(shape)[0].tensors)
+    if size > _MOST_VALUES + 2 * sum(array.size for array in given.constants.values()):
+        raise ModelFormatError(f"its network has {size} parameters, far more than the file has numbers")
+
+
+def _one_number(given: Given, value: str) -> bool:
+    found = given.constants.get(value)
+    return found is not None and found.size == 1 and found.dtype.kind in "fiu"
 
 
 def _listed(classes: Array) -> list[Any]:

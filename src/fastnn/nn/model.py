@@ -244,7 +244,7 @@ class Sequential(Answers):
             row_shape=self._expected_shape,
             any_shape=self.takes_any_shape,
             exact=self._normalizes,
-            names=self.feature_names,
+            names=None if self.feature_names is None else list(self.feature_names),
             new=self.loss is None,
         )
 

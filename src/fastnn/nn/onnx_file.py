@@ -74,7 +74,7 @@ def read(path: str | os.PathLike[str]) -> Given:
     with open(target, "rb"):  # the error of who cannot read it, not that of the package
         pass
     try:
-        model = onnx.load(target)
+        model = onnx.load(target, format="protobuf")
         onnx.checker.check_model(model)  # operators with the inputs they need, each value made once, before it is read
         return _given(onnx, model)
     except (OSError, ModelFormatError):
@@ -93,7 +93,7 @@ def _given(onnx: Any, model: Any) -> Given:
     inputs = [each for each in graph.input if each.name not in constants]
     if len(inputs) != 1:
         raise ModelFormatError(f"it has {len(inputs)} inputs, expected one: rows")
-    makers, names = _tidied(onnx, graph.node, constants)
+    makers, names = _tidied(onnx, graph.node, constants, opset)
     outputs = [names.get(each.name, each.name) for each in graph.output]
     shape = tuple(
         each.dim_value if each.WhichOneof("value") == "dim_value" and each.dim_value > 0 else None
@@ -111,7 +111,7 @@ def _array(onnx: Any, tensor: Any) -> Array:
     return array
 
 
-def _tidied(onnx: Any, nodes: Any, constants: dict[str, Array]) -> tuple[dict[str, Found], dict[str, str]]:
+def _tidied(onnx: Any, nodes: Any, constants: dict[str, Array], opset: int) -> tuple[dict[str, Found], dict[str, str]]:
     """The nodes that are left by the values that they make, and what other values are: the names of their equals."""
     makers: dict[str, Found] = {}
     names: dict[str, str] = {}
@@ -128,6 +128,8 @@ def _tidied(onnx: Any, nodes: Any, constants: dict[str, Array]) -> tuple[dict[st
             names[found.output] = inputs[0]
         else:
             known = DEFAULTS.get(found.op, {})
+            if found.op == "Softmax":
+                known = {"axis": 1 if opset < 13 else -1}
             makers[found.output] = found._replace(
                 attributes={name: attributes.get(name, known[name]) for name in known}
             )

@@ -19,7 +19,7 @@ from fastnn.errors import ModelFormatError
 from fastnn.formulas import activations
 from fastnn.nn import layers
 from fastnn.nn.layers import Layer
-from fastnn.nn.onnx_file import DEFAULTS, Found, Given
+from fastnn.nn.onnx_file import DEFAULTS, FLOATS, Found, Given
 from fastnn.ops.operation import Shape
 from fastnn.serving import onnx_nodes
 from fastnn.serving.onnx_graph import Graph
@@ -230,7 +230,7 @@ def _maxout(given: Given, node: Found) -> Step | None:
     """Max of k slices, each of every k-th channel."""
     pieces = len(node.inputs)
     slices = [given.makers.get(each) for each in node.inputs]
-    before = None
+    before, channels_in = None, None
     for first, each in enumerate(slices):
         if each is None or each.op != "Slice" or len(each.inputs) != 5 or pieces < 2:
             return None
@@ -239,7 +239,9 @@ def _maxout(given: Given, node: Found) -> Step | None:
             return None
         start, end, axis, step = (int(number.item()) for number in numbers if number is not None)
         before = each.inputs[0] if before is None else before
-        if (start, axis, step) != (first, -1, pieces) or end % pieces or each.inputs[0] != before:
+        channels_in = end if channels_in is None else channels_in
+        wanted = (first, channels_in, -1, pieces)
+        if (start, end, axis, step) != wanted or end % pieces or each.inputs[0] != before:
             return None
     assert before is not None
     return Step(before, [Piece(node.output, lambda: layers.Maxout(pieces), reads=end)])
@@ -302,6 +304,8 @@ def _by_constant(given: Given, node: Found) -> Step | None:
     if len(places) != 1 or (places == [0] and node.op in ("Sub", "Div")):
         return None
     constant = given.constants[node.inputs[places[0]]]
+    if constant.dtype not in FLOATS:  # whole numbers are divided and multiplied otherwise
+        raise ModelFormatError(f"operator {node.op} has a constant of {constant.dtype}, expected float32 or float64")
     return Step(node.inputs[1 - places[0]], [Piece(node.output, values={"by": constant}, affine=node.op)])
 
 

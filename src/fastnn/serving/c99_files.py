@@ -149,7 +149,7 @@ def _probabilities(offer: Offer) -> str:
 
 def _classify(offer: Offer) -> str:
     lines = [f"float z[{offer.outputs}];", "@_network(x, z);"]
-    if offer.outputs == 1:
+    if offer.outputs == 1 and offer.link == "sigmoid":
         lines.append("return z[0] > 0.0f;")
     else:
         lines += [

@@ -68,6 +68,8 @@ class Source:
 
     def table(self, name: str, values: Array, kind: str = "float", what: str = "") -> str:
         """A constant table; its name."""
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} has values that are not finite in C's {kind}, expected numbers")
         self.flash += values.size * KINDS[kind][2]
         comment = f"  /* {what} */" if what else ""
         head = f"static $_CONST {kind} @_{name}[{values.size}] = {{{comment}"

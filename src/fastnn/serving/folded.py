@@ -28,16 +28,27 @@ def folded(frozen: Frozen) -> Frozen:
     for op in frozen.plan.ops:
         arrays = {role: frozen.arrays[tensor.name] for role, tensor in op.tensors.items()}
         behind = steps[-1] if steps else None
-        if behind is not None and op.kind == "batch_norm" and _takes(behind[0], op):
-            steps[-1] = behind[0], _behind(behind[1], *_line(op, arrays))
-        elif behind is not None and behind[0].kind == "batch_norm" and op.kind == "dense" and _near(*behind, op):
-            steps[-1] = op, _before(arrays, *_line(*behind))
-        else:
-            steps.append((op, arrays))
+        made: Step | None = None
+        with np.errstate(over="ignore", invalid="ignore"):
+            if behind is not None and op.kind == "batch_norm" and _takes(behind[0], op):
+                made = behind[0], _behind(behind[1], *_line(op, arrays))
+            elif behind is not None and behind[0].kind == "batch_norm" and op.kind == "dense" and _near(*behind, op):
+                made = op, _before(arrays, *_line(*behind))
+            if made is None or not _normal(made[1], frozen.plan.dtype):
+                steps.append((op, arrays))
+            else:
+                steps[-1] = made
     if len(steps) == len(frozen.plan.ops):
         return frozen
     plan, state = _assembled(frozen.plan, steps)
     return replace(frozen, plan=plan, state=state)
+
+
+def _normal(arrays: Mapping[str, Array], dtype: np.dtype) -> bool:
+    """Whether all are numbers of the dtype with all their digits: else the two stay apart, as they were."""
+    least, most = np.finfo(dtype).tiny, np.finfo(dtype).max
+    size = np.abs(arrays["w"])
+    return bool(((size == 0) | (size >= least)).all() and (size <= most).all() and (np.abs(arrays["b"]) <= most).all())
 
 
 def _takes(dense: Op, norm: Op) -> bool:

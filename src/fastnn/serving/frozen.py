@@ -51,7 +51,7 @@ class Frozen:
         end: Activation | None = None,
     ) -> Frozen:
         """A copy of what predicts in a plan and its state. end: an activation behind it."""
-        link = None if loss is None or len(plan.output_shape) > 1 else loss.link
+        link = None if loss is None or end is not None or len(plan.output_shape) > 1 else loss.link
         if link not in ("softmax", "sigmoid"):
             link = None
         ops = plan.ops if loss is None or link is None else plan.training_ops(loss)
