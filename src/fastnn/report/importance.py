@@ -13,9 +13,9 @@ from fastnn.errors import missing_extra
 from fastnn.report import page
 from fastnn.report.subject import Subject
 
-ROWS = 1000  # of the data, drawn
+ROWS, VALUES = 1000, 200_000  # of the data, drawn: so many rows, of wide ones fewer, so many values in all
 MOST = 20  # features in the table
-WIDEST = 10_000  # features: of more nothing is said, it would take minutes
+WIDEST = 2_000  # features: of more nothing is said, it would take minutes
 REPEATS = 5
 
 
@@ -44,10 +44,9 @@ def importance(subject: Subject) -> str:
     if len(names) > WIDEST:
         why = f"{len(names):,} features: left out, as it is beyond {WIDEST:,}."
         return page.section("Importance of features", page.paragraph(why))
-    rows = len(data)
-    if rows > ROWS:
-        rows = ROWS
-        data = data.part(np.sort(np.random.default_rng(0).choice(len(data), ROWS, replace=False)))
+    rows = min(len(data), ROWS, VALUES // len(names))
+    if rows < len(data):
+        data = data.part(np.sort(np.random.default_rng(0).choice(len(data), rows, replace=False)))
     x = data.x.toarray() if _sparse.is_sparse(data.x) else data.x
 
     def scorer(estimator: object, X: Any, y: object) -> float:
