@@ -40,11 +40,8 @@ class Reporting:
         With the curves of the last fit, but for lbfgs, and with `classes_`. NotFittedError before a fit; ValueError or
         TypeError where X and y do not fit it or y has several columns of classes.
 
-        >>> import tempfile
-        >>> X, y = np.eye(6), np.array(list("aabbcc"))
-        >>> model = fastnn.MLPClassifier((8,), max_iter=2, solver="lbfgs", random_state=0).fit(X, y)
-        >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
-        ...     model.report(f"{folder}/report.html", X, y)
+            model = fastnn.MLPClassifier().fit(X, y)
+            model.report("report.html", X_test, y_test)
         """
         check_is_fitted(self)
         frozen = self._frozen()

@@ -12,6 +12,7 @@ from fastnn.report.subject import Subject
 Array = np.ndarray
 MATRIX = 30  # classes of which the whole matrix is shown
 MOST = 20  # lines of a table
+HEAD = 24  # characters of a class above its column
 BINS = 10
 
 
@@ -20,17 +21,18 @@ def confusion(subject: Subject) -> str:
     names, (y, predicted) = subject.class_names, subject.decided
     if subject.several_labels:
         return page.section("Labels", *_labels(names, y, predicted))
-    counts = np.bincount(y * len(names) + predicted, minlength=len(names) ** 2).reshape(len(names), len(names))
-    return page.section("Confusion", *(_matrix(names, counts) if len(names) <= MATRIX else _largest(names, counts)))
+    parts = _matrix(names, y, predicted) if len(names) <= MATRIX else _largest(names, y, predicted)
+    return page.section("Confusion", *parts)
 
 
 def _ratio(part: int, whole: int) -> str:
     return page.number(part / whole if whole else float("nan"))
 
 
-def _matrix(names: list[str], counts: Array) -> list[str]:
+def _matrix(names: list[str], y: Array, predicted: Array) -> list[str]:
     """A row for each class, a column for each predicted one, and the share of each row that is right."""
-    head = ["actual", *map(page.name, names), "recall"]
+    counts = np.bincount(y * len(names) + predicted, minlength=len(names) ** 2).reshape(len(names), len(names))
+    head = ["actual", *(page.name(name, HEAD) for name in names), "recall"]
     rows = []
     for label, row in enumerate(counts):
         total = int(row.sum())
@@ -45,19 +47,18 @@ def _matrix(names: list[str], counts: Array) -> list[str]:
     ]
 
 
-def _largest(names: list[str], counts: Array) -> list[str]:
+def _largest(names: list[str], y: Array, predicted: Array) -> list[str]:
     """Of many classes: what is mistaken most often, and the classes that are found least."""
-    wrong = counts - np.diag(np.diag(counts))
-    pairs = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind="stable")[:MOST]]
+    off = y != predicted
+    pairs, times = np.unique(y[off] * len(names) + predicted[off], return_counts=True)  # a matrix may be too large
     mistaken = [
-        [page.name(names[actual]), page.name(names[other]), f"{wrong[actual, other]:,}"]
-        for actual, other in pairs
-        if wrong[actual, other]
+        [names[pairs[place] // len(names)], names[pairs[place] % len(names)], f"{times[place]:,}"]
+        for place in np.argsort(-times, kind="stable")[:MOST]
     ]
-    totals, right = counts.sum(axis=1), np.diag(counts)
+    totals, right = (np.bincount(each, minlength=len(names)) for each in (y, y[~off]))
     recall = np.where(totals > 0, right / np.maximum(totals, 1), np.inf)
     worst = [label for label in np.argsort(recall, kind="stable")[:MOST] if totals[label]]
-    found = [[page.name(names[label]), f"{totals[label]:,}", _ratio(right[label], totals[label])] for label in worst]
+    found = [[names[label], f"{totals[label]:,}", _ratio(right[label], totals[label])] for label in worst]
     return [
         page.paragraph(f"{len(names):,} classes: the pairs that are mistaken most often, at most {MOST}."),
         page.table(["actual", "predicted", "rows"], mistaken, words=2),
@@ -74,7 +75,7 @@ def _labels(names: list[str], y: Array, predicted: Array) -> list[str]:
         right = int((has & says).sum())
         counts = [int(has.sum()), int(says.sum()), right]
         shares = [_ratio(right, counts[0]), _ratio(right, counts[1])]
-        rows.append([page.name(name), *(f"{count:,}" for count in counts), *shares])
+        rows.append([name, *(f"{count:,}" for count in counts), *shares])
     left_out = [page.paragraph(f"The first 1,000 of {len(names):,} labels.")] if len(names) > 1000 else []
     return [*left_out, page.table(["label", "have it", "predicted", "both", "recall", "precision"], rows)]
 

@@ -56,14 +56,14 @@ def reliability(subject: Subject) -> str | None:
 def _which(subject: Subject) -> str:
     if subject.several_labels:
         return "of each label"
-    return f"of {page.name(subject.class_names[1])}" if subject.class_count == 2 else "of the most probable class"
+    return f"of {page.shortened(subject.class_names[1])}" if subject.class_count == 2 else "of the most probable class"
 
 
 def residuals(subject: Subject) -> str:
     """The section of predicted and actual values."""
     y, prediction = subject.values
     if y.shape != prediction.shape:
-        why = f"The loss {page.text(subject.loss)} has {prediction.shape[1]} outputs for {y.shape[1]} target values."
+        why = f"The loss {subject.loss} has {prediction.shape[1]} outputs for {y.shape[1]} target values."
         return page.section("Residuals", page.paragraph(why))
     shown = min(y.shape[1], OUTPUTS)
     parts = [

@@ -38,11 +38,12 @@ def latency(subject: Subject) -> str:
 
 
 def _rows(subject: Subject) -> Array:
-    """Up to a batch of the rows in the network's dtype, as a service has them."""
+    """Up to a batch of the rows, as a service has them: in the network's dtype, or as Normalize reads them."""
     x = subject.data.x[:BATCH]
     dense = x.toarray() if _sparse.is_sparse(x) else x
     plan = subject.frozen.plan
-    return np.ascontiguousarray(dense, dtype=plan.dtype).reshape(len(dense), *plan.input_shape)
+    dtype = dense.dtype if subject.frozen.normalizes else plan.dtype
+    return np.ascontiguousarray(dense, dtype=dtype).reshape(len(dense), *plan.input_shape)
 
 
 def _times(call: Callable[[], object]) -> Array:

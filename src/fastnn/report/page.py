@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-LONGEST = 40  # characters of a name that are shown; all of them where the pointer rests
+LONGEST = 60  # characters of a name that are shown; all of them where the pointer rests
 # No script, no font, no request: what gets into the page by mistake can do nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -24,9 +24,10 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; overflow-wrap: normal; }
 th { font-weight: 600; } td.n, th.n { text-align: right; white-space: nowrap; }
 td.s { text-align: right; background: rgba(var(--hue), var(--a)); }
-td.b { width: 40%; min-width: 6rem; }
+td.b { width: 40%; min-width: 6rem; } td:first-child { min-width: 5rem; }
 td.b i { display: block; height: .8rem; border-radius: 2px; background: rgb(var(--hue)); }
 .beside { display: flex; flex-wrap: wrap; gap: 1rem; } .beside > * { flex: 0 1 auto; }
+@media (max-width: 30rem) { th, td { padding: .25rem .35rem; } td.b { min-width: 3rem; } }
 svg { display: block; max-width: 100%; height: auto; }
 svg text { font-family: system-ui, sans-serif !important; }
 .net text { fill: var(--ink); font-size: 13px; } .net text.dim { fill: var(--dim); font-size: 12px; }
@@ -45,9 +46,9 @@ def shortened(value: object, longest: int = LONGEST) -> str:
     return given if len(given) <= longest else f"{given[: longest - 1]}…"
 
 
-def name(value: object) -> str:
+def name(value: object, longest: int = LONGEST) -> str:
     """A name from data: shortened, all of it where the pointer rests."""
-    short = shortened(value)
+    short = shortened(value, longest)
     return text(short) if short == str(value) else f'<span title="{text(value)}">{text(short)}</span>'
 
 
@@ -76,10 +77,13 @@ def bar(share: float) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
-    """A table of cells of text that is escaped; the first `words` columns are words, the others numbers."""
+    """A table of text, which is escaped here; the first `words` columns are words, the others numbers."""
     return framed(
-        [cell(title, "th", "n" if column >= words else "") for column, title in enumerate(head)],
-        ([cell(content, role="n" if column >= words else "") for column, content in enumerate(row)] for row in rows),
+        [cell(name(title), "th", "n" if column >= words else "") for column, title in enumerate(head)],
+        (
+            [cell(name(content), role="n" if column >= words else "") for column, content in enumerate(row)]
+            for row in rows
+        ),
     )
 
 
@@ -91,8 +95,8 @@ def framed(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def paragraph(sentence: str) -> str:
-    """Text that is escaped."""
-    return f'<p class="dim">{sentence}</p>'
+    """A sentence, which is escaped here."""
+    return f'<p class="dim">{text(sentence)}</p>'
 
 
 def beside(*parts: str) -> str:

@@ -66,7 +66,7 @@ def write(path: str | os.PathLike[str], subject: Subject, *, metrics: Metrics | 
 
 def _sections(subject: Subject, scores: dict[str, float], importances: bool) -> Iterator[str | None]:
     yield page.section(
-        "Scores", page.table(["", "value"], [[page.name(name), page.number(value)] for name, value in scores.items()])
+        "Scores", page.table(["", "value"], [[name, page.number(value)] for name, value in scores.items()])
     )
     yield page.section("Network", network.picture(subject.frozen.plan.input_shape, subject.layers))
     yield figures.curves(subject)
@@ -78,7 +78,7 @@ def _sections(subject: Subject, scores: dict[str, float], importances: bool) -> 
     if importances:
         yield importance.importance(subject)
     yield latency.latency(subject)
-    facts = [[page.text(name), page.text(value)] for name, value in config().items()]
+    facts = [[name, str(value)] for name, value in config().items()]
     yield page.section("Versions", page.table(["", ""], facts, words=2))
 
 
