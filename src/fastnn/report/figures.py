@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ COLOR = "#3b78e7"
 SIZE = (4.4, 3.6)  # inches: what a phone shows without making the text small
 
 
+def _drawn(draw: Callable[[Any], None], size: tuple[float, float], name: str, label: str) -> str:
+    """The picture, with what a reader that sees none says of it."""
+    return _plot.svg(draw, size, name).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
 def curves(subject: Subject) -> str | None:
     """The section of the history, None without one."""
     history = subject.history
@@ -27,7 +33,7 @@ def curves(subject: Subject) -> str | None:
     def draw(figure: Any) -> None:
         history.plot(figure.subplots())
 
-    return page.section("Learning curves", _plot.svg(draw, (5.6, 3.9), "curves"))
+    return page.section("Learning curves", _drawn(draw, (5.6, 3.9), "curves", "loss and metrics by epoch"))
 
 
 def reliability(subject: Subject) -> str | None:
@@ -49,7 +55,7 @@ def reliability(subject: Subject) -> str | None:
     return page.section(
         "Calibration",
         page.paragraph(f"{sentence}{page.number(found.error)}."),
-        _plot.svg(draw, SIZE, "calibration"),
+        _drawn(draw, SIZE, "calibration", "share that is right by probability"),
     )
 
 
@@ -93,7 +99,7 @@ def _of_output(y: Array, prediction: Array, title: str, name: str) -> tuple[str,
         axes.hist(left, bins=_edges(left), color=COLOR)
         axes.set(xlabel="residual", ylabel="rows", title=title)
 
-    return _plot.svg(pairs, SIZE, f"{name}p"), _plot.svg(spread, SIZE, f"{name}s")
+    return _drawn(pairs, SIZE, f"{name}p", "actual by predicted"), _drawn(spread, SIZE, f"{name}s", "residuals")
 
 
 def _edges(values: Array) -> Array:
