@@ -67,6 +67,8 @@ BLOCK = re.compile(r"^```python[^\S\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def test_documents(path, tmp_path, monkeypatch, capsys):
     """A file's python blocks run one after the other, in one namespace and an empty folder."""
     monkeypatch.chdir(tmp_path)
+    for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "BENTOML_DO_NOT_TRACK"):
+        monkeypatch.setenv(name, "true")
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     text = path.read_text(encoding="utf-8")

@@ -1,7 +1,10 @@
-"""matplotlib where it is installed: the one place that imports it, and says what to install. Draws nothing."""
+"""matplotlib where it is installed: the one place that imports it, and says what to install. Knows no data."""
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Callable
 from typing import Any
 
 from fastnn.errors import missing_extra
@@ -34,3 +37,34 @@ def new_figure(size: tuple[float, float]) -> Any:
 def require() -> None:
     """ImportError naming the extra [plot] where matplotlib is missing: before what takes minutes, not after it."""
     new_figure((1.0, 1.0))
+
+
+INK = "#010203"  # of what becomes the colour of the page's text
+
+
+def svg(draw: Callable[[Any], None], size: tuple[float, float], name: str) -> str:
+    """What `draw` puts into a figure of `size` inches, as an element for a page: its text and lines of INK take the
+    colour of the text around it. name: letters and digits, other than that of any other picture on the page.
+
+    Text is text: nothing in it is mathematics, a tag or a link. ImportError as `new_figure`.
+    """
+    figure = new_figure(size)
+    import matplotlib
+    from matplotlib import style
+    from matplotlib.text import Text
+
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    settings: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": name} | dict.fromkeys(inked, INK)
+    with matplotlib.rc_context(), style.context(["default", settings]):  # whatever style the user has chosen
+        draw(figure)
+        figure.patch.set_alpha(0.0)
+        for axes in figure.axes:
+            axes.patch.set_alpha(0.0)
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)  # "$" in a name is no formula
+        made = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(made, format="svg", metadata=nothing)
+    text = made.getvalue()
+    element = text[text.index("<svg") :].replace(INK, "currentColor")
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", element)

@@ -1,4 +1,4 @@
-"""The command `fastnn`: demo, train, predict, bench, info. Parses and prints; the work is done elsewhere."""
+"""The command `fastnn`: train, predict, report, export and others. Parses and prints; the work is done elsewhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastnn import _plot, backends, datasets, tabular
+from fastnn import _plot, backends, datasets, exporting, tabular
 from fastnn._version import __version__
 from fastnn.bench import demo, ladder
 from fastnn.bench import train as race
 from fastnn.bench.runners import OURS
 from fastnn.config import show_config
 from fastnn.errors import FallbackWarning, PrecisionWarning, TableWarning
+from fastnn.loading import load as load_any
 from fastnn.nn.reading import load
 
 
@@ -144,6 +145,31 @@ def _predict(options: argparse.Namespace) -> None:
         frame.to_csv(sys.stdout, index=False)
     else:
         tabular.write(frame, options.out)
+
+
+def _page(options: argparse.Namespace) -> None:
+    _writable("--out", options.out, options.data, options.model)
+    if options.model == options.data == tabular.STANDARD_INPUT:
+        raise ValueError("model and data are both '-', expected one of them to be a file")
+    extra = tabular.report(
+        load_any(options.model),
+        options.data,
+        options.out,
+        target=options.target,
+        importance=not options.no_importance,
+        **_dialect(options),
+    )
+    if extra:
+        print(f"fastnn: ignored columns: {', '.join(extra)}", file=sys.stderr)
+    print(f"report: {options.out}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    out = exporting.place(options.model, options.to, options.out)
+    _writable("--out", out, options.model)
+    for sentence in exporting.export(options.model, options.to, out):
+        print(f"fastnn: {sentence}", file=sys.stderr)
+    print(f"{options.to}: {out}")
 
 
 def _ladder(options: argparse.Namespace) -> None:
@@ -302,6 +328,25 @@ def _add_predict(commands: Any) -> None:
     say.set_defaults(run=_predict)
 
 
+def _add_report(commands: Any) -> None:
+    page = commands.add_parser("report", help="an HTML page on a model and what it makes of a table")
+    page.add_argument("model", help="the file that `fastnn train` wrote, or `save` of an estimator")
+    page.add_argument("data", help="CSV or Parquet, or - for standard input; columns are found by their names")
+    page.add_argument("--target", metavar="COL", help="the column with the answers (default: the model's)")
+    page.add_argument("--out", default="report.html", metavar="FILE", help="the page (default: %(default)s)")
+    page.add_argument("--no-importance", action="store_true", help="do not ask which columns the model needs")
+    _add_dialect(page)
+    page.set_defaults(run=_page)
+
+
+def _add_export(commands: Any) -> None:
+    other = commands.add_parser("export", help="a model as a file of ONNX, C or PyTorch")
+    other.add_argument("model", help="the file that `fastnn train` wrote, or `save` of a model or an estimator")
+    other.add_argument("--to", required=True, choices=list(exporting.SUFFIXES), help="what it becomes")
+    other.add_argument("--out", metavar="FILE", help="where it goes (default: beside the model, .onnx, .c or .pt2)")
+    other.set_defaults(run=_export)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line. Every command's function takes the parsed options."""
     root = argparse.ArgumentParser(prog="fastnn", description="Trains neural networks on the CPU.")
@@ -327,6 +372,8 @@ def parser() -> argparse.ArgumentParser:
 
     _add_train(commands)
     _add_predict(commands)
+    _add_report(commands)
+    _add_export(commands)
 
     bench = commands.add_parser("bench", help="measure this machine")
     bench.set_defaults(run=lambda options: bench.print_help())

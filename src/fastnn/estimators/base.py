@@ -26,6 +26,7 @@ from fastnn.estimators.kept import attach
 from fastnn.estimators.network import Layout, dense_layers, optimizer_for
 from fastnn.estimators.parameters import AUTO_BATCH, CONSTRAINTS, ONLY_STOCHASTIC, STOCHASTIC, no_dates
 from fastnn.estimators.predicting import Predicting
+from fastnn.estimators.reporting import Reporting
 from fastnn.estimators.samples import Samples, weights_of
 from fastnn.estimators.stopping import ReportedLoss, Stopping
 from fastnn.estimators.validation import Validation, drawn
@@ -55,7 +56,7 @@ class Views(list[Array]):
         return list, ([view.copy() for view in self],)
 
 
-class BaseMLP(Keeping, Predicting, BaseEstimator):
+class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
     """Parameters, fitted attributes and the fit of both estimators."""
 
     _parameter_constraints = CONSTRAINTS

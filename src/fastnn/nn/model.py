@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _hints, _rounding, _validate, backends, files
+from fastnn import _hints, _rounding, _validate, backends, files, report
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.data import Data, Features
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
-from fastnn.nn import initial, rechecks, serialize, summary
+from fastnn.metrics import Metrics
+from fastnn.nn import initial, rechecks, reporting, serialize, summary
 from fastnn.nn.answers import Answers
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
@@ -342,6 +343,40 @@ class Sequential(Answers):
         c99.write(self.frozen(), path, dtype=dtype, name=name, block=block, rows=rows)
 
     # Describing -------------------------------------------------------------------------------------------
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        X: Any,
+        y: Any,
+        *,
+        classes: Sequence[Any] | None = None,
+        history: Any = None,
+        metrics: Metrics | None = None,
+        importance: bool = True,
+    ) -> None:
+        """Write one HTML page on the model and rows X (n, I) with their targets y: docs/report.md.
+
+        It needs no script and no network.
+
+        classes: what to call them, one name each; None: 0, 1, ... history: what `Trainer.fit` returned, for its curves.
+        metrics: as in `evaluate`; None: some that fit the loss. importance: permutes each feature of up to 1,000 rows
+        five times.
+
+        NotFittedError before the model is built and has a loss; ImportError without matplotlib, and without
+        scikit-learn for the importance; ValueError or TypeError where X, y or another argument does not fit, also where
+        the loss over X and y is no number; OSError where the file cannot be written. Then `path` is what it was.
+
+            history = trainer.fit(X, y, validation=0.2)
+            model.report("report.html", X_test, y_test, classes=["no", "yes"], history=history)
+        """
+        frozen, loss = self.frozen(), self._known_loss()
+        report.check_arguments(path, importance)
+        data = self.checked(X, y, None, loss)
+        subject = reporting.subject(
+            self, self.layers, data, frozen, name="Sequential", classes=classes, history=history
+        )
+        report.write(path, subject, metrics=metrics, importances=importance)
 
     def summary(self) -> str:
         """A table of the layers with the shapes of their rows and their parameters, as text.

@@ -9,6 +9,7 @@ from fastnn.tabular.description import Description
 from fastnn.tabular.encoding import FILLS, Encoding
 from fastnn.tabular.files import STANDARD_INPUT, check_writable, read, write
 from fastnn.tabular.prediction import predict
+from fastnn.tabular.reporting import report
 from fastnn.tabular.targets import Target, target
 from fastnn.tabular.training import Result, Settings, draw, train
 
@@ -25,6 +26,7 @@ __all__ = [
     "numbers",
     "predict",
     "read",
+    "report",
     "target",
     "train",
     "write",

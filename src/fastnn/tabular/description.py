@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fastnn import _validate
 from fastnn.errors import ModelFormatError
 from fastnn.nn.model import Sequential
+from fastnn.nn.target_scale import TargetScale
 from fastnn.tabular.encoding import Encoding
 from fastnn.tabular.targets import Scalar
 
@@ -29,6 +31,22 @@ class Description:
     @property
     def encoding(self) -> Encoding:
         return Encoding(self.categories, self.fill)
+
+    def in_own_unit(self, model: Sequential) -> Sequential:
+        """A copy of the model with predictions and scores in the target's own unit; of classes the model itself."""
+        if self.classes is not None:
+            return model
+        made = copy.copy(model)
+        made.target_scale = TargetScale((float(self.mean),), float(self.scale))
+        return made
+
+    def encoded_columns(self) -> list[str]:
+        """What becomes of columns before the network sees them, a sentence each: for who has the network alone."""
+        said = [
+            f"{column!r} is {len(values)} inputs, 1 for its value and 0 for the others: {', '.join(map(_said, values))}"
+            for column, values in self.categories.items()
+        ]
+        return said + [f"{column!r}: {value:g} where it is missing" for column, value in self.fill.items()]
 
     def kept(self) -> dict[str, Any]:
         """What goes into the metadata: of an encoding only what there is."""
@@ -76,3 +94,7 @@ class Description:
                 _validate.number(f"fill of {column!r}", value)
         except (TypeError, ValueError) as error:
             raise ModelFormatError(f"metadata['table']: {error}") from None
+
+
+def _said(category: str | None) -> str:
+    return "missing" if category is None else category

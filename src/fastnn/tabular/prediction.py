@@ -41,11 +41,7 @@ def predict(
         raise ValueError(f"the target is {description.target!r}, as a column of --proba is: predict without it")
     name = os.fspath(path)
     frame = read(path, categories=list(description.categories), separator=separator, decimal=decimal, encoding=encoding)
-    absent = [column for column in description.features if column not in frame.columns]
-    if absent:
-        raise ValueError(f"{shown(name)} has no column {listed(absent)}, which the model was trained with")
-    extra = [column for column in frame.columns if column not in description.features]
-    features = numbers(frame, description.features, name, dtype=model.dtype, encoding=description.encoding)
+    features, extra = features_of(frame, description, name, model.dtype)
     found = answers(model, description, features)
     if description.classes is not None:
         table: dict[str, Any] = {description.target: [description.classes[label] for label in found]}
@@ -54,6 +50,18 @@ def predict(
     else:
         table = {description.target: found}
     return pandas.DataFrame(table), extra
+
+
+def features_of(frame: Any, description: Description, name: str, dtype: np.dtype) -> tuple[Features, list[str]]:
+    """The features of a table, in the order of the training and encoded as there, and the columns that are none.
+
+    ValueError where one is missing or has something else than numbers.
+    """
+    absent = [column for column in description.features if column not in frame.columns]
+    if absent:
+        raise ValueError(f"{shown(name)} has no column {listed(absent)}, which the model was trained with")
+    extra = [column for column in frame.columns if column not in description.features]
+    return numbers(frame, description.features, name, dtype=dtype, encoding=description.encoding), extra
 
 
 def answers(model: Sequential, description: Description, features: Features) -> Array:

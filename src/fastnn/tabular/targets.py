@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,6 +67,33 @@ def target(series: Any, name: str, task: Task = "auto") -> Target:
     classes = sorted(distinct)
     number = {label: index for index, label in enumerate(classes)}
     return Target(name, np.array([number[label] for label in labels], np.int64), classes, task == "auto")
+
+
+def labels(series: Any, name: str, classes: Sequence[Scalar]) -> Array:
+    """The places (n,) of the column's values among the classes that a model knows: as they are written.
+
+    ValueError where values are missing, or are none of these.
+    """
+    place = {_written(label): index for index, label in enumerate(classes)}
+    found = [_written(label) for label in _target_values(series, name)[1]]
+    unknown = next((label for label in found if label not in place), None)
+    if unknown is not None:
+        some = ", ".join(list(place)[:FEW_CLASSES]) + (", ..." if len(place) > FEW_CLASSES else "")
+        raise ValueError(f"the target {name!r} has {unknown!r}, which the model does not know, expected one of: {some}")
+    return np.array([place[label] for label in found], np.int64)
+
+
+def values(series: Any, name: str) -> Array:
+    """The column as numbers (n,). ValueError where values are missing, infinite or text."""
+    real, written = _target_values(series, name)
+    if real is None:
+        raise ValueError(f"the target {name!r} has {written[0]!r}, expected numbers")
+    return real
+
+
+def _written(label: Any) -> str:
+    """A label as text: 1.0 as 1, which a column of numbers with gaps has made of it."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
 def without_target(series: Any) -> Array:
