@@ -336,6 +336,7 @@ SAID = {
     "decimal commas": (EUROPEAN, f"line 2 has 2 {NAMES}{IN_ONE}"),
     "a longer row": (GOOD + "1,2,u,3\n", "line 32 has 4 values, but the first line has 3 names"),
     "a spreadsheet": ("t.xlsx", "t.xlsx is a spreadsheet, expected CSV or Parquet: save it as CSV"),
+    "no tar": ("t.csv.tar.gz", "t.csv.tar.gz cannot be read: "),
     "no gzip": ("t.csv.gz", "t.csv.gz cannot be read: Not a gzipped file"),
 }
 

@@ -17,7 +17,7 @@ X = RNG.normal(size=(300, 6))
 Y = X[:, 0] * X[:, 1]
 
 
-def while_fitting(estimator, monkeypatch, then):
+def while_fitting(estimator, monkeypatch, then, fit=None):
     """What `then` makes within a fit of the estimator by another thread."""
     inside, go_on = threading.Event(), threading.Event()
     checks = type(estimator)._check_arrays
@@ -28,7 +28,7 @@ def while_fitting(estimator, monkeypatch, then):
         return checks(self, *arguments)
 
     monkeypatch.setattr(type(estimator), "_check_arrays", slow)
-    thread = threading.Thread(target=estimator.fit, args=(X, Y))
+    thread = threading.Thread(target=fit or (lambda: estimator.fit(X, Y)))
     thread.start()
     inside.wait(60)
     try:
@@ -59,6 +59,30 @@ def test_an_estimator_is_fitted_by_one_thread(solver, monkeypatch):
     monkeypatch.undo()
     with pytest.warns(match="[Cc]onverge"):
         shared.fit(X, Y)  # free again
+
+
+def test_the_classes_of_a_first_call_are_of_one_thread(monkeypatch):
+    """They were learned before the lock was taken: another's first call found some of them."""
+    sklearn_like = pytest.importorskip("fastnn.estimators")
+    shared = sklearn_like.MLPClassifier((8,), random_state=0)
+    y = (Y > 0).astype(int)
+
+    def refused():
+        before = dict(shared.__dict__)
+        with pytest.raises(RuntimeError, match=r"^MLPClassifier is being fitted by another thread"):
+            shared.partial_fit(X, y, classes=[0, 1, 2])
+        assert shared.__dict__ == before
+
+    while_fitting(shared, monkeypatch, refused, lambda: shared.partial_fit(X, y, classes=[0, 1]))
+    np.testing.assert_array_equal(shared.classes_, [0, 1])
+
+
+def test_a_refused_first_call_leaves_no_classes():
+    sklearn_like = pytest.importorskip("fastnn.estimators")
+    made = sklearn_like.MLPClassifier((8,), random_state=0)
+    with pytest.raises(ValueError, match="NaN"):
+        made.partial_fit(np.full_like(X, np.nan), (Y > 0).astype(int), classes=[0, 1])
+    assert not hasattr(made, "classes_")
 
 
 def test_the_lock_of_an_estimator_is_not_pickled():

@@ -115,6 +115,22 @@ def test_a_member_that_is_no_array(tmp_path):
         files.read(tmp_path / "b")
 
 
+def test_bytes_between_members(tmp_path):
+    """Who reads the zip from its beginning would find another header there."""
+    import hashlib
+    import struct
+
+    files.write(tmp_path / "a", {}, {"w": np.arange(3.0)})
+    content = bytearray((tmp_path / "a").read_bytes()[:-32])
+    place = content.index(b"PK\1\2")  # the directory begins
+    content[place:place] = b"between"
+    (begin,) = struct.unpack_from("<L", content, len(content) - 6)
+    struct.pack_into("<L", content, len(content) - 6, begin + 7)
+    (tmp_path / "b").write_bytes(bytes(content) + hashlib.sha256(content).digest())
+    with pytest.raises(ModelFormatError, match="bytes between its members"):
+        files.read(tmp_path / "b")
+
+
 def test_a_rate_beyond_float64_in_a_file(tmp_path):
     regressor("squared_error").save(tmp_path / "m")
     header, arrays = files.read(tmp_path / "m")

@@ -67,6 +67,9 @@ namespace {
 // Of the rows that go in, for all threads together: sparse ones are made dense.
 constexpr size_t kBytes = size_t(32) << 20;
 
+// Ctrl-C is answered between operations of 96 rows or of 50 ms: two layers of 8000 would take seconds for 512 rows.
+constexpr double kPieceNs = 5e7, kSlowNs = 1e7;
+
 template <class T>
 struct Walk final : Program {
     Walk(const Table<T>& kernels_, const Plan& plan_, const Tensors<T>& tensors_, const Packed<T>& packed_,
@@ -90,6 +93,7 @@ struct Walk final : Program {
     T* const out;
     const int sparse;  // the operation that reads sparse rows
     size_t piece = 0;
+    bool slow = false;  // a piece takes long: looked between its operations, too
     std::atomic<int64_t> wrong_row{-1}, wrong_column{0};  // of a value that the source cannot take
 
     Interruption interruption;  // looked for between tasks: 512 rows are soon done, all may take minutes
@@ -107,6 +111,8 @@ struct Walk final : Program {
         const T* in = gather(own, rows, order);
         if (wrong_row >= 0) return;
         for (size_t i = 0; i < plan.ops.size(); ++i) {
+            if (slow && member == 0) interruption.look();
+            if (interruption.found()) return;
             const Op& op = plan.ops[i];
             Call<T>& call = own.calls[i];
             call.x = in;
@@ -164,7 +170,10 @@ void forward(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensor
     walk.interruption.begin(stop, context);
     const size_t dense = std::max<size_t>(4, kBytes / threads / (plan.inputs * sizeof(T)));
     const size_t room = walk.sparse < 0 ? dense : kRowsAtOnce;
-    walk.piece = std::min({kRowsAtOnce, room, round_up((n + threads - 1) / threads, 4)});
+    const size_t quick = static_cast<size_t>(
+        std::clamp(kPieceNs / forward_ns(kernels, plan, 1), 96.0, static_cast<double>(kRowsAtOnce)));
+    walk.piece = std::min({kRowsAtOnce, room, quick / 4 * 4, round_up((n + threads - 1) / threads, 4)});
+    walk.slow = forward_ns(kernels, plan, walk.piece) > kSlowNs;
     if (buffers.size() < threads) buffers.resize(threads);
     run_program(walk, static_cast<int>(threads));
     if (walk.wrong_row >= 0) throw Refused(walk.wrong_row, walk.wrong_column);

@@ -16,6 +16,7 @@ import math
 import os
 import re
 import secrets
+import struct
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,8 @@ MODEL_HEADER = 1 << 22  # bytes of JSON, and a 16th of the arrays': 40,000 names
 # Commas, colons and brackets, of which each may become an object of 80 bytes: in memory [[],[], ...] takes 22 times as
 # many bytes as in a file, text as many.
 _BYTES_A_MARK = 32
+_LOCAL_HEADER = 30  # bytes before a member's name
+_STREAMED = 8  # the flag of a member whose sums stand behind it
 _END = b"PK\5\6", 22  # how a zip's last record begins, and its bytes where the zip has no comment
 _SAID = 1000  # letters of an error
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same content makes the same bytes
@@ -335,6 +338,7 @@ def _of_zip(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dict
         ends = bytes(content.getbuffer()[-_END[1] :]).startswith(_END[0])
         if not ends or members.comment or infos[0].header_offset != 0:
             raise ModelFormatError("it has bytes before its zip or behind it")
+        _check_gaps(content.getbuffer(), infos, members.start_dir)
         text = members.read(_HEADER)
         header = _header(text, most_header, sum(info.file_size for info in infos) - len(text))
         arrays = {}
@@ -345,6 +349,18 @@ def _of_zip(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dict
             with members.open(info) as member:
                 arrays[named] = _array(member, info.filename, info.file_size)
     return header, arrays
+
+
+def _check_gaps(data: memoryview, infos: list[zipfile.ZipInfo], directory: int) -> None:
+    """ModelFormatError where bytes lie between two members: who reads a zip from its beginning finds others there."""
+    infos = sorted(infos, key=lambda info: info.header_offset)
+    nexts = [*(info.header_offset for info in infos[1:]), directory]
+    for info, following in zip(infos, nexts, strict=True):
+        begin = info.header_offset + _LOCAL_HEADER
+        letters, extra = struct.unpack_from("<2H", data, begin - 4)
+        behind = following - (begin + letters + extra + info.compress_size)
+        if behind not in ((12, 16, 20, 24) if info.flag_bits & _STREAMED else (0,)):
+            raise ModelFormatError("it has bytes between its members")
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -135,20 +136,30 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
 
     # Fitting ----------------------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool) -> None:
-        """One fit. Where its arguments are refused the estimator is what it was before; RuntimeError within another."""
-        with lock_of(self).held():
-            self._fit_or_restore(X, y, sample_weight, validation, incremental)
-
-    def _fit_or_restore(
-        self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any], incremental: bool
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any],
+        incremental: bool,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
+        """One fit, and what comes before it. Where its arguments are refused the estimator is what it was before;
+        RuntimeError within another."""
+        with lock_of(self).held(), self._restored():
+            before()
+            self._checked_fit(X, y, sample_weight, validation, incremental)
+
+    @contextmanager
+    def _restored(self) -> Iterator[None]:
+        """The estimator is what it was if this fails before a fit has begun."""
         before = dict(self.__dict__)
         state = self._model.state if self.__sklearn_is_fitted__() else None
         optimizer = None if state is None else (state.slots, state.rule, state.step)
         self._begun = False
         try:
-            self._checked_fit(X, y, sample_weight, validation, incremental)
+            yield
         except BaseException:
             if not self._begun:
                 self.__dict__.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -173,8 +174,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, pass "
                 "sklearn.utils.class_weight.compute_class_weight's as a dict"
             )
-        self._learn_classes(y, classes)
-        self._fit(X, y, sample_weight, (None, None, None), incremental=True)
+        learn = partial(self._learn_classes, y, classes)
+        self._fit(X, y, sample_weight, (None, None, None), incremental=True, before=learn)
         return self
 
     def _learn_classes(self, y: Any, classes: Any) -> None:

@@ -8,6 +8,7 @@ import io
 import lzma
 import os
 import sys
+import tarfile
 import warnings
 import zipfile
 import zlib
@@ -114,8 +115,18 @@ def read(
         raise ValueError(_not_text(name, chosen, error)) from None
     except _Reason as error:
         raise ValueError(f"{shown(name)}{error}") from None
-    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, pandas.errors.ParserWarning) as error:
+    except (
+        ValueError,
+        EOFError,
+        zlib.error,
+        zipfile.BadZipFile,
+        lzma.LZMAError,
+        tarfile.TarError,
+        pandas.errors.ParserWarning,
+    ) as error:
         raise ValueError(f"{shown(name)} cannot be read: {_line(error)}") from None
+    except ImportError as error:  # what a compressed file needs
+        raise ImportError(f"{shown(name)} cannot be read: {_line(error)}") from None
     except OSError as error:
         if error.filename is not None:
             raise
