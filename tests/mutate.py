@@ -53,6 +53,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "few_rows",
         r"\|\| left == 3|few_tile<R, 2>\(K, a, K, b, bi",
     ): "of panels beyond the last nothing is stored",
+    ("serve.hpp", "serve_product", r"kMicro\[0\]\[1\]"): "what lies beyond the last output is not stored, read or not",
     ("serve.hpp", "serve_product", r"<= kPanel \? N - n"): "kPanel is N - n there",
     ("serve.hpp", "few_columns", r"whole <= K"): "0 times what lies behind the columns: the address sanitizer's",
     (
