@@ -58,7 +58,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("serve.hpp", "few_columns", r"whole <= K"): "0 times what lies behind the columns: the address sanitizer's",
     (
         "gather.hpp",
-        "Entries",
+        r"Entries(\.Entries)?",
         r"-> nothing",
     ): "rows are checked before: this is for what another thread changes meanwhile",
     ("dense.hpp", "prepare", r"first = 0 \*"): TWICE,
@@ -72,8 +72,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "gather_as",
         r"j <= F",
     ): "the next row writes it again, the last beyond its buffer: the address sanitizer's",
-    ("gather.hpp", "Entries", r"= end = 1;"): "nothing lies between an end and itself",
-    ("gather.hpp", "Entries", r"0 >= 0"): "what lies before the entries is no column: the address sanitizer's",
+    ("gather.hpp", r"Entries(\.Entries)?", r"= end = 1;"): "nothing lies between an end and itself",
+    (
+        "gather.hpp",
+        r"Entries(\.Entries)?",
+        r"0 >= 0",
+    ): "what lies before the entries is no column: the address sanitizer's",
     ("batch_norm.py", "moments", ">= _LARGE"): "what is as large may be squared both ways",
     ("ordered.hpp", "targets_of", r"> static_cast|> 1 \?|>= 2 \?"): "the same of whole numbers",
     ("ordered.hpp", "targets_of", r": 2;$"): "of plans that Python refuses: fuzz_plans.py has them",
