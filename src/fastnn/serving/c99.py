@@ -51,8 +51,8 @@ def write(
     made = sources(frozen, place.stem, dtype=dtype, name=name, block=block, rows=rows)
     texts = {f"{place.stem}.h": made.header, f"{place.stem}_test.c": made.test, place.name: made.code}
     for target in texts:
+        files.check_writable(place.with_name(target))  # a folder's error is OSError's
         files.check_regular(place.with_name(target))
-        files.check_writable(place.with_name(target))
     for target, text in texts.items():
         files.write_bytes(place.with_name(target), text.encode())
 
