@@ -6,7 +6,6 @@ import itertools
 import os
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import fastnn
@@ -45,6 +44,7 @@ def test_a_regressor_in_onnx(loss, tmp_path):
 
 
 def test_a_predictor_has_names_of_its_own():
+    pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X[:, :2], columns=["a", "b"])
     model = Sequential([nn.Dense(1)])
     Trainer(model, "mse", seed=0).fit(frame, X[:, 2], epochs=1, verbose=False)
