@@ -503,7 +503,7 @@ def test_forks():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_few_rows_of_every_number_of_panels(dtype):
+def test_native_dense_of_every_number_of_panels(dtype):
     """Panels are 16 to 64 outputs wide and taken four, three, two or one at a time: a row has many rows' bits."""
     X = features(40, INPUTS)
     for outputs in (*range(1, 40), *range(47, 260, 16), *range(48, 260, 16), *range(49, 260, 16)):
