@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,15 @@ def targets(loss: nn.losses.Loss, rows: int, outputs: int, kind: str | None = No
     if np.isfinite(high):
         return rng.uniform(low, high, shape)
     return np.maximum(rng.normal(size=shape) * 2, low)
+
+
+def in_threads(work: Callable[[int], None], count: int) -> None:
+    """work(0) .. work(count - 1), each in a thread, at a time."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def stir(model: Sequential, seed: int = 2) -> Sequential:

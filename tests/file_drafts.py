@@ -27,6 +27,18 @@ import fastnn
 from fastnn import Sequential, Trainer, files, nn, optim
 
 Random = random.Random
+
+
+def set_in_header(path: Path, where: tuple[Any, ...], value: Any) -> None:
+    """Write the file again with another value at that place of its header, and a digest that is right."""
+    header, arrays = files.read(path)
+    spot: Any = header
+    for key in where[:-1]:
+        spot = spot[key]
+    spot[where[-1]] = value
+    files.write(path, header, arrays)
+
+
 Tree = Any  # of what JSON holds
 X = np.random.default_rng(0).normal(size=(40, 4))
 Y = np.arange(40) % 3

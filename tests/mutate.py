@@ -78,7 +78,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         r"Entries(\.Entries)?",
         r"0 >= 0",
     ): "what lies before the entries is no column: the address sanitizer's",
-    ("batch_norm.py", "moments", ">= _LARGE"): "what is as large may be squared both ways",
+    ("batch_norm.py", "unit_of", ">= _LARGE"): "what is as large may be squared both ways",
     ("ordered.hpp", "targets_of", r"> static_cast|> 1 \?|>= 2 \?"): "the same of whole numbers",
     ("ordered.hpp", "targets_of", r": 2;$"): "of plans that Python refuses: fuzz_plans.py has them",
     ("ordered.hpp", "each_row", r"\* c\.P, 2\.0 \+|\) - 5, 1"): "how long it takes decides on threads alone",

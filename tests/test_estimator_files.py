@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 from common import features, run_python
+from file_drafts import set_in_header
 
 pytest.importorskip("sklearn")
 from sklearn.base import clone
@@ -366,12 +367,7 @@ SET = {
 
 @pytest.mark.parametrize(("where", "value", "message"), SET.values(), ids=SET)
 def test_headers_that_say_what_cannot_be(where, value, message, saved):
-    header, arrays = files.read(saved)
-    spot = header
-    for key in where[:-1]:
-        spot = spot[key]
-    spot[where[-1]] = value
-    files.write(saved, header, arrays)
+    set_in_header(saved, where, value)
     with pytest.raises(ModelFormatError, match=message) as caught:
         fastnn.load(saved)
     assert str(saved) in str(caught.value)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
-import threading
 
 import numpy as np
 import pytest
-from common import VECTORISED, build, features, stir
+from common import VECTORISED, build, features, in_threads, stir
 
 from fastnn import MLPClassifier, Sequential, Trainer, backends, nn, serving
 from fastnn.formulas.activations import identity
@@ -361,11 +360,7 @@ def test_threads_and_a_fork_may_call_it():
             if not (same(q(X[i]), expected[i]) and same(q(X[: i + 1]), expected[: i + 1])):
                 wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(start,)) for start in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 4)
     assert not wrong
     if hasattr(os, "fork"):
         child = os.fork()

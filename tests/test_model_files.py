@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from common import ENGINES, LAYERS, build, features, make_layer, parameters
+from file_drafts import set_in_header
 
 import fastnn
 from fastnn import Sequential, Trainer, files, nn, optim
@@ -307,12 +308,7 @@ SET = {
 
 @pytest.mark.parametrize(("where", "value", "message"), SET.values(), ids=SET)
 def test_headers_that_say_what_cannot_be(where, value, message, saved):
-    header, arrays = files.read(saved)
-    spot = header
-    for key in where[:-1]:
-        spot = spot[key]
-    spot[where[-1]] = value
-    files.write(saved, header, arrays)
+    set_in_header(saved, where, value)
     with pytest.raises(ModelFormatError, match=message) as caught:
         fastnn.load(saved)
     assert str(saved) in str(caught.value)

@@ -8,12 +8,11 @@ import json
 import os
 import pickle
 import sys
-import threading
 import warnings
 
 import numpy as np
 import pytest
-from common import VECTORISED, every_layer, features, stir, targets
+from common import VECTORISED, every_layer, features, in_threads, stir, targets
 
 from fastnn import NotFittedError, PrecisionWarning, Sequential, Trainer, backends, nn, serving
 from fastnn.formulas.losses import LOSSES
@@ -481,11 +480,7 @@ def test_threads_at_once():
         except Exception as error:
             wrong.append(error)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 6)
     assert not wrong
 
 

@@ -118,25 +118,31 @@ struct Widened {
     static FASTNN_INLINE VI total(const Sum& sum) { return sum; }
 };
 
+// What the ways with products of bytes share: weights and values as they lie.
+template <class Byte>
+struct Fours {
+    using Stored = Byte;
+    static constexpr size_t order[4] = {0, 1, 2, 3};
+    using Weights = VI;
+    using Values = VI;
+
+    static FASTNN_INLINE Weights weights(const int8_t* p) { return load_int(p); }
+    static FASTNN_INLINE Values values(const Stored* x) { return broadcast_four(x); }
+};
+
 #if FASTNN_AVX512 || FASTNN_AVX2
 // Four products and their sum in one instruction, which wraps like any sum of 32 bits. As an instruction alone it needs no
 // option of the compiler's for the file: dispatch.cpp has asked the CPU.
-struct Vnni {
+struct Vnni : Fours<uint8_t> {
     static constexpr const char* name = "vnni";
-    using Stored = uint8_t;
     static constexpr int offset_signed = 128, offset_unsigned = 0;
-    static constexpr size_t order[4] = {0, 1, 2, 3};
 #if FASTNN_AVX512
     static constexpr size_t kRows = 12;  // 24 sums + 2 of weights + 1 broadcast = 27 of 32 zmm
 #else
     static constexpr size_t kRows = 6;  // 12 + 2 + 1 = 15 of 16 ymm
 #endif
-    using Weights = VI;
-    using Values = VI;
     using Sum = VI;
 
-    static FASTNN_INLINE Weights weights(const int8_t* p) { return load_int(p); }
-    static FASTNN_INLINE Values values(const Stored* x) { return broadcast_four(x); }
     static FASTNN_INLINE void add(Sum& sum, const Weights& w, const Values& x) {
 #if FASTNN_AVX512
         asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "vm"(w));
@@ -148,18 +154,12 @@ struct Vnni {
 };
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 // sdot: four products of signed bytes and their sum. So rows of 0 .. 255 are stored 128 lower.
-struct Dot {
+struct Dot : Fours<int8_t> {
     static constexpr const char* name = "dot";
-    using Stored = int8_t;
     static constexpr int offset_signed = 0, offset_unsigned = -128;
-    static constexpr size_t order[4] = {0, 1, 2, 3};
     static constexpr size_t kRows = 12;  // 24 + 2 + 1 = 27 of 32
-    using Weights = VI;
-    using Values = VI;
     using Sum = VI;
 
-    static FASTNN_INLINE Weights weights(const int8_t* p) { return load_int(p); }
-    static FASTNN_INLINE Values values(const Stored* x) { return broadcast_four(x); }
     static FASTNN_INLINE void add(Sum& sum, const Weights& w, const Values& x) {
         sum = (VI)vdotq_s32((int32x4_t)sum, (int8x16_t)x, (int8x16_t)w);
     }
@@ -167,20 +167,14 @@ struct Dot {
 };
 #elif defined(__aarch64__)
 // smull and sadalp: products in 16 bits, of which two are added in 32: half as many instructions as Widened would take.
-struct Long {
+struct Long : Fours<int8_t> {
     static constexpr const char* name = "long";
-    using Stored = int8_t;
     static constexpr int offset_signed = 0, offset_unsigned = -128;
-    static constexpr size_t order[4] = {0, 1, 2, 3};
     static constexpr size_t kRows = 4;  // 16 halves of sums + 2 of weights + 1 broadcast + 2 products
-    using Weights = VI;
-    using Values = VI;
     struct Sum {
         int32x4_t low, high;  // of each column two parts
     };
 
-    static FASTNN_INLINE Weights weights(const int8_t* p) { return load_int(p); }
-    static FASTNN_INLINE Values values(const Stored* x) { return broadcast_four(x); }
     static FASTNN_INLINE void add(Sum& sum, const Weights& w, const Values& x) {
         const int8x16_t a = (int8x16_t)w, b = (int8x16_t)x;
         sum.low = vpadalq_s16(sum.low, vmull_s8(vget_low_s8(a), vget_low_s8(b)));

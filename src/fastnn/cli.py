@@ -318,10 +318,14 @@ def _add_backend(command: Any) -> None:
     )
 
 
+def _add_data(command: Any) -> None:
+    command.add_argument("data", help="CSV or Parquet, or - for standard input; columns are found by their names")
+
+
 def _add_predict(commands: Any) -> None:
     say = commands.add_parser("predict", help="predict with a model of `fastnn train` for the rows of another table")
     say.add_argument("model", help="the file that `fastnn train` wrote")
-    say.add_argument("data", help="CSV or Parquet, or - for standard input; columns are found by their names")
+    _add_data(say)
     say.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: CSV to the terminal)")
     say.add_argument("--proba", action="store_true", help="a probability for each class as well")
     _add_dialect(say)
@@ -331,7 +335,7 @@ def _add_predict(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     page = commands.add_parser("report", help="an HTML page on a model and what it makes of a table")
     page.add_argument("model", help="the file that `fastnn train` wrote, or `save` of an estimator")
-    page.add_argument("data", help="CSV or Parquet, or - for standard input; columns are found by their names")
+    _add_data(page)
     page.add_argument("--target", metavar="COL", help="the column with the answers (default: the model's)")
     page.add_argument("--out", default="report.html", metavar="FILE", help="the page (default: %(default)s)")
     page.add_argument("--no-importance", action="store_true", help="do not ask which columns the model needs")

@@ -132,7 +132,7 @@ class Keeping:
             try:
                 fitted, arrays = kept.fitted_of(self, optimizer=True)
             except TypeError:
-                whole: dict[str, Any] = super().__getstate__()  # type: ignore[misc]
+                whole: dict[str, Any] = super().__getstate__()  # type: ignore[misc]  # BaseEstimator's, behind this base
                 return whole
         known = given.keys() | kept.KNOWN if is_fitted else given.keys()
         others = {name: value for name, value in vars(self).items() if name not in known}
@@ -141,7 +141,7 @@ class Keeping:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state.keys() != _STATE:
-            super().__setstate__(state)  # type: ignore[misc]
+            super().__setstate__(state)  # type: ignore[misc]  # as above
             return
         parameters, fitted = kept.checked_header(state["header"])
         vars(self).update(kept.parameters_from(parameters) | state["objects"] | state["others"])

@@ -28,6 +28,8 @@ class Predicting:
     def _model(self) -> Sequential:
         return self._trainer.model
 
+    # Declared for the type checker; BaseMLP and the two estimators have them.
+
     def _as_arrays(self, X: Any, *y: Any, **options: Any) -> Any:
         raise NotImplementedError
 
@@ -62,8 +64,7 @@ class Predicting:
     def predictor(self, *, dtype: str | None = None) -> Predictor:
         """A function of a row (I,), or of rows, that this estimator is now: see `fastnn.serving.Predictor`.
 
-        p(x) is what the network computes (O,), of a regressor what `predict` gives,
-        as a row, in the network's dtype;
+        p(x) is what the network computes (O,) in its dtype, of a regressor what `predict` gives, as a row;
         `predict_class` gives one of `classes_`. ValueError where y has several columns of classes.
         dtype: None, or "int8": see `Sequential.predictor`.
         """

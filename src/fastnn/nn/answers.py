@@ -30,7 +30,7 @@ Array = np.ndarray
 
 
 class Answers:
-    """Predictions and scores of a model."""
+    """Predictions and scores of a model. What raises NotImplementedError here is Sequential's, declared for mypy."""
 
     loss: Loss | None
     target_scale: TargetScale | None

@@ -80,6 +80,11 @@ def template(write: Callable[[Graph], str], opset: int = 17, dtype: Any = np.flo
     return made
 
 
+def _of_x(write: Callable[..., str], *settings: Any) -> Callable[[Graph], str]:
+    """What writes the nodes of "x"."""
+    return lambda g: write(g, "x", *settings)
+
+
 def matched(given: Given, value: str, wanted: Template) -> tuple[str, dict[str, Array]] | None:
     """What stands for "x" where the nodes that make the value are those wanted, and what for NaN, by names."""
     found: dict[str, Any] = {}
@@ -172,7 +177,7 @@ def _activation_templates() -> list[tuple[str, Template]]:
             continue
         alpha = _NAN if activations.ACTIVATIONS[name].alpha_range != (0.0, 0.0) else 0.0
         forms = [(17, np.float32), (17, np.float64), (20, np.float32)]
-        made += [(name, template(lambda g, w=write, a=alpha: w(g, "x", a), *form)) for form in forms]  # type: ignore[misc]
+        made += [(name, template(_of_x(write, alpha), *form)) for form in forms]
         made += [(name, template(foreign)) for foreign in FOREIGN.get(name, [])]
     return sorted(made, key=lambda pair: -len(pair[1].nodes))
 
@@ -184,7 +189,7 @@ def _activation(given: Given, value: str) -> Step | None:
             if found["alpha"].ndim > 0:  # of channels: a PReLU
                 continue
             activation = activation.with_alpha(float(found["alpha"]))
-        return Step(before, [Piece(value, lambda kept=activation: layers.Activation(kept))])  # type: ignore[misc]
+        return Step(before, [Piece(value, partial(layers.Activation, activation))])
     return None
 
 
@@ -202,9 +207,7 @@ def _layer_templates() -> list[tuple[str, Template]]:
     for name, roles in (("layer_norm", ("gamma", "beta")), ("rms_norm", ("gamma",)), ("prelu", ("slope",))):
         write = onnx_nodes.OPERATIONS[name]
         for opset in (17, 18):
-            made.append(
-                (name, template(lambda g, w=write, r=roles: w(g, "x", settings, _tensors(*r)), opset))  # type: ignore[misc]
-            )
+            made.append((name, template(_of_x(write, settings, _tensors(*roles)), opset)))
     return made
 
 
@@ -258,7 +261,7 @@ def _ordered(given: Given, node: Found) -> Step | None:
     inputs = (*positions, count * targets)
     op = SimpleNamespace(settings={"targets": float(targets)}, inputs=inputs)
     forms = ((17, np.float32), (17, np.float64))
-    wanted = (template(lambda g: onnx_nodes.OPERATIONS["ordered"](g, "x", op, {}), *form) for form in forms)  # type: ignore[arg-type]
+    wanted = (template(_of_x(onnx_nodes.OPERATIONS["ordered"], op, {}), *form) for form in forms)
     before = next((fits[0] for each in wanted if (fits := matched(given, node.output, each))), None)
     if before is None:
         return None

@@ -10,14 +10,18 @@ from fastnn.ops.spec import Spec
 _LARGE = 1e150  # a value whose square may leave float64's range
 
 
+def unit_of(peak: Array) -> Array:
+    """1, or one over the largest value where that is too large to be squared; float64."""
+    wide = peak.astype(np.float64)
+    return 1.0 / np.where(wide > _LARGE, wide, 1.0)
+
+
 def moments(x: Array, axis: int) -> tuple[Array, Array, Array, Array]:
     """Mean and variance of x u along an axis, x u less that mean, and u: all float64.
 
-    float32 that adds up 100,000 values around 10,000 loses a variance of 1. The unit u is 1, or one over the largest
-    value where that is too large to be squared.
+    float32 that adds up 100,000 values around 10,000 loses a variance of 1. The unit u is `unit_of` the largest value.
     """
-    peak = np.abs(x).max(axis=axis).astype(np.float64)
-    unit = 1.0 / np.where(peak > _LARGE, peak, 1.0)
+    unit = unit_of(np.abs(x).max(axis=axis))
     over = np.expand_dims(unit, axis)
     scaled = x.astype(np.float64) * over
     mean = scaled.mean(axis=axis, keepdims=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn.ops.batch_norm import unit_of
 from fastnn.ops.operation import Array, Operation
 from fastnn.ops.spec import Spec
-
-_LARGE = 1e150  # a value whose square may leave float64's range
 
 
 class rms_norm(Operation):
@@ -23,8 +22,7 @@ class rms_norm(Operation):
 
     @staticmethod
     def forward(x: Array, gamma: Array, epsilon: float, inv_rms: Array, a: Array) -> None:
-        peak = np.abs(x).max(axis=1).astype(np.float64)
-        unit = 1.0 / np.where(peak > _LARGE, peak, 1.0)
+        unit = unit_of(np.abs(x).max(axis=1))
         scaled = x * unit[:, None]  # float64
         scale = 1.0 / np.sqrt(np.mean(scaled**2, axis=1) + epsilon * unit**2)
         a[...] = gamma * (scaled * scale[:, None])

@@ -31,9 +31,9 @@ def folded(frozen: Frozen) -> Frozen:
         made: Step | None = None
         with np.errstate(over="ignore", invalid="ignore"):
             if behind is not None and op.kind == "batch_norm" and _takes(behind[0], op):
-                made = behind[0], _behind(behind[1], *_line(op, arrays))
+                made = behind[0], _behind(behind[1], *affine(op, arrays))
             elif behind is not None and behind[0].kind == "batch_norm" and op.kind == "dense" and _near(*behind, op):
-                made = op, _before(arrays, *_line(*behind))
+                made = op, _before(arrays, *affine(*behind))
             if made is None or not _normal(made[1], frozen.plan.dtype):
                 steps.append((op, arrays))
             else:
@@ -61,8 +61,8 @@ def _near(norm: Op, arrays: Mapping[str, Array], dense: Op) -> bool:
     return near and norm.outputs == dense.inputs
 
 
-def _line(norm: Op, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
-    """factor and shift: a = factor x + shift."""
+def affine(norm: Op, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
+    """A batch_norm's factor and shift, in float64: a = factor x + shift."""
     values = {role: array.astype(np.float64) for role, array in arrays.items()}
     factor = values["gamma"] / np.sqrt(values["running_var"] + norm.settings["epsilon"])
     return factor, values["beta"] - factor * values["running_mean"]

@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.formulas import activations
 from fastnn.ops.sources import WIDE
 from fastnn.plan import Op
+from fastnn.serving.folded import affine
 from fastnn.serving.onnx_graph import Graph
 
 Array = np.ndarray
@@ -232,13 +233,6 @@ def written(g: Graph, x: str, op: Op, tensors: Mapping[str, Array]) -> str:
 
 
 # Folding -------------------------------------------------------------------------------------------------------
-
-
-def affine(op: Op, t: Mapping[str, Array]) -> tuple[Array, Array]:
-    """A batch_norm as x a + b, in float64."""
-    wide = {role: values.astype(np.float64) for role, values in t.items()}
-    a = wide["gamma"] / np.sqrt(wide["running_var"] + op.settings["epsilon"])
-    return a, wide["beta"] - wide["running_mean"] * a
 
 
 def folded(norm: Op, t: Mapping[str, Array], w: Array, b: Array) -> tuple[Array, Array] | None:
