@@ -148,7 +148,7 @@ struct Operation {
     // parameters that are no matrices, into call.dparams. Where these are vectors, they are not cut. Of the parameters it
     // reads at most those rows: others are being updated. In a training it comes after backward, in a call from Python
     // before it (dx may be da) and without prepare: it reads nothing that backward writes, and does without what is packed.
-    void (*gradient)(const Call<T>&, int tensor, Range rows, T* g);
+    void (*gradient)(const Call<T>&, int tensor, const Range& rows, T* g);
     // What gradient will read, made by the task that has just made these rows of da, while they are in its cache.
     void (*prepare)(const Call<T>&, Range rows);
     // Copies of a matrix for the next step's products, made by the task that has just updated these rows of it.

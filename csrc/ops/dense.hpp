@@ -72,10 +72,10 @@ struct dense : Operation {
             e.block = forward_of(c.activation.code);
             e.out = a, e.ldout = c.O, e.parameter = parameter_of(c.activation.code, c.activation.alpha);
         }
-        Product p{Form::NN,    N,   c.O,         c.I, nullptr, c.I,
-                  c.params[0], c.O, c.params[1], z,   c.O,     c.packed[kWeight]};
+        const Real* x = c.sparse ? nullptr : c.x + first * c.I;
+        const Product p{Form::NN,    N,   c.O,         c.I, x,   c.I,
+                        c.params[0], c.O, c.params[1], z,   c.O, c.packed[kWeight]};
         if (c.sparse) return multiply_sparse(*c.sparse, c.order + first, p, e);
-        p.a = c.x + first * c.I;
         multiply(p, e);
     }
 
@@ -134,21 +134,21 @@ struct dense : Operation {
     }
 
     // dw = x^T dz, db = column sums of dz
-    static void gradient(const Call& c, int tensor, Range rows, Real* g) {
-        const size_t N = c.B * c.P;
+    static void gradient(const Call& c, int tensor, const Range& rows, Real* g) {
+        const size_t N = c.B * c.P, first = rows.begin, M = rows.size();
         if (tensor < 0) return column_sums(N, c.O, c.da, c.O, c.dparams[1]);
-        sum_of_runs(N, rows.size() * c.O, g, [&](size_t begin, size_t end, Real* values) {
-            gradient_of_run(c, {begin, end}, rows, values);
+        sum_of_runs(N, M * c.O, g, [&c, first, M](size_t begin, size_t end, Real* values) {
+            gradient_of_run(c, begin, end - begin, first, M, values);
         });
     }
 
-    // What these rows of the batch (run) have in these rows of dw.
-    static void gradient_of_run(const Call& c, Range run, Range rows, Real* g) {
-        const Real* dz = c.da + run.begin * c.O;
+    // What K rows of the batch, from `run`, have in M rows of dw, from `first`.
+    static void gradient_of_run(const Call& c, size_t run, size_t K, size_t first, size_t M, Real* g) {
+        const Real* dz = c.da + run * c.O;
         if (c.sparse)
-            return multiply_sparse_transposed(*c.sparse, c.order + run.begin, run.size(), rows, dz, c.O, g);
-        multiply({Form::TN, rows.size(), c.O, run.size(), c.x + run.begin * c.I + rows.begin, c.I, dz, c.O,
-                  nullptr, g, c.O, c.packed[kGradient] ? panels_of(c, run.begin) : nullptr},
+            return multiply_sparse_transposed(*c.sparse, c.order + run, K, {first, first + M}, dz, c.O, g);
+        multiply({Form::TN, M, c.O, K, c.x + run * c.I + first, c.I, dz, c.O, nullptr, g, c.O,
+                  c.packed[kGradient] ? panels_of(c, run) : nullptr},
                  {});
     }
 

@@ -37,8 +37,8 @@ struct layer_norm : Operation {
                     large_row(c, xi, ai, &mean[i], &inv_std[i]);
                     continue;
                 }
-                const V scale = 1 / sqrt(broadcast(var + static_cast<Real>(epsilon)));
-                mean[i] = mu, inv_std[i] = scale[0];
+                const Real scale = 1 / sqrt(var + static_cast<Real>(epsilon));
+                mean[i] = mu, inv_std[i] = scale;
                 for_vectors(O, [&](size_t j, auto lanes) {
                     store(
                         ai + j,
@@ -87,7 +87,7 @@ struct layer_norm : Operation {
         });
     }
 
-    static void gradient(const Call& c, int, Range, Real*) {
+    static void gradient(const Call& c, int, const Range&, Real*) {
         const size_t O = c.O, N = c.B * c.P;
         const Real *x = c.x, *da = c.da, *mean = scratch<Real>(c, 0), *inv_std = scratch<Real>(c, 1);
         Real *dgamma = c.dparams[0], *dbeta = c.dparams[1];

@@ -15,7 +15,8 @@ struct Operation {
     static constexpr void (*predict)(const Call&, Range) = nullptr;
     static constexpr void (*serve)(const Call&, size_t) = nullptr;
     static constexpr void (*backward)(const Call&, Range) = nullptr;
-    static constexpr void (*gradient)(const Call&, int, Range, Real*) = nullptr;
+    // By reference: GCC stores a Range that comes in registers by halves and reads it whole, which waits 15 cycles for both.
+    static constexpr void (*gradient)(const Call&, int, const Range&, Real*) = nullptr;
     static constexpr void (*prepare)(const Call&, Range) = nullptr;
     static constexpr void (*pack)(const Call&, int, Range) = nullptr;
     static constexpr size_t (*packed)(const Call&, const fastnn::Use&, int) = nullptr;

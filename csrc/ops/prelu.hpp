@@ -39,7 +39,7 @@ struct prelu : Operation {
         });
     }
 
-    static void gradient(const Call& c, int, Range, Real*) {
+    static void gradient(const Call& c, int, const Range&, Real*) {
         const size_t O = c.O, N = c.B * c.P;
         for_columns(N, O, 0.3, [&](size_t j, auto lanes) {
             const V total = sum_of_runs(N, [&](size_t i, size_t end) {

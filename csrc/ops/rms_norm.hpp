@@ -33,8 +33,8 @@ struct rms_norm : Operation {
                     large_row(c, xi, ai, &inv_rms[i]);
                     continue;
                 }
-                const V scale = 1 / sqrt(broadcast(square + epsilon));
-                inv_rms[i] = scale[0];
+                const Real scale = 1 / sqrt(square + epsilon);
+                inv_rms[i] = scale;
                 for_vectors(O, [&](size_t j, auto lanes) {
                     store(ai + j, load(gamma + j, lanes) * (load(xi + j, lanes) * scale), lanes);
                 });
@@ -75,7 +75,7 @@ struct rms_norm : Operation {
         });
     }
 
-    static void gradient(const Call& c, int, Range, Real*) {
+    static void gradient(const Call& c, int, const Range&, Real*) {
         const size_t O = c.O, N = c.B * c.P;
         const Real *x = c.x, *da = c.da, *inv_rms = scratch<Real>(c, 0);
         for_columns(N, O, 0.3, [&](size_t j, auto lanes) {

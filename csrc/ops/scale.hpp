@@ -28,7 +28,7 @@ struct scale : Operation {
         });
     }
 
-    static void gradient(const Call& c, int, Range, Real*) {
+    static void gradient(const Call& c, int, const Range&, Real*) {
         const size_t O = c.O, N = c.B * c.P;
         for_columns(N, O, 0.3, [&](size_t j, auto lanes) {
             store(c.dparams[0] + j,
