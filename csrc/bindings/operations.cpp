@@ -161,13 +161,15 @@ inline void take(const Table<T>& t, const Args& args, int i, const Binding& bind
 
 // A call of an operation, bound.
 struct Bound {
-    Bound(const Declared& declared, const CallSpec& spec) : by_channels(declared.x == "NI") {
+    Bound(const Declared& declared_, const CallSpec& spec)
+        : declared(declared_), by_channels(declared_.x == "NI") {
         for (const Argument& argument : spec.arguments) {
             if (typed < 0 && !argument.optional && !argument.dims.empty() && argument.number == Number::kReal)
                 typed = static_cast<int>(arguments.size());
             arguments.emplace_back(argument);
         }
     }
+    const Declared& declared;
     bool by_channels;
     std::vector<Binding> arguments;
     int typed = -1;  // the first array of the plan's dtype that is always given
@@ -199,7 +201,7 @@ void with_call(const Args& args, F&& f) {
         Moment moment{0, 0};
         Letters letters;
         for (int i = 0; i < count; ++i) take(t, args, kFirst + i, spec.arguments[i], letters, call, moment);
-        const Declared& declared = declared_operations()[code];
+        const Declared& declared = spec.declared;
         const Operation<T>& operation = t.operations[code];
         call.moment = &moment;
         call.B = letters.get<'N'>(letters.get<'B'>()), call.O = letters.get<'O'>(letters.get<'G'>());
@@ -265,7 +267,7 @@ PyObject* op_gather(const Args& args) {
         const auto out = args.matrix<T>(last, "a", rows.n, data.inputs, true);
         // NumPy's indexing knows negative rows, and says what is wrong with the others
         if (!all_below(rows, data.count)) return;
-        Call<T> call;
+        Call<T> call{};
         Moment moment{0, 0};
         Letters letters;
         letters[Letters::place('F')] = out.cols;

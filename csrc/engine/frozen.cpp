@@ -119,7 +119,7 @@ void Frozen<T>::answer(Answer answer, const T* z, size_t n, T* out) const {
         for (size_t i = n; i-- > 0;) out[2 * i + 1] = z[i], out[2 * i] = -out[2 * i + 1];
         from = out;
     }
-    Call<T> call;
+    Call<T> call{};
     call.B = n, call.I = call.O = call.F = columns(answer);
     call.x = from, call.a = call.z = out, call.activation = link_.activation;
     kernels_.operations[link_.operation].forward(call, {0, n});

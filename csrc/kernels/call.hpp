@@ -102,11 +102,13 @@ struct Call {
     T* z = nullptr;  // is a where the derivative of the activation is written in terms of a
     T* da = nullptr;
     T* dx = nullptr;  // null: nothing below learns
-    const T* params[kMostTensors] = {};
-    T* dparams[kMostTensors] = {};
-    void* statistics[kMostTensors] = {};
-    void* scratch[kMostScratch] = {};
-    double settings[kMostSettings] = {};
+    // Of these the ones that the Spec declares, and no others, are read and so written: clearing all of them took a quarter
+    // of a call from Python of 90 ns.
+    const T* params[kMostTensors];
+    T* dparams[kMostTensors];
+    void* statistics[kMostTensors];
+    void* scratch[kMostScratch];
+    double settings[kMostSettings];
     T* packed[kMostPacked] = {};      // native only: see Operation::packed; null where not wanted
     const Whole<T>* whole = nullptr;  // predicting only: the matrix in whole numbers, which is read instead
     bool streaming = false;           // what is packed leaves the caches before it is read

@@ -132,7 +132,7 @@ class Check {
 
     // The call of a source, and what its statistics lie in.
     struct Bound {
-        fastnn::Call<T> call;
+        fastnn::Call<T> call{};
         std::vector<Buffer<double>> statistics;
 
         Bound(const fastnn::Declared& declared, const Source& source, size_t I) {
