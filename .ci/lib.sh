@@ -5,6 +5,13 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1 MPLBACKEND=Agg TQDM_MININTERVAL=30
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
+# The stages that build the package do so at one path, so that each kernel is compiled once: what is the same to its last
+# byte comes from this run's own cache. 75 s on two quiet cores each.
+PACKAGE=${FASTNN_CI_WORK:-/nowhere}/package
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_DIR=${FASTNN_CI_WORK:-/nowhere}/ccache
+fi
+
 say() { printf '\n=== %s\n' "$*"; }
 die() {
   printf 'error: %s\n' "$*" >&2
@@ -21,6 +28,12 @@ copy_tree() {
   else
     cp -R "$ROOT/." "$1"
   fi
+}
+
+# fresh_package: the sources at the path of the package, alone.
+fresh_package() {
+  rm -rf "$PACKAGE"
+  copy_tree "$PACKAGE"
 }
 
 # copy_tests DIR: the tests and their configuration without the package, so that only an installed one can be imported.

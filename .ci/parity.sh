@@ -5,22 +5,29 @@ set -euo pipefail
 copy_tree "$FASTNN_CI_WORK/parity"
 cd "$FASTNN_CI_WORK/parity"
 
-# check [TARGET]: what has no definition and one line more if all is well, all lines if not
+# check NAME [TARGET]: what has no definition and one line more if all is well, all lines if not
 check() {
-  sh csrc/parity/run.sh "$@" >log 2>&1 || { cat log; die "the kernels disagree"; }
-  grep -e '^not checked' -e '^all kernels' log
+  local name=$1
+  shift
+  sh csrc/parity/run.sh "$@" >"$name.log" 2>&1 || { cat "$name.log"; die "the kernels disagree"; }
+  echo "$name"
+  grep -e '^not checked' -e '^all kernels' "$name.log"
 }
 
+# side by side: each has long parts on one core, its run above all
+running=()
 if [ "$(uname -m)" = x86_64 ]; then
-  echo "x86"
-  OBJECTS=$FASTNN_CI_WORK/wheel/build check # where that stage ran: else they are compiled here
+  export OBJECTS=$FASTNN_CI_WORK/wheel/build # where that stage ran: else they are compiled here
+  check x86 &
+  running+=($!)
 else
   echo "x86: skipped on $(uname -m)"
 fi
 
 if command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null; then
-  echo "NEON, under qemu"
-  check aarch64
+  check "NEON, under qemu" aarch64 &
+  running+=($!)
 else
   echo "NEON: skipped, needs aarch64-linux-gnu-g++ and qemu-aarch64"
 fi
+for process in "${running[@]}"; do wait "$process"; done

@@ -2,8 +2,9 @@
 # shellcheck shell=bash
 
 needed=(g++ python3-dev python3-venv)
-# binutils: the tests of symbols and instructions; the cross compiler and qemu: NEON; the data set: the accuracy test
-wanted=(binutils g++-aarch64-linux-gnu qemu-user dataset-fashion-mnist)
+# binutils: the tests of symbols and instructions; ccache: three stages build the package; the cross compiler and qemu:
+# NEON; the data set: the accuracy test
+wanted=(binutils ccache g++-aarch64-linux-gnu qemu-user dataset-fashion-mnist)
 
 as_root=()
 if [ "$(id -u)" != 0 ]; then as_root=(sudo -n); fi
@@ -28,7 +29,7 @@ install() {
 if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
   install "${needed[@]}" || die "cannot install ${needed[*]}"
   for package in "${wanted[@]}"; do
-    install "$package" || echo "no $package: the tests that need it skip"
+    install "$package" || echo "no $package: the tests that need it skip, builds take longer"
   done
 else
   echo "no apt-get, or no right to use it: going on with what is there"

@@ -3,8 +3,8 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 command=$(readme_command '-m pytest')
-copy_tree "$FASTNN_CI_WORK/tests"
-cd "$FASTNN_CI_WORK/tests"
+fresh_package
+cd "$PACKAGE"
 export FASTNN_REQUIRE_NATIVE=1 FASTNN_EXPECT_NATIVE=1
 printf '$ %s\n' "$command"
 bash -euo pipefail -c "$command" </dev/null

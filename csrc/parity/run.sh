@@ -55,6 +55,9 @@ if [ "$target" != avx512 ]; then # its emulator is for the kernels
     $run "$out/teams"
 fi
 sources=$(find "$here/parity" -name '*.cpp' ! -name teams.cpp)
-$cxx $common -O2 $link $sources "$here/dispatch.cpp" "$here/own.cpp" "$here/threads.cpp" "$here/engine/spec.cpp" "$out"/*.o -o "$out/parity" \
-    $libraries
+mkdir "$out/program"
+printf '%s\n' $sources "$here/dispatch.cpp" "$here/own.cpp" "$here/threads.cpp" "$here/engine/spec.cpp" |
+    xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} sh -c \
+        'exec "$@" -c {} -o "$0/program/$(basename {} .cpp).o"' "$out" $cxx $common -O2 $link
+$cxx $common $link "$out"/*.o "$out"/program/*.o -o "$out/parity" $libraries
 $run "$out/parity" $names
