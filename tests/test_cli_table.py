@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
 import numpy as np
@@ -380,6 +381,16 @@ def test_options_that_are_wrong(options, message, tmp_path, capsys, monkeypatch)
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert (tmp_path / "t.csv").read_text() == GOOD and os.listdir(tmp_path) == ["t.csv"]
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs sockets that are files")
+def test_a_socket_is_refused_before_the_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text(GOOD)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s")  # a short name: a path may have 107 bytes
+        assert cli.main(["train", "t.csv", "--target", "y", "--quiet", "--no-plot", "--out", "s"]) == 1
+    assert "--out is 's', a socket" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hidden", ["0", "8,-1", "many", ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -155,6 +156,24 @@ def test_a_member_twice(tmp_path):
         files.read(tmp_path / "a")
 
 
+def test_more_members_than_any_model_has(tmp_path):
+    """Of each, zipfile would make an object of 700 bytes before anything of it is looked at."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("header.json", "{}")
+        for k in range(files._MOST_MEMBERS):
+            archive.writestr(f"{k}.npy", b"")
+    (tmp_path / "a").write_bytes(sealed(stream.getvalue()))
+    del stream, archive
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFormatError, match="more than 65536 members"):
+            files.read(tmp_path / "a")
+        assert tracemalloc.get_traced_memory()[1] < 3 * (tmp_path / "a").stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_header_that_is_too_large_is_not_written(tmp_path):
     with pytest.raises(ValueError, match=r"^the header has \d+ bytes, expected at most 4194304"):
         files.write(tmp_path / "a", {"metadata": "x" * files.MODEL_HEADER}, {})
@@ -249,6 +268,23 @@ def test_what_a_killed_save_left_is_removed_by_the_next_one_of_that_name(name, t
     assert len(lost) == 2 and len(left) == 1 and left < lost
     files.write(other, {}, {})
     assert set(os.listdir(tmp_path)) == mine | {name, other.name}
+
+
+@pytest.mark.parametrize("write", [lambda path: files.write(path, {}, {}), lambda path: files.write_bytes(path, b"a")])
+def test_an_error_names_the_file_that_was_asked_for(tmp_path, monkeypatch, write):
+    """Not the temporary, which nobody knows."""
+    path = tmp_path / "missing" / "a"
+    with pytest.raises(FileNotFoundError) as caught:
+        write(path)
+    assert str(caught.value) == f"[Errno 2] No such file or directory: {str(path)!r}"
+
+    def refuse(source, target):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), source, None, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError) as caught:
+        write(tmp_path / "a")
+    assert str(caught.value) == f"[Errno 13] Permission denied: {str(tmp_path / 'a')!r}"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

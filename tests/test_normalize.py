@@ -12,7 +12,7 @@ import pytest
 from common import BACKENDS, ENGINES, build, gradient, parameters
 
 import fastnn
-from fastnn import Sequential, Trainer, backends, nn, optim
+from fastnn import Sequential, Trainer, _rounding, backends, nn, optim
 from fastnn.plan import Op, Plan
 
 ROWS, INPUTS = 37, 5
@@ -294,6 +294,24 @@ def test_rounding_away_a_feature_is_said_once(stored, layers):
 
 
 @pytest.mark.parametrize(
+    ("first", "stored"),
+    [(1 << 60, np.int64), (-(1 << 60), np.int64), ((1 << 64) - 3000, np.uint64), ((1 << 31) - 3000, np.int32)],
+    ids=["2^60", "-2^60", "the last of uint64", "the last of int32"],
+)
+def test_whole_numbers_that_float64_itself_rounds(first, stored):
+    """Neighbours beyond 2^53 are the same float64: they are no constant feature. 0 .. 2999 have a deviation of
+    sqrt((3000^2 - 1) / 12) = 866, by which a sample is off by less than 1."""
+    x = (np.arange(3000).astype(stored) + np.array(first, stored)).reshape(-1, 1)
+    (message,) = said(x, [nn.BatchNorm(), nn.Dense(2)])
+    assert message.startswith("feature 0 of X spreads 866 around")
+
+
+def test_whole_numbers_at_both_ends_of_int64_do_not_wrap():
+    x = np.tile(np.array([[-(1 << 63)], [(1 << 63) - 1]]), (500, 1))
+    assert _rounding.rounded_away("X", x, np.dtype(np.float32)) is None
+
+
+@pytest.mark.parametrize(
     ("x", "layers", "dtype"),
     [
         (stamps(), [nn.Normalize(), nn.Dense(2)], np.float32),
@@ -301,10 +319,20 @@ def test_rounding_away_a_feature_is_said_once(stored, layers):
         (stamps(), [nn.Dense(2)], np.float64),
         (stamps().astype(np.float32), [nn.Dense(2)], np.float32),
         (np.full((ROWS, 2), 1e9 / 3), [nn.Dense(2)], np.float32),
+        (np.full((ROWS, 2), 2**60), [nn.BatchNorm(), nn.Dense(2)], np.float32),
         (np.arange(ROWS * 2).reshape(-1, 2).astype(np.uint8), [nn.Dense(2)], np.float32),
         (1e3 + np.random.default_rng(0).normal(size=(ROWS, 2)), [nn.Dense(2)], np.float32),
     ],
-    ids=["normalized", "flattened", "float64", "float32 already", "constant", "uint8", "small enough"],
+    ids=[
+        "normalized",
+        "flattened",
+        "float64",
+        "float32 already",
+        "constant",
+        "constant of int64",
+        "uint8",
+        "small enough",
+    ],
 )
 def test_where_nothing_is_lost_nothing_is_said(x, layers, dtype):
     with warnings.catch_warnings():

@@ -18,16 +18,28 @@ def rounded_away(name: str, array: Array, dtype: np.dtype, what: str = "feature 
     if np.can_cast(array.dtype, dtype):
         return None
     with np.errstate(over="ignore", invalid="ignore"):  # a longdouble's squares
-        sample = array[:: -(-len(array) // _SAMPLE)].astype(np.float64)
-        centred = sample - sample[0]  # exactly 0 for a constant feature
-        center, spread = np.abs(sample[0] + centred.mean(axis=0)), centred.std(axis=0)
-    lost = (np.finfo(dtype).eps * center > 1e-3 * spread) & (spread > 4 * np.finfo(np.float64).eps * center)
+        sample = array[:: -(-len(array) // _SAMPLE)]
+        centred = _centred(sample)
+        center, spread = np.abs(sample[0].astype(np.float64) + centred.mean(axis=0)), centred.std(axis=0)
+    noise = 0 if array.dtype.kind in "iu" else 4 * np.finfo(np.float64).eps * center
+    lost = (np.finfo(dtype).eps * center > 1e-3 * spread) & (spread > noise)
     if not lost.any():
         return None
     worst = int(lost.argmax())
     return (
         f"{what.format(worst)}{name} spreads {spread[worst]:.3g} around {center[worst]:.6g}, which {dtype} rounds away"
     )
+
+
+def _centred(sample: Array) -> Array:
+    """What each row has more than the first: exactly 0 for a constant feature. Whole numbers that float64 rounds, those
+    beyond 2^53, are subtracted as they are, where the differences stay below 2^62."""
+    values = sample.astype(np.float64)
+    centred: Array = values - values[0]
+    if sample.dtype.kind in "iu" and np.abs(centred).max() < 2.0**62:
+        whole = sample.astype(np.int64)  # of uint64 modulo 2^64, in which the differences are right
+        centred = (whole - whole[0]).astype(np.float64)
+    return centred
 
 
 def warn_of_targets(name: str, y: Array, dtype: np.dtype, advice: str) -> None:

@@ -44,6 +44,8 @@ def _writable(option: str, path: str, *inputs: str) -> None:
         raise ValueError(f"{option} is {path!r}, which is read, expected another file")
     if not target.parent.is_dir() or target.is_dir() or not target.name:
         raise ValueError(f"{option} is {path!r}, expected the name of a file in a directory that exists")
+    if target.is_socket():
+        raise ValueError(f"{option} is {path!r}, a socket, expected the name of a file")
     if not os.access(target if target.exists() else target.parent, os.W_OK):
         raise ValueError(f"{option} is {path!r}, which cannot be written")
 

@@ -39,6 +39,8 @@ MODEL_HEADER = 1 << 22  # bytes of JSON, and a 16th of the arrays': 40,000 names
 _BYTES_A_MARK = 32
 _LOCAL_HEADER = 30  # bytes before a member's name
 _STREAMED = 8  # the flag of a member whose sums stand behind it
+_MOST_MEMBERS = 1 << 16  # of a zip that others made, for each of which zipfile makes an object of 700 bytes
+_ENTRY = b"PK\1\2"  # how a member begins in a zip's directory
 _END = b"PK\5\6", 22  # how a zip's last record begins, and its bytes where the zip has no comment
 _SAID = 1000  # letters of an error
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same content makes the same bytes
@@ -112,13 +114,14 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """An OSError of writing says to which file: that of a full disk has no name."""
+    """An OSError of writing says to which file: that of a full disk has no name, that of a folder which is not there
+    the temporary's."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = os.fspath(path)
-        raise
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 @contextlib.contextmanager
@@ -326,6 +329,8 @@ def _header(text: bytes, most_header: int, arrays: int) -> dict[str, Any]:
 
 
 def _of_zip(content: io.BytesIO, most_header: int) -> tuple[dict[str, Any], dict[str, Array]]:
+    if content.getvalue().count(_ENTRY) > _MOST_MEMBERS:
+        raise ModelFormatError(f"it has more than {_MOST_MEMBERS} members")
     with zipfile.ZipFile(content) as members:
         infos = members.infolist()
         names = [info.filename for info in infos]
