@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -330,6 +331,26 @@ def test_masked_rows_are_refused_as_they_are_by_the_model(backend):
     for x in (masked, masked[0]):
         with pytest.raises(ValueError, match="masked"):
             p(x)
+
+
+@pytest.mark.parametrize("method", ["predict_proba", "predict_class"])
+def test_x_by_name_in_every_method(method):
+    model = Sequential([nn.Dense(3)]).build(3, seed=0)
+    model.loss = "cross_entropy"
+    ask, x = getattr(model.predictor(), method), features().astype(np.float32)
+    np.testing.assert_array_equal(ask(x=x), ask(x))
+    for arguments, named in (((), {}), ((x, x), {}), ((), {"X": x}), ((x,), {"x": x})):
+        with pytest.raises(TypeError, match="x"):
+            ask(*arguments, **named)
+
+
+def test_weak_references_end_with_it():
+    predictor = Sequential([nn.Dense(3)]).build(3, seed=0).predictor()
+    ended = []
+    reference = weakref.ref(predictor, ended.append)
+    assert reference() is predictor and not ended
+    del predictor
+    assert reference() is None and ended == [reference]
 
 
 def test_calls_leave_nothing_behind():

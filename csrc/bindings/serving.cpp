@@ -159,11 +159,20 @@ PyObject* called(PyObject* self, PyObject* const* args, size_t flagged, PyObject
     return guarded([&] { return predict(of(self), given[0], out); });
 }
 
-PyObject* called_for_probabilities(PyObject* self, PyObject* x) {
-    return guarded([&] { return predict_proba(of(self), x); });
+// method(x), or method(x=x)
+template <PyObject* (*method)(const Predictor&, PyObject*)>
+PyObject* called_with_x(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* keywords) {
+    const Py_ssize_t named = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
+    if (n + named != 1 ||
+        (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "x") != 0)) {
+        PyErr_SetString(PyExc_TypeError, "expected one argument, x");
+        return nullptr;
+    }
+    return guarded([&] { return method(of(self), args[0]); });
 }
-PyObject* called_for_class(PyObject* self, PyObject* x) {
-    return guarded([&] { return predict_class(of(self), x); });
+template <PyObject* (*method)(const Predictor&, PyObject*)>
+PyCFunction with_x() {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(called_with_x<method>));
 }
 
 // (x, answer, out): rows that the owner has checked. False where x is stored as the engine does not read it.
@@ -202,6 +211,7 @@ void deallocate(PyObject* self) {
     PyTypeObject* const type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     Predictor& p = *reinterpret_cast<Predictor*>(self);
+    if (p.weak_references != nullptr) PyObject_ClearWeakRefs(self);
     Py_XDECREF(p.owner);
     Py_XDECREF(p.names);
     Py_XDECREF(p.classes);
@@ -213,15 +223,16 @@ void deallocate(PyObject* self) {
 }
 int traverse(PyObject* self, visitproc visit, void* arg) {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(of(self).owner);
+    const Predictor& p = of(self);
+    for (PyObject* const held : {p.owner, p.names, p.classes, p.buffers}) Py_VISIT(held);
     return 0;
 }
 
 PyMethodDef g_methods[] = {
-    {"predict_proba", called_for_probabilities, METH_O,
-     "predict_proba($self, x, /)\n--\n\nThe probabilities of a row (C,), or of rows (n, C)."},
-    {"predict_class", called_for_class, METH_O,
-     "predict_class($self, x, /)\n--\n\nThe class of a row, or of rows (n,)."},
+    {"predict_proba", with_x<predict_proba>(), METH_FASTCALL | METH_KEYWORDS,
+     "predict_proba($self, x)\n--\n\nThe probabilities of a row (C,), or of rows (n, C)."},
+    {"predict_class", with_x<predict_class>(), METH_FASTCALL | METH_KEYWORDS,
+     "predict_class($self, x)\n--\n\nThe class of a row, or of rows (n,)."},
     {"_run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run_checked)), METH_FASTCALL,
      "_run(x, answer, out): of rows that were checked."},
     {"__reduce__", reduce, METH_NOARGS, nullptr},
@@ -230,6 +241,7 @@ PyGetSetDef g_getters[] = {{"__class__", class_of, nullptr, nullptr, nullptr},
                            {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyMemberDef g_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(Predictor, vectorcall), READONLY, nullptr},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Predictor, weak_references), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr}};
 PyType_Slot g_slots[] = {{Py_tp_dealloc, reinterpret_cast<void*>(deallocate)},
                          {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
@@ -259,13 +271,12 @@ Shape shape_of(const py::handle& tuple, const char* what, size_t* values) {
     return shape;
 }
 
-// A tuple, or None.
-PyObject* tuple_or_null(const py::object& given, const char* what, size_t least) {
-    if (given.is_none()) return nullptr;
+// A tuple, or nothing where it is None.
+py::object tuple_or_nothing(const py::object& given, const char* what, size_t least) {
+    if (given.is_none()) return py::object();
     if (!PyTuple_Check(given.ptr()) || static_cast<size_t>(PyTuple_GET_SIZE(given.ptr())) < least)
         type_error(std::string(what) + " is no tuple of " + std::to_string(least));
-    Py_INCREF(given.ptr());
-    return given.ptr();
+    return given;
 }
 
 template <class T>
@@ -318,23 +329,25 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
         scales.scale = number_of<double>(parts[1], "scaling: its scale");
         if (scales.shift.size() != outputs) value_error("scaling has another number of shifts");
     }
+    const bool exact = number_of<bool>(given_flags[0], "exact");
+    const bool watches = number_of<bool>(given_flags[1], "watches");
     const bool one = number_of<bool>(given_flags[2], "whether a class is one value");
-    PyObject* const named = tuple_or_null(names, "names", inputs);
-    PyObject* const known =
-        tuple_or_null(classes, "classes", one ? 2 : outputs);  // as many as predict_class may index
+    py::object named = tuple_or_nothing(names, "names", inputs);
+    // as many as predict_class may index
+    py::object known = tuple_or_nothing(classes, "classes", one ? 2 : outputs);
+    py::object held;  // where what is read lies
+    if (live || !int8.is_none()) held = buffers;
+
     auto* const p = reinterpret_cast<Predictor*>(g_predictor_type->tp_alloc(g_predictor_type, 0));
     if (p == nullptr) throw py::error_already_set();
+    // from here on nothing fails: the predictor owns what was checked
     p->vectorcall = called;
-    Py_INCREF(owner.ptr());
-    p->owner = owner.ptr(), p->names = named, p->classes = known, p->engine = engine.release();
+    p->owner = Py_NewRef(owner.ptr());
+    p->names = named.release().ptr(), p->classes = known.release().ptr(), p->buffers = held.release().ptr();
+    p->engine = engine.release();
     new (&p->scaling) Scaling(std::move(scales));
     p->row = row, p->result = result, p->inputs = inputs, p->outputs = outputs;
-    p->exact = number_of<bool>(given_flags[0], "exact"),
-    p->watches = number_of<bool>(given_flags[1], "watches");
-    p->rows = live;
-    const bool read = live || !int8.is_none();  // where they lie
-    if (read) Py_INCREF(buffers.ptr());
-    p->buffers = read ? buffers.ptr() : nullptr;
+    p->exact = exact, p->watches = watches, p->rows = live;
     p->row_ns = p->engine->ns(1);
     p->positive = one, p->classifies = linked.operation >= 0;
     return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(p));

@@ -137,6 +137,7 @@ struct Scaling {
 struct Predictor {
     PyObject_HEAD;
     vectorcallfunc vectorcall;
+    PyObject* weak_references;
     PyObject* owner;    // what answers where this does not; has the attributes
     PyObject* names;    // a tuple, or null: of the features
     PyObject* classes;  // a tuple, or null: what predict_class gives
