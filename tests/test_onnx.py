@@ -812,6 +812,7 @@ TWICE = [
         ([("Add", ["X", "w"], ["y"], {})], r"a constant has shape \(3, 4\)"),
         ([("Flatten", ["X"], ["y"], {"axis": 0})], "operator Flatten has axis 0"),
         ([("Reshape", ["X", "shape"], ["y"], {})], "operator Reshape has no constant shape that leaves the rows open"),
+        ([("Reshape", ["X", "zero"], ["y"], {"allowzero": 1})], "operator Reshape has allowzero"),
         ([("Softmax", ["X"], ["y"], {"axis": 0})], "along axis 0"),
         ([("Cast", ["X"], ["y"], {"to": 7})], "operator Cast"),
         ([("Dropout", ["X", "", "yes"], ["y"], {})], "operator Dropout"),
@@ -826,6 +827,7 @@ def test_what_no_layer_stands_for_is_refused_by_name(nodes, message, tmp_path):
         "one": ONE,
         "six": 6 * ONE,
         "shape": np.array([3, -1]),
+        "zero": np.array([0, 3]),
         "yes": np.array(True),
     }
     path = by_hand(tmp_path / "m.onnx", nodes, constants)
@@ -877,6 +879,14 @@ def test_files_that_are_no_such_networks(arguments, message, tmp_path):
             [("ArgMax", ["z"], ["a"], {"axis": 1}), ("Gather", ["two", "a"], ["label"], {})],
             "it has 2 classes, expected",
         ),
+        (
+            [
+                *(("ArgMax", ["z"], ["a"], {"axis": 1}), ("Gather", ["two", "a"], ["c"], {})),
+                ("Cast", ["c"], ["label"], {"to": 9}),
+            ],
+            r"operator Cast makes truth values of the classes \[5, 6\]",
+        ),
+        ([("ArgMax", ["z"], ["a"], {"axis": 1}), ("Cast", ["a"], ["label"], {"to": 9})], "it has 2 classes, expected"),
     ],
 )
 def test_labels_that_are_not_those_of_the_probabilities(nodes, message, tmp_path):
@@ -885,6 +895,28 @@ def test_labels_that_are_not_those_of_the_probabilities(nodes, message, tmp_path
     path = by_hand(tmp_path / "m.onnx", [*network, *nodes], constants, outputs=("label", "y"))
     with pytest.raises(fastnn.ModelFormatError, match=message):
         fastnn.from_onnx(path)
+
+
+@pytest.mark.parametrize("classes", [None, [0, 1]])
+def test_labels_that_are_cast_to_truth_values(classes, tmp_path):
+    nodes = [
+        *(("Gemm", ["X", "w"], ["z"], {}), ("Softmax", ["z"], ["y"], {"axis": 1})),
+        ("ArgMax", ["z"], ["a"], {"axis": 1, "keepdims": 0}),
+        *([("Gather", ["classes", "a"], ["c"], {})] if classes else []),
+        ("Cast", ["c" if classes else "a"], ["label"], {"to": 9}),
+    ]
+    constants = {"w": W[:, :2].copy()} | ({"classes": np.array(classes)} if classes else {})
+    model = fastnn.from_onnx(by_hand(tmp_path / "m.onnx", nodes, constants, outputs=("label", "y")))
+    assert [type(name) for name in model.metadata["classes"]] == [bool, bool]
+    assert model.metadata["classes"] == [False, True]
+
+
+@pytest.mark.parametrize("attributes", [{"offset": [1.0, 2.0, 3.0]}, {"scale": [0.5, 2.0, -1.0]}, {}])
+def test_a_scaler_may_lack_its_offset_or_its_scale(attributes, tmp_path):
+    path = by_hand(tmp_path / "m.onnx", [("Scaler", ["X"], ["y"], attributes)], domain="ai.onnx.ml")
+    x = rows(5, 3)
+    expected = (x - np.float32(attributes.get("offset", 0))) * np.float32(attributes.get("scale", 1))
+    np.testing.assert_allclose(fastnn.from_onnx(path).predict(x), expected, rtol=1e-6)
 
 
 def test_complex_constants(tmp_path):

@@ -27,6 +27,7 @@ from fastnn.serving.onnx_graph import Graph
 
 Array = np.ndarray
 _MOST_VALUES = 1 << 24  # of a row: one number of a file may become a parameter for each
+_BOOL = 9  # of onnx.TensorProto
 _DEEPEST = 32  # bodies within bodies, as in nn.Residual
 # Labels that fit probabilities p of values z: the largest, or those above a number.
 _CHOICES: dict[str, list[tuple[str, Any]]] = {
@@ -259,7 +260,7 @@ def _both(g: Graph) -> str:
 
 def _classes(given: Given, label: str) -> tuple[list[Any] | None, tuple[str, Any]]:
     """The classes, and the value whose largest is chosen, or that is compared with a number: (value, number)."""
-    classes = None
+    classes, truth = None, False
     while True:
         node = given.makers.get(label)
         if node is None:
@@ -267,13 +268,23 @@ def _classes(given: Given, label: str) -> tuple[list[Any] | None, tuple[str, Any
         if classes is None and node.op in ("Gather", "ArrayFeatureExtractor") and node.inputs[0] in given.constants:
             classes, label = _listed(given.constants[node.inputs[0]]), node.inputs[1]
         elif node.op in ("Cast", "Reshape", "Squeeze"):
-            label = node.inputs[0]
+            label, truth = node.inputs[0], truth or (node.op == "Cast" and node.attributes["to"] == _BOOL)
         elif node.op == "ArgMax" and node.attributes["axis"] in (1, -1) and not node.attributes["select_last_index"]:
-            return classes, (node.inputs[0], "ArgMax")
+            return _as_truth(classes, truth), (node.inputs[0], "ArgMax")
         elif node.op == "Greater" and _one_number(given, node.inputs[1]):
-            return classes, (node.inputs[0], float(given.constants[node.inputs[1]].item()))
+            number = float(given.constants[node.inputs[1]].item())
+            return _as_truth(classes, truth), (node.inputs[0], number)
         else:
             raise ModelFormatError(f"operator {node.op} makes the labels, expected ArgMax, or Greater than a number")
+
+
+def _as_truth(classes: list[Any] | None, truth: bool) -> list[Any] | None:
+    """The classes where the file casts them to BOOL: False and True, if it has no others."""
+    if not truth:
+        return classes
+    if classes not in (None, [0, 1]):
+        raise ModelFormatError(f"operator Cast makes truth values of the classes {classes}, expected 0 and 1")
+    return [False, True]
 
 
 def _check_size(model: Sequential, given: Given, shape: tuple[int, ...]) -> None:

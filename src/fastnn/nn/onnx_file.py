@@ -22,6 +22,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 DEFAULTS: dict[str, dict[str, Any]] = {
     "ArgMax": {"axis": 0, "keepdims": 1, "select_last_index": 0},
     "BatchNormalization": {"epsilon": 1e-5, "training_mode": 0},
+    "Cast": {"to": 1},
     "Concat": {"axis": None},
     "CumSum": {"exclusive": 0, "reverse": 0},
     "Elu": {"alpha": 1.0},

@@ -313,10 +313,11 @@ def _by_constant(given: Given, node: Found) -> Step | None:
 
 
 def _scaler(given: Given, node: Found) -> Step:
-    """(x - offset) scale, of ai.onnx.ml."""
+    """(x - offset) scale, of ai.onnx.ml, where either may be left out."""
     pieces = [
         Piece(f"{node.output} {name}", values={"by": np.asarray(node.attributes[name], np.float64)}, affine=op)
         for name, op in (("offset", "Sub"), ("scale", "Mul"))
+        if node.attributes[name] is not None
     ]
     return Step(node.inputs[0], pieces)
 
@@ -338,6 +339,8 @@ def _reshape(given: Given, node: Found) -> Step:
         raise ModelFormatError(
             "operator Reshape has no constant shape that leaves the rows open: (-1, ...) or (0, ...)"
         )
+    if node.attributes["allowzero"] and not shape.all():
+        raise ModelFormatError("operator Reshape has allowzero and a shape with 0: rows without values")
     row = tuple(int(size) for size in shape[1:])
     make = layers.Flatten if row == (-1,) else lambda: layers.Reshape(row)
     return Step(node.inputs[0], [Piece(node.output, make)])
