@@ -3,7 +3,6 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 work=$FASTNN_CI_WORK/fallback
-no_compiler=(env -u CMAKE_CXX_COMPILER_LAUNCHER "CC=$(command -v false)" "CXX=$(command -v false)")
 
 copy_tree "$work/tree"
 copy_tests "$work/elsewhere"

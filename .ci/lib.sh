@@ -30,6 +30,9 @@ copy_tree() {
   fi
 }
 
+# In front of a command that shall find no compiler.
+no_compiler=(env -u CMAKE_CXX_COMPILER_LAUNCHER "CC=$(command -v false)" "CXX=$(command -v false)")
+
 # fresh_package: the sources at the path of the package, alone.
 fresh_package() {
   rm -rf "$PACKAGE"

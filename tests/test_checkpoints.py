@@ -503,17 +503,20 @@ def test_a_digest_of_slices_is_that_of_theirs(sliced):
 
 @pytest.mark.parametrize("large", [False, True])
 def test_every_value_counts_in_a_digest(large, request):
+    step = 1
     if large:
         request.getfixturevalue("sliced")
+        step = 7  # places: each starts threads anew
     for array in (X, X.astype(np.float32), WEIGHT, Y, X.reshape(115, 2, 6)):
         array = array.copy()
         before, seen = digests.digest(array), set()
-        for place in range(array.size):
+        places = range(0, array.size, step)
+        for place in places:
             kept = array.flat[place]
             array.flat[place] += 1
             seen.add(digests.digest(array))
             array.flat[place] = kept
-        assert len(seen) == array.size and before not in seen
+        assert len(seen) == len(places) and before not in seen
 
 
 def test_a_digest_where_no_thread_can_be_started(sliced, monkeypatch):

@@ -99,7 +99,8 @@ struct Binding {
 
 // The array of argument i, checked against the dimensions that its Spec says, and against those of the arrays before it.
 template <class T>
-void* array_of(const Args& args, int i, const Binding& binding, const Letters& letters) {
+[[gnu::noinline, gnu::cold]] void* array_of(const Args& args, int i, const Binding& binding,
+                                            const Letters& letters) {
     size_t wanted[kMostDimensions];
     for (int d = 0; d < binding.nd; ++d) wanted[d] = letters[binding.letters[d]];
     const auto data = [&]<class N>(N, int type, const char* type_name) -> void* {
@@ -112,7 +113,8 @@ void* array_of(const Args& args, int i, const Binding& binding, const Letters& l
 
 // The same for the arrays of nearly every call, in a quarter of the time, by what is left when all is well; else null.
 template <class T>
-void* plain_array_of(const Args& args, int i, const Binding& binding, const Letters& letters) {
+[[gnu::always_inline]] inline void* plain_array_of(const Args& args, int i, const Binding& binding,
+                                                   const Letters& letters) {
     if (!args.is_array(i)) return nullptr;
     const auto& array = args.known_array(i);
     const int type = binding.number == Number::kReal ? kTypeNumber<T> : binding.type;
@@ -127,8 +129,8 @@ void* plain_array_of(const Args& args, int i, const Binding& binding, const Lett
 
 // Puts argument i into the call.
 template <class T>
-inline void take(const Table<T>& t, const Args& args, int i, const Binding& binding, Letters& letters,
-                 Call<T>& call, Moment& moment) {
+[[gnu::always_inline]] inline void take(const Table<T>& t, const Args& args, int i, const Binding& binding,
+                                        Letters& letters, Call<T>& call, Moment& moment) {
     char* const place = reinterpret_cast<char*>(&call) + binding.place;
     switch (binding.role) {
         case Role::setting:
