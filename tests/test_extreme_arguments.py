@@ -118,3 +118,24 @@ def test_estimators_name_what_float64_cannot_hold(estimator):
         estimator.fit([[HUGE]] * 20, Y > 0)
     with pytest.raises(ValueError, match=r"^The 'threads' parameter .* range \[1, 2147483647\]"):
         estimator.set_params(threads=2**40).fit(X, Y > 0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(
+            {name: HUGE}
+            for name in ("alpha", "tol", "learning_rate_init", "epsilon", "clip_norm", "power_t", "max_iter")
+        ),
+        *({name: HUGE} for name in ("n_iter_no_change", "batch_size", "max_fun")),
+        {"class_weight": {0: HUGE, 1: 1}},
+        {"hidden_layer_sizes": (4, HUGE)},
+        {"dropout": [HUGE]},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_settings_of_estimators_beyond_float64(settings):
+    estimators = pytest.importorskip("fastnn.estimators")
+    (name,) = settings
+    with pytest.raises(ValueError, match=rf"^{name} has a whole number beyond float64"):
+        estimators.MLPClassifier(**settings).fit(X, Y > 0)

@@ -25,7 +25,14 @@ from fastnn.estimators import lbfgs
 from fastnn.estimators.keeping import Keeping
 from fastnn.estimators.kept import attach
 from fastnn.estimators.network import Layout, dense_layers, optimizer_for
-from fastnn.estimators.parameters import AUTO_BATCH, CONSTRAINTS, ONLY_STOCHASTIC, STOCHASTIC, no_dates
+from fastnn.estimators.parameters import (
+    AUTO_BATCH,
+    CONSTRAINTS,
+    ONLY_STOCHASTIC,
+    STOCHASTIC,
+    no_dates,
+    no_huge_integers,
+)
 from fastnn.estimators.predicting import Predicting
 from fastnn.estimators.reporting import Reporting
 from fastnn.estimators.samples import Samples, weights_of
@@ -71,6 +78,12 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
         """Scikit-learn's, which reads the signature anew at every fit: a tenth of a millisecond."""
         names: list[str] = super()._get_param_names()
         return names
+
+    def _validate_params(self) -> None:
+        """Scikit-learn calls it before a fit."""
+        super()._validate_params()
+        for name, value in self.get_params(deep=False).items():
+            no_huge_integers(name, value)
 
     # Fitted attributes ------------------------------------------------------------------------------------
 

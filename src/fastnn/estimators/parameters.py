@@ -67,6 +67,20 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
+def no_huge_integers(name: str, value: Any) -> None:
+    """ValueError for a whole number that no float holds, in a dict or a list too: scikit-learn's checks let it pass."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            no_huge_integers(name, each)
+    elif isinstance(value, int):
+        try:
+            float(value)
+        except OverflowError:
+            raise ValueError(f"{name} has a whole number beyond float64 (1.8e308), expected a smaller one") from None
+
+
 def no_dates(name: str, value: Any) -> None:
     """TypeError for dates and times, of an array or a column: scikit-learn counts them in units of their own."""
     if isinstance(value, (list, tuple)):
