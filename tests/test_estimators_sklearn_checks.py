@@ -33,9 +33,7 @@ ESTIMATORS = [
         max_iter=100,
     ),
 ]
-if (
-    backends.resolve().name != "native"
-):  # a third of the fallback's tests: the backends train alike, as test_engine.py has it
+if backends.resolve().name != "native":  # where they were a third of all tests' time: backends train alike
     ESTIMATORS = [ESTIMATORS[0], ESTIMATORS[4]]
 
 

@@ -82,7 +82,7 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
     def _validate_params(self) -> None:
         """Scikit-learn calls it before a fit."""
         super()._validate_params()
-        for name, value in self.get_params(deep=False).items():
+        for name, value in self.get_params(False).items():
             no_huge_integers(name, value)
 
     # Fitted attributes ------------------------------------------------------------------------------------
