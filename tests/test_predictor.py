@@ -520,10 +520,12 @@ def test_forks():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_native_dense_of_every_number_of_panels(dtype):
-    """Panels are 16 to 64 outputs wide and taken four, three, two or one at a time: a row has many rows' bits."""
-    X = features(40, INPUTS)
-    for outputs in (*range(1, 40), *range(47, 260, 16), *range(48, 260, 16), *range(49, 260, 16)):
-        model = stir(Sequential([nn.Dense(outputs)], dtype=dtype).build(INPUTS, seed=outputs))
+    """Panels are 16 to 64 outputs wide and taken four, three, two or one at a time; up to four columns of
+    many inputs are dot products. A row has many rows' bits."""
+    sizes = [(INPUTS, n) for n in (*range(1, 40), *range(47, 260, 16), *range(48, 260, 16), *range(49, 260, 16))]
+    for inputs, outputs in (*sizes, *((inputs, n) for inputs in (40, 67, 131) for n in range(1, 6))):
+        X = features(40, inputs)
+        model = stir(Sequential([nn.Dense(outputs)], dtype=dtype).build(inputs, seed=outputs))
         p = model.predictor()
         many = p(X)
         for n in (1, 2, 3):
