@@ -498,3 +498,25 @@ def test_info_lists_every_package_that_an_extra_brings(capsys):
         "tensorboardX",
     } | {"onnx"}
     assert packages <= said
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_a_target_has_the_tables_decimals(decimal, tmp_path):
+    """With points or with commas it is one table, of classes or of numbers."""
+    rows = [f"{k % 7}.25;{k / 3:.3f};{k % 2}.5" for k in range(60)]
+    text = "\n".join(["a;number;half", *rows]) + "\n"
+    (tmp_path / "t.csv").write_text(text if decimal == "." else text.replace(".", ","))
+    settings = tabular.Settings(hidden=(4,), epochs=2, verbose=False)
+    read = {"separator": ";", "decimal": decimal}
+    result = tabular.train(tmp_path / "t.csv", "number", settings, ignore=["half"], **read)
+    about = tabular.Description.of(result.model)
+    assert about.classes is None
+    tabular.report(result.model, tmp_path / "t.csv", tmp_path / "r.html", **read)
+    result = tabular.train(tmp_path / "t.csv", "half", settings, ignore=["number"], task="classification", **read)
+    assert [float(name) for name in tabular.Description.of(result.model).classes] == [0.5, 1.5]
+
+
+def test_text_is_no_number_for_its_commas(tmp_path):
+    (tmp_path / "t.csv").write_text("a;t\n" + "".join(f"{k};{k},000,5\n" for k in range(40)))
+    with pytest.raises(ValueError, match=r"has 40 different values .* or numbers, which text such as '0,000,5' is not"):
+        tabular.train(tmp_path / "t.csv", "t", separator=";", decimal=",")

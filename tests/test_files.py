@@ -14,6 +14,7 @@ import sys
 import threading
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -351,3 +352,18 @@ def test_reading_takes_twice_the_size_of_the_file(tmp_path):
     """)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) < 2 * (1 << 27) + (1 << 24)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="devices of Linux")
+def test_no_more_than_its_first_bytes_is_read_of_another_format(tmp_path):
+    """/dev/zero has no end, and 4 GB of zeros took 9 s and 4 GB."""
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(1 << 32)
+    for path, size in ((tmp_path / "large", 1 << 32), (Path("/dev/zero"), 8)):
+        tracemalloc.start()
+        try:
+            with pytest.raises(ModelFormatError, match=rf"is not a file of fastnn \({size} bytes\)"):
+                files.read(path)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()

@@ -310,3 +310,36 @@ def test_without_scikit_learn(monkeypatch):
         ImportError, match=r"f1_score needs scikit-learn: pip install scikit-learn, or .* the extra \[sklearn\]"
     ):
         Trainer(Sequential([nn.Dense(2)]), "cross_entropy", metrics=["f1"])
+
+
+def test_r2_of_a_single_row_is_nan():
+    """As scikit-learn has it, whose warning says why; also where all other rows have no weight."""
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse", seed=0)
+    x, y = np.zeros((3, 2)), np.array([1.0, 2.0, 4.0])
+    trainer.fit(x, y, epochs=1, verbose=False)
+    assert np.isnan(trainer.model.evaluate(x[:1], y[:1], metrics=["r2"])["r2"])
+    assert np.isnan(trainer.model.evaluate(x, y, sample_weight=[1, 0, 0], metrics=["r2"])["r2"])
+    assert np.isfinite(trainer.model.evaluate(x[:2], y[:2], metrics=["r2"])["r2"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hinge_loss", "ndcg_score", "coverage_error", "label_ranking_loss", "label_ranking_average_precision_score"],
+)
+def test_scores_are_asked_for_where_classes_would_be_given(name):
+    function = getattr(pytest.importorskip("sklearn.metrics"), name)
+    for form in (function, partial(function, sample_weight=None)):
+        with pytest.raises(ValueError, match=rf"^{name} of scikit-learn is of scores, not of classes, expected needs="):
+            fastnn.metric(form)
+        assert fastnn.metric(form, needs="predict_proba").needs == "predict_proba"
+
+
+def test_a_ranking_of_labels_is_of_their_probabilities():
+    ranking = pytest.importorskip("sklearn.metrics").label_ranking_loss
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    y = (x @ rng.normal(size=(3, 4)) + rng.normal(size=(60, 4)) > 0).astype(int)
+    model = Sequential([nn.Dense(4)])
+    Trainer(model, "binary_cross_entropy", seed=0).fit(x, y, epochs=5, verbose=False)
+    found = model.evaluate(x, y, metrics=[fastnn.metric(ranking, needs="probability", mode="min")])
+    assert found["label_ranking_loss"] == pytest.approx(ranking(y, model.predict_proba(x)), abs=1e-12)

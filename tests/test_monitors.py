@@ -243,3 +243,15 @@ def test_the_parameters_of_the_best_value_are_kept():
     assert len(fit(made, Script(), stop, epochs=7)) == 6
     assert (stop.best_epoch, stop.best_value, stop.stopped) == (5, 0.491, True)
     np.testing.assert_array_equal(made.model.state.parameters, kept[4])
+
+
+def test_a_quantity_that_is_nan_in_every_epoch_is_said():
+    def f(y, p):
+        return np.nan
+
+    x = np.linspace(-1, 1, 20).reshape(-1, 1)
+    stop = fastnn.EarlyStopping("val_f", patience=3, mode="min")
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse", metrics=[f], seed=0)
+    with pytest.warns(UserWarning, match="^val_f was NaN in every epoch: nothing was judged"):
+        trainer.fit(x, x, epochs=20, validation=0.2, callbacks=[stop], verbose=False)
+    assert stop.best_epoch is None and stop.stopped and len(trainer.history) == 3

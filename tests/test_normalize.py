@@ -306,6 +306,30 @@ def test_whole_numbers_that_float64_itself_rounds(first, stored):
     assert message.startswith("feature 0 of X spreads 866 around")
 
 
+@pytest.mark.parametrize("layers", [[nn.Dense(2)], [nn.Normalize(), nn.Dense(2)]], ids=["float64", "normalized"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whole_numbers_that_no_float_holds(layers, dtype):
+    """Two neighbours at 2^60 are one float64, whatever reads it; a thousand apart they are two."""
+    for apart, count in ((1, 1), (1 << 20, 0 if len(layers) == 2 or dtype == np.float64 else 1)):
+        x = (1 << 60) + apart * (np.arange(300) % 2).reshape(-1, 1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = Sequential(copy.deepcopy(layers), dtype=dtype)
+            Trainer(model, "cross_entropy", optim.SGD(1e-30), seed=0).fit(x * 1, x[:, 0] // apart % 2, epochs=1)
+        found = [str(w.message) for w in caught if w.category is fastnn.PrecisionWarning]
+        assert len(found) == count
+        assert all("subtract a whole number near them" in message for message in found) or apart > 1
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_targets_that_no_float_holds(scaled):
+    y = (1 << 60) + np.arange(300) % 2
+    trainer = Trainer(Sequential([nn.Dense(1)], dtype=np.float64), "mse", seed=0, scale_targets=scaled)
+    lost = r"^y spreads .* which float64 rounds away: subtract a whole number"
+    with pytest.warns(fastnn.PrecisionWarning, match=lost):
+        trainer.fit(np.zeros((300, 1)), y, epochs=1, verbose=False)
+
+
 def test_whole_numbers_at_both_ends_of_int64_do_not_wrap():
     x = np.tile(np.array([[-(1 << 63)], [(1 << 63) - 1]]), (500, 1))
     assert _rounding.rounded_away("X", x, np.dtype(np.float32)) is None

@@ -9,13 +9,16 @@ import numpy as np
 from fastnn.errors import PrecisionWarning, callers
 
 Array = np.ndarray
+FLOAT64 = np.dtype(np.float64)
+_SUBTRACT = "subtract a whole number near them from all, before they become floats"
 _SAMPLE = 1024  # rows that tell how far a feature spreads: within 5 %
 
 
 def rounded_away(name: str, array: Array, dtype: np.dtype, what: str = "feature {} of ") -> str | None:
     """What rounding to dtype costs, in words, where that is over a thousandth of a feature's spread, which is taken
     from rows at equal distances. Features that differ by the rounding of float64 alone count as constant."""
-    if np.can_cast(array.dtype, dtype):
+    beyond = array.dtype.kind in "iu" and array.dtype.itemsize == 8  # NumPy casts these to float64 as if it held them
+    if np.can_cast(array.dtype, dtype) and not beyond:
         return None
     with np.errstate(over="ignore", invalid="ignore"):  # a longdouble's squares
         sample = array[:: -(-len(array) // _SAMPLE)]
@@ -46,6 +49,18 @@ def warn_of_targets(name: str, y: Array, dtype: np.dtype, advice: str) -> None:
     """PrecisionWarning with this advice where rounding the target values y (n,) or (n, O) to dtype costs over a
     thousandth of their spread."""
     values = y.reshape(len(y), -1)
-    found = rounded_away(name, values, dtype, "output {} of " if values.shape[1] > 1 else "")
-    if found is not None:
-        warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=callers())
+    _warn(name, values, np.dtype(dtype), advice, "output {} of " if values.shape[1] > 1 else "")
+
+
+def warn_of_features(name: str, x: Array, dtype: np.dtype, advice: str, exact: bool) -> None:
+    """The same of features x (n, I), of which a model that reads all their digits (exact) takes float64."""
+    _warn(name, x, FLOAT64 if exact else np.dtype(dtype), advice, "feature {} of ")
+
+
+def _warn(name: str, array: Array, dtype: np.dtype, advice: str, what: str) -> None:
+    """The advice is for what float64 holds: of whole numbers beyond, nothing that comes after it can help."""
+    for held, said in ((FLOAT64, _SUBTRACT), (dtype, advice)):
+        found = rounded_away(name, array, held, what)
+        if found is not None:
+            warnings.warn(f"{found}: {said}", PrecisionWarning, stacklevel=callers())
+            return

@@ -11,14 +11,12 @@ from __future__ import annotations
 import math
 import operator
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastnn import _rounding, _sparse, _text
-from fastnn.errors import PrecisionWarning, callers
 
 Array = np.ndarray
 GATHERED = tuple(
@@ -341,10 +339,8 @@ def features(
     if array.dtype in GATHERED:  # in its own dtype: Normalize sees the same values in any memory layout
         array = _by_rows(array)
     finite_rows(name, array, row_shape, dtype, feature_names(X))
-    if advice is not None and not exact:
-        found = _rounding.rounded_away(name, array, dtype)
-        if found is not None:
-            warnings.warn(f"{found}: {advice}", PrecisionWarning, stacklevel=callers())
+    if advice is not None:
+        _rounding.warn_of_features(name, array, dtype, advice, exact)
     if array.dtype not in GATHERED:  # whole numbers of over 24 bits, such as time stamps, need more than float32
         exactly = np.float32 if np.can_cast(array.dtype, np.float32) else np.float64
         array = np.ascontiguousarray(array, dtype=exactly if exact else dtype)

@@ -263,9 +263,8 @@ def read(
     OSError where it cannot be read; ModelFormatError where it is not such a file, is damaged, has a larger header than
     `write` takes, or could be read in two ways: two members or two keys of one name, bytes outside of the zip.
     """
-    # All of it at once: what changes in the file from here on changes nothing.
-    data = _text.path("path", path).read_bytes()
     name = os.fspath(path)
+    data = _content(_text.path("path", path), name)
     if data[: len(MAGIC) - 1] != MAGIC[:-1] or len(data) < len(MAGIC) + _DIGEST:
         raise ModelFormatError(f"{name} is not a file of fastnn ({len(data)} bytes)")
     if data[len(MAGIC) - 1] != MAGIC[-1]:
@@ -285,6 +284,20 @@ def read(
         raise ModelFormatError(f"{name} cannot be read: {brief(error)}") from None
     except Exception as error:  # of zipfile, json and numpy, which do not say what they may raise
         raise ModelFormatError(f"{name} cannot be read: {type(error).__name__}: {brief(error)}") from None
+
+
+def _content(path: Path, name: str) -> bytes:
+    """All of it at once: what changes in the file from then on changes nothing. ModelFormatError, before more is read
+    than its first bytes, where these are another format's: a file of 4 GB, or /dev/zero, which has no end."""
+    with open(path, "rb") as file:
+        begin = file.read(len(MAGIC))
+        if begin[: len(MAGIC) - 1] != MAGIC[:-1]:
+            size = os.fstat(file.fileno()).st_size or len(begin)
+            raise ModelFormatError(f"{name} is not a file of fastnn ({size} bytes)")
+        if not file.seekable():
+            return begin + file.read()
+        file.seek(0)
+        return file.read()
 
 
 def brief(message: object) -> str:

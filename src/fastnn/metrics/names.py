@@ -209,6 +209,20 @@ def _negative(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.update_wrapper(negative, function)
 
 
+# Of decision values, or of scores that rank: classes in their place give numbers that look like theirs.
+_OF_SCORES = (
+    *("hinge_loss", "ndcg_score", "dcg_score", "coverage_error", "label_ranking_loss"),
+    *("label_ranking_average_precision_score", "roc_curve", "precision_recall_curve", "det_curve"),
+)
+
+
+def is_of_scores(function: Any) -> bool:
+    """Whether it is a function of sklearn.metrics that takes scores and is not in the table."""
+    inner = unwrapped(function)
+    ours = str(getattr(inner, "__module__", "")).startswith("sklearn.metrics")
+    return ours and getattr(inner, "__name__", "") in _OF_SCORES
+
+
 def recognised(function: Any) -> Metric | None:
     """The metric that a function of sklearn.metrics, or a functools.partial of one, is: it needs the same and is judged
     alike, but calls this very function. None: another function."""

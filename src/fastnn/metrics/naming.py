@@ -10,7 +10,7 @@ from fastnn.formulas.losses import Loss
 from fastnn.metrics.answers import classifies, has_probabilities
 from fastnn.metrics.definition import Metric, Mode, checked, unwrapped
 from fastnn.metrics.direction import direction
-from fastnn.metrics.names import METRICS, available, lookup, recognised
+from fastnn.metrics.names import METRICS, available, is_of_scores, lookup, recognised
 
 One = str | Metric | Callable[..., Any]
 Metrics = Sequence[One] | Mapping[str, One]
@@ -37,6 +37,7 @@ def metric(
     function's, of a functools.partial with its arguments.
 
     Functions of sklearn.metrics are known: with needs=None they get what they are for, `roc_auc_score` probabilities.
+    Those of decision values or of scores that rank (`hinge_loss`, `ndcg_score`) are refused without it.
 
     TypeError or ValueError for other settings.
 
@@ -49,6 +50,11 @@ def metric(
     >>> sorted(history)
     ['accuracy', 'loss', 'lr', 'seconds', 'sure']
     """
+    if needs is None and is_of_scores(function):
+        raise ValueError(
+            f"{unwrapped(function).__name__} of scikit-learn is of scores, not of classes, expected "
+            f"needs='probability' or 'predict_proba', which it would get, or a function that makes scores of these"
+        )
     known = recognised(function)
     made = checked(function, needs="prediction" if needs is None else needs, weights=weights, mode=mode, name=name)
     if known is not None and (needs is None or needs == known.needs):

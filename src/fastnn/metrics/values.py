@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 Array = np.ndarray
@@ -30,8 +32,10 @@ def rmse(y: Array, prediction: Array, weight: Array | None = None) -> float:
 
 def r2(y: Array, prediction: Array, weight: Array | None = None) -> float:
     """1 - sum (y - prediction)^2 / sum (y - mean y)^2, mean over the outputs. Of one whose y are all the same: 1 where
-    the prediction is right, else 0, as scikit-learn's r2_score."""
+    the prediction is right, else 0; NaN of a single row: as scikit-learn's r2_score."""
     truth = np.asarray(y, np.float64)
+    if len(truth) < 2:
+        return math.nan
     left = np.average(_residuals(y, prediction) ** 2, axis=0, weights=weight)
     spread = np.average((truth - np.average(truth, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
     scores = np.where(spread > 0, 1.0 - left / np.where(spread > 0, spread, 1.0), np.where(left > 0, 0.0, 1.0))

@@ -7,6 +7,7 @@ import csv
 import io
 import lzma
 import os
+import re
 import sys
 import tarfile
 import warnings
@@ -24,6 +25,7 @@ from fastnn.files import naming
 PARQUET = (".parquet", ".pq")
 STANDARD_INPUT = "-"
 NAMED = 20  # columns that an error names
+_COMMA_NUMBER = re.compile(r"[-+]?(\d+,?\d*|,\d+)([eE][-+]?\d+)?")
 NO_VALUE = (  # what a CSV has where a value is missing, as pandas has it by default
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
     *("NULL", "NaN", "None", "n/a", "nan", "null"),
@@ -190,6 +192,13 @@ def _parquet(pandas: Any, name: str) -> Any:
     return rows.drop(hidden).to_pandas(ignore_metadata=True)
 
 
+def _with_points(written: Any) -> Any:
+    """A column of numbers with decimal commas as it is written with points; any other as it is."""
+    words = written.str.strip()
+    there = words[~words.isin(NO_VALUE)]
+    return words.str.replace(",", ".", regex=False) if there.str.fullmatch(_COMMA_NUMBER).all() else written
+
+
 class _Csv:
     """A CSV file as it is read: its settings for pandas, and its content where that can be read once only."""
 
@@ -242,6 +251,9 @@ class _Csv:
                     frame = self._frame(nrows=len(frame) - end)
         except (self.pandas.errors.ParserWarning, self.pandas.errors.ParserError) as error:
             raise _Reason(f" cannot be read: {self._longer(names) or _line(error)}") from None
+        if self.dialect.decimal != ".":
+            for column in as_written:
+                frame[column] = _with_points(frame[column])
         return frame
 
     def _blank_end(self, frame: Any, as_written: set[str]) -> int:

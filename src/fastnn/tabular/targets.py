@@ -60,9 +60,10 @@ def target(series: Any, name: str, task: Task = "auto") -> Target:
             raise ValueError(f"the target {name!r} has text such as {example!r}, expected numbers for a regression")
         return Target(name, real, None, task == "auto")
     if len(distinct) * 2 > len(labels):
+        rest = "--task regression" if real is not None else f"numbers, which text such as {distinct[0]!r} is not"
         raise ValueError(
             f"the target {name!r} has {len(distinct):,} different values in {len(labels):,} rows, expected classes "
-            f"that come more than once" + (", or --task regression" if real is not None else "")
+            f"that come more than once, or {rest}"
         )
     classes = sorted(distinct)
     number = {label: index for index, label in enumerate(classes)}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _hints, _text, _validate, backends
+from fastnn import _hints, _rounding, _text, _validate, backends
 from fastnn.contract import Backend
 from fastnn.data import Data
 from fastnn.engine import Objective
@@ -266,7 +266,7 @@ class Trainer:
         steps = _validate.integer("steps", steps, low=2)
         batch = _validate.integer("batch_size", batch_size)
         self._check_epsilon()
-        data = self.model.checked(X, y, sample_weight, self.loss, advice=None if self.scale_targets else _SCALE_Y)
+        data = self._checked(X, y, sample_weight)
         with self._alone():
             scale = targets.chosen(self.model, self.loss, self.scale_targets, data, data, None, None)
             data = data if scale is None else scale.applied(data, self.model.dtype)
@@ -319,8 +319,7 @@ class Trainer:
             self._check_stream(source)
             scale = targets.chosen(self.model, self.loss, self.scale_targets, first, None, None, saved)
         else:
-            advice = None if self.scale_targets else _SCALE_Y
-            first = data = self.model.checked(X, y, sample_weight, self.loss, advice=advice)
+            first = data = self._checked(X, y, sample_weight)
             rows, held_out = None, None
             if isinstance(validation, (float, np.floating)):
                 rows, held_out = self._held_out(data, validation, stratify)
@@ -394,6 +393,14 @@ class Trainer:
             )
         X, y, *weight = validation
         return check(X, y, weight[0] if weight else None, "validation ")
+
+    def _checked(self, X: Any, y: Any, sample_weight: Any) -> Data:
+        """Rows to learn from. Targets that are scaled lose what float64 does not hold, others what the model's dtype
+        does not."""
+        data = self.model.checked(X, y, sample_weight, self.loss, advice=None if self.scale_targets else _SCALE_Y)
+        if self.scale_targets and data.y.ndim == 2:
+            _rounding.warn_of_targets("y", data.reported_y, _rounding.FLOAT64, _SCALE_Y)
+        return data
 
     def _checked_validation(self, data: Data, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
         """Rows to measure on, which must be like `data`, those to learn from."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from fastnn import _text, _validate
+from fastnn.errors import callers
 from fastnn.metrics import direction
 from fastnn.training.callbacks.learned import copies, learned, put_back
 from fastnn.training.checks import NUMBER, Kinds, check_copies, check_state
@@ -193,6 +195,8 @@ class EarlyStopping(_Monitor):
             self._kept = copies(self._kept, learned(run))
         if self.waited >= self.patience:
             self.stopped = True
+            if self.best_epoch is None:
+                warnings.warn(f"{self.monitor} was NaN in every epoch: nothing was judged", stacklevel=callers())
             run.stop(f"{self.monitor} has not become better for {self.patience} epochs, best in {self.best_epoch}")
 
     def on_fit_end(self, run: Run) -> None:
