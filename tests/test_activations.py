@@ -188,3 +188,10 @@ def test_erf_at_the_edges():
     assert erf(np.array([np.inf, -np.inf])).tolist() == [1.0, -1.0]
     assert math.isnan(erf(np.nan)) and math.copysign(1, erf(-0.0)) == -1
     assert erf(np.float32(0.5)).dtype == np.float32 and erf(np.zeros((2, 3), np.float32)).shape == (2, 3)
+
+
+def test_what_is_said_of_one_is_short():
+    assert (
+        repr(activations.get("relu")) == "Activation('relu')"
+        and repr(activations.get("elu")) == "Activation('elu', alpha=1.0)"
+    )

@@ -45,6 +45,11 @@ class Activation:
     exact_derivative: bool = True  # False: a surrogate (binary_step)
     kinks: tuple[float, ...] = ()  # z where the derivative jumps; central differences are meaningless there
 
+    def __repr__(self) -> str:
+        """What tells it from others, without its formulas: it stands in errors."""
+        alpha = "" if self.alpha_range == (0.0, 0.0) else f", alpha={self.alpha!r}"
+        return f"Activation({self.name!r}{alpha})"
+
     def with_alpha(self, alpha: float) -> Activation:
         """The same activation with another parameter. ValueError or TypeError where alpha is out of range."""
         low, high = self.alpha_range
