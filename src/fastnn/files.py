@@ -263,8 +263,9 @@ def read(
     OSError where it cannot be read; ModelFormatError where it is not such a file, is damaged, has a larger header than
     `write` takes, or could be read in two ways: two members or two keys of one name, bytes outside of the zip.
     """
+    target = _text.path("path", path)
     name = os.fspath(path)
-    data = _content(_text.path("path", path), name)
+    data = _content(target, name)
     if data[: len(MAGIC) - 1] != MAGIC[:-1] or len(data) < len(MAGIC) + _DIGEST:
         raise ModelFormatError(f"{name} is not a file of fastnn ({len(data)} bytes)")
     if data[len(MAGIC) - 1] != MAGIC[-1]:
