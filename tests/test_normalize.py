@@ -315,7 +315,7 @@ def test_whole_numbers_that_no_float_holds(layers, dtype):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model = Sequential(copy.deepcopy(layers), dtype=dtype)
-            Trainer(model, "cross_entropy", optim.SGD(1e-30), seed=0).fit(x * 1, x[:, 0] // apart % 2, epochs=1)
+            Trainer(model, "cross_entropy", optim.SGD(1e-30), seed=0).fit(x, x[:, 0] // apart % 2, epochs=1)
         found = [str(w.message) for w in caught if w.category is fastnn.PrecisionWarning]
         assert len(found) == count
         assert all("subtract a whole number near them" in message for message in found) or apart > 1

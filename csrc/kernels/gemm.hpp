@@ -25,6 +25,8 @@ FASTNN_INLINE size_t streamed_rows(size_t ldb) { return ldb * sizeof(Real) >= 40
 
 enum class Form { NN, NT, TN };  // which of a, b is stored transposed
 
+// Handed down by reference, never copied on the way: a copy reads in one vector what was written field by field a moment
+// ago, and waits until all of it has left the store buffer. 40 cycles a product, 3 % of a step of 10-32-1.
 struct Product {
     Form form;
     size_t M, N, K;
@@ -37,8 +39,6 @@ struct Product {
     size_t ldc;
     const Real* panels = nullptr;  // b packed for all of K, see pack_rows and pack_columns; null: not packed
 };
-// Handed down by reference, never copied on the way: a copy reads in one vector what was written field by field a moment
-// ago, and waits until all of it has left the store buffer. 40 cycles a product, 3 % of a step of 10-32-1.
 
 // What happens to a finished block of c: out = block(in, c), in or out being matrices of c's shape.
 struct Epilogue {

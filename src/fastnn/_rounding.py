@@ -59,7 +59,7 @@ def warn_of_features(name: str, x: Array, dtype: np.dtype, advice: str, exact: b
 
 def _warn(name: str, array: Array, dtype: np.dtype, advice: str, what: str) -> None:
     """The advice is for what float64 holds: of whole numbers beyond, nothing that comes after it can help."""
-    for held, said in ((FLOAT64, _SUBTRACT), (dtype, advice)):
+    for held, said in ((FLOAT64, _SUBTRACT), *([] if dtype == FLOAT64 else [(dtype, advice)])):
         found = rounded_away(name, array, held, what)
         if found is not None:
             warnings.warn(f"{found}: {said}", PrecisionWarning, stacklevel=callers())

@@ -212,28 +212,33 @@ def _negative(function: Callable[..., Any]) -> Callable[..., Any]:
 # Of decision values, or of scores that rank: classes in their place give numbers that look like theirs.
 _OF_SCORES = (
     *("hinge_loss", "ndcg_score", "dcg_score", "coverage_error", "label_ranking_loss"),
-    *("label_ranking_average_precision_score", "roc_curve", "precision_recall_curve", "det_curve"),
+    "label_ranking_average_precision_score",
 )
+
+
+def _name_in_sklearn(function: Any) -> str | None:
+    """What sklearn.metrics calls it, under functools.partial; None: another function."""
+    inner = unwrapped(function)
+    found = str(getattr(inner, "__module__", "")).startswith("sklearn.metrics")
+    return getattr(inner, "__name__", "") if found else None
 
 
 def is_of_scores(function: Any) -> bool:
     """Whether it is a function of sklearn.metrics that takes scores and is not in the table."""
-    inner = unwrapped(function)
-    ours = str(getattr(inner, "__module__", "")).startswith("sklearn.metrics")
-    return ours and getattr(inner, "__name__", "") in _OF_SCORES
+    return _name_in_sklearn(function) in _OF_SCORES
 
 
 def recognised(function: Any) -> Metric | None:
     """The metric that a function of sklearn.metrics, or a functools.partial of one, is: it needs the same and is judged
     alike, but calls this very function. None: another function."""
-    inner = unwrapped(function)
-    if not str(getattr(inner, "__module__", "")).startswith("sklearn.metrics"):
-        return None
-    known = lookup(getattr(inner, "__name__", ""))
+    name = _name_in_sklearn(function)
+    known = None if name is None else lookup(name)
     if known is None:
         return None
     among, columns = known.among, known.columns
-    if inner is not function:  # arguments may make it one for others, too; else the function itself refuses them
+    if (
+        unwrapped(function) is not function
+    ):  # arguments may make it one for others, too; else the function itself refuses them
         among, columns = (BINARY, SEVERAL, LABELS), True
     elif known.name == "roc_auc_score":  # of several classes it asks for multi_class=
         among = (BINARY, LABELS)
