@@ -212,6 +212,16 @@ def test_other_layouts_and_empty_files(tmp_path):
         files.read(tmp_path / "missing")
 
 
+def test_ctrl_c_before_the_temporary_is_locked_leaves_none(tmp_path, monkeypatch):
+    def interrupted(descriptor, wait):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "_lock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.write(tmp_path / "a", {}, {"w": np.arange(3.0)})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_fails_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch):
     path = tmp_path / "a"
     files.write(path, {"a": 1}, {})

@@ -59,11 +59,19 @@ def test_normal_has_normal_tails(name):
     assert abs(beyond_2 - 0.0455) < 6 * math.sqrt(0.0455 / N)
 
 
-@pytest.mark.parametrize("shape", [(40, 30), (30, 40), (35, 35), (1, 5), (5, 1)])
+@pytest.mark.parametrize("shape", [(40, 30), (30, 40), (35, 35), (1, 5), (5, 1), (300, 260), (129, 300)])
 def test_orthogonal(shape):
     w = weight("orthogonal", *shape)
     few = w.T @ w if shape[0] >= shape[1] else w @ w.T
-    np.testing.assert_allclose(few, np.eye(min(shape)), atol=1e-12)
+    np.testing.assert_allclose(few, np.eye(min(shape)), atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (129, 129), (300, 257)])
+def test_orthogonal_in_blocks_is_lapacks_q_of_all(shape):
+    a = np.random.default_rng(0).normal(size=shape)
+    q, r = np.linalg.qr(a)
+    got = nn.Orthogonal().draw(np.random.default_rng(0), shape, *shape)
+    np.testing.assert_allclose(got, q * np.sign(np.diag(r)), atol=1e-12)
 
 
 def test_orthogonal_is_uniform_over_signs():

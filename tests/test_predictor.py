@@ -548,6 +548,18 @@ def test_few_rows_of_a_large_network(dtype):
     assert same(p(X[3]), expected[3]) and same(p(X[3].tolist()), expected[3])
 
 
+@pytest.mark.parametrize("sizes", [(2100, 2100), (1_500_000, 3)])
+def test_weights_that_are_packed_in_pieces(sizes):
+    """Of 4 million numbers, between which a Ctrl-C is answered."""
+    inputs, outputs = sizes
+    model = stir(Sequential([nn.Dense(outputs)]).build(inputs, seed=0))
+    X = features(3, inputs).astype(np.float32)
+    expected = model.predict(X)
+    assert same(model.predictor()(X), expected)
+    right = X.astype(float) @ model.layers[0].weight + model.layers[0].bias
+    np.testing.assert_allclose(expected, right, atol=1e-5 * np.abs(right).max())
+
+
 def test_what_is_said_of_it():
     model = classifier("cross_entropy", 3)
     p = model.predictor()

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include <optional>
 #include <vector>
 
 #include "numbers.hpp"
@@ -39,32 +40,42 @@ template <class T>
 class EngineOf final : public Engine {
   public:
     EngineOf(int isa, const py::list& ops, size_t inputs, const py::tuple& buffers, const Link& link,
-             bool live, const py::object& int8)
-        : frozen_(table_of<T>(isa), plan_of(isa, ops, inputs, buffers), tensors_of(buffers),
-                  extents_of(buffers), link, live, int8_of(isa, ops, int8)) {}
+             bool live, const py::object& described) {
+        Plan plan = plan_of(isa, ops, inputs, buffers);
+        const Tensors<T> tensors = tensors_of(buffers);
+        const Extents extents = extents_of(buffers);
+        const Int8 int8 = int8_of(isa, ops, described);
+        const auto make = [&](bool (*stop)(void*), void* context) {
+            frozen_.emplace(table_of<T>(isa), std::move(plan), tensors, extents, link, live, int8, stop, context);
+        };
+        if (kNumberNs * static_cast<double>(extents.parameters) < kReleaseGil)
+            make([](void*) { return false; }, nullptr);
+        else
+            without_gil(make);
+    }
     int type_number() const override { return kTypeNumber<T>; }
     size_t few() const override { return Frozen<T>::kFewRows; }
-    size_t columns(Answer answer) const override { return frozen_.columns(answer); }
-    double ns(size_t n) const override { return frozen_.ns(n); }
+    size_t columns(Answer answer) const override { return frozen_->columns(answer); }
+    double ns(size_t n) const override { return frozen_->ns(n); }
     bool finite(size_t n, const void* x) const override {
-        return frozen_.kernels().finite(n, static_cast<const T*>(x));
+        return frozen_->kernels().finite(n, static_cast<const T*>(x));
     }
     bool run_few(const Rows& x, size_t n, Answer answer, void* out) const override {
-        return frozen_.run_few(x, n, answer, static_cast<T*>(out));
+        return frozen_->run_few(x, n, answer, static_cast<T*>(out));
     }
     void run(const Rows& x, size_t n, Answer answer, void* out) const override {
         if (ns(n) >= kReleaseGil)
             return without_gil([&](auto stop, void* context) {
-                frozen_.run(x, n, answer, static_cast<T*>(out), stop, context);
+                frozen_->run(x, n, answer, static_cast<T*>(out), stop, context);
             });
         const auto never = [](void*) { return false; };
         try {
-            frozen_.run(x, n, answer, static_cast<T*>(out), never, nullptr);
+            frozen_->run(x, n, answer, static_cast<T*>(out), never, nullptr);
         } catch (const Refused& refused) {
             raise(refused);
         }
     }
-    const Plan& plan() const { return frozen_.plan(); }
+    const Plan& plan() const { return frozen_->plan(); }
 
   private:
     static Extents extents_of(const py::tuple& buffers) {
@@ -115,7 +126,8 @@ class EngineOf final : public Engine {
         whole.bias = args.vector<float>(2, "bias", whole.N).data;
         return whole;
     }
-    Frozen<T> frozen_;
+    static constexpr double kNumberNs = 1;  // to copy one and pack it
+    std::optional<Frozen<T>> frozen_;
 };
 
 // y = shift + scale z in double, for targets that were scaled.

@@ -12,8 +12,11 @@
 
 namespace fastnn {
 
+constexpr size_t kPackedAtOnce = size_t(1) << 22;  // numbers
+
 template <class T>
-void Packed<T>::make(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensors, const Use& use) {
+void Packed<T>::make(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensors, const Use& use,
+                     Interruption& interruption) {
     bound_.calls.assign(plan.ops.size(), {});
     bound_.bind(plan, tensors);
     Arena counting(nullptr);
@@ -26,8 +29,20 @@ void Packed<T>::make(const Table<T>& kernels, const Plan& plan, const Tensors<T>
     for (size_t i = 0; i < plan.ops.size(); ++i)
         if (const auto pack = kernels.operations[plan.ops[i].code].pack)
             for (size_t t = 0; t < plan.ops[i].declared->params.size(); ++t)
-                if (plan.ops[i].tensors[t].columns > 0)
-                    pack(calls_[i], static_cast<int>(t), {0, plan.ops[i].tensors[t].rows()});
+                pack_rows(pack, i, static_cast<int>(t), plan.ops[i].tensors[t], kernels.panel_columns,
+                          interruption);
+}
+
+// A few milliseconds of rows at a time: a matrix of 12,000 x 12,000 takes a second.
+template <class T>
+void Packed<T>::pack_rows(void (*pack)(const Call<T>&, int, Range), size_t i, int t, const Tensor& tensor,
+                          size_t line, Interruption& interruption) {
+    if (tensor.columns == 0) return;
+    const size_t most = std::max<size_t>(kPackedAtOnce / tensor.columns / line, 1) * line;
+    for (size_t row = 0; row < tensor.rows() && !interruption.found(); row += most) {
+        pack(calls_[i], t, {row, std::min(row + most, tensor.rows())});
+        interruption.look();
+    }
 }
 
 template <class T>
@@ -67,7 +82,7 @@ namespace {
 // Of the rows that go in, for all threads together: sparse ones are made dense.
 constexpr size_t kBytes = size_t(32) << 20;
 
-// Ctrl-C is answered between operations of 96 rows or of 50 ms: two layers of 8000 would take seconds for 512 rows.
+// Ctrl-C is answered between operations of 32 rows or of 50 ms: two layers of 8000 would take seconds for 512 rows.
 constexpr double kPieceNs = 5e7, kSlowNs = 1e7;
 
 template <class T>
@@ -171,7 +186,7 @@ void forward(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensor
     const size_t dense = std::max<size_t>(4, kBytes / threads / (plan.inputs * sizeof(T)));
     const size_t room = walk.sparse < 0 ? dense : kRowsAtOnce;
     const size_t quick = static_cast<size_t>(
-        std::clamp(kPieceNs / forward_ns(kernels, plan, 1), 96.0, static_cast<double>(kRowsAtOnce)));
+        std::clamp(kPieceNs / forward_ns(kernels, plan, 1), 32.0, static_cast<double>(kRowsAtOnce)));
     walk.piece = std::min({kRowsAtOnce, room, quick / 4 * 4, round_up((n + threads - 1) / threads, 4)});
     walk.slow = forward_ns(kernels, plan, walk.piece) > kSlowNs;
     if (buffers.size() < threads) buffers.resize(threads);
@@ -183,9 +198,12 @@ template <class T>
 void forward_once(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensors, const Rows& x,
                   size_t n, T* out, bool (*stop)(void*), void* context) {
     Packed<T> packed;
+    Interruption interruption;
+    interruption.begin(stop, context);
     const bool sparse = takes_sparse(kernels, plan, x) >= 0;
     if (n * most_positions(plan) > kRowsAtOnce)  // packing pays for more rows than are taken at once
-        packed.make(kernels, plan, tensors, {false, false, false, n, sparse});
+        packed.make(kernels, plan, tensors, {false, false, false, n, sparse}, interruption);
+    if (interruption.found()) return;
     std::vector<Buffers<T>> buffers;
     forward(kernels, plan, tensors, packed, buffers, x, n, out, stop, context);
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "buffers.hpp"
+#include "interruption.hpp"
 
 namespace fastnn {
 
@@ -12,7 +13,9 @@ namespace fastnn {
 template <class T>
 class Packed {
   public:
-    void make(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensors, const Use& use);
+    // Not all of it, where an interruption is found.
+    void make(const Table<T>& kernels, const Plan& plan, const Tensors<T>& tensors, const Use& use,
+              Interruption& interruption);
     // To the calls of one member.
     void show(std::vector<Call<T>>& calls) const {
         for (size_t i = 0; i < calls_.size(); ++i)
@@ -21,6 +24,8 @@ class Packed {
 
   private:
     void arrange(Arena& arena, const Table<T>& kernels, const Plan& plan, const Use& use);
+    void pack_rows(void (*pack)(const Call<T>&, int, Range), size_t i, int t, const Tensor& tensor,
+                   size_t line, Interruption& interruption);
     Buffers<T> bound_;
     std::vector<Call<T>> calls_;
     Block block_;

@@ -34,12 +34,14 @@ class Frozen<T>::Lease {
 
 template <class T>
 Frozen<T>::Frozen(const Table<T>& kernels, Plan plan, const Tensors<T>& tensors, const Extents& extents,
-                  const Link& link, bool live, const Int8& int8)
+                  const Link& link, bool live, const Int8& int8, bool (*stop)(void*), void* context)
     : kernels_(kernels), plan_(std::move(plan)), link_(link), live_(live), tensors_(tensors) {
     const bool whole = !int8.matrices.empty();
-    if (whole) pack(int8);
-    if (!live && !whole) copy(tensors, extents);
-    if (!live) pack();
+    Interruption interruption;
+    interruption.begin(stop, context);
+    if (whole) pack(int8, interruption);
+    if (!live && !whole) copy(tensors, extents, interruption);
+    if (!live) pack(interruption);
     for (size_t i = 0; i < plan_.ops.size(); ++i) {
         const Op& op = plan_.ops[i];
         const Operation<T>& operation = kernels_.operations[op.code];
@@ -53,7 +55,7 @@ Frozen<T>::Frozen(const Table<T>& kernels, Plan plan, const Tensors<T>& tensors,
 }
 
 template <class T>
-void Frozen<T>::copy(const Tensors<T>& tensors, const Extents& extents) {
+void Frozen<T>::copy(const Tensors<T>& tensors, const Extents& extents, Interruption& interruption) {
     const auto arrange = [&](Arena& arena) {
         tensors_.parameters = arena.take<T>(extents.parameters);
         tensors_.statistics = arena.take<T>(extents.statistics);
@@ -64,20 +66,25 @@ void Frozen<T>::copy(const Tensors<T>& tensors, const Extents& extents) {
     block_ = Block(std::max<size_t>(counting.used(), 64));
     Arena dealing(block_.get());
     arrange(dealing);
-    std::copy_n(tensors.parameters, extents.parameters, const_cast<T*>(tensors_.parameters));
+    constexpr size_t kAtOnce = size_t(1) << 22;  // numbers: some milliseconds
+    for (size_t i = 0; i < extents.parameters && !interruption.found(); i += kAtOnce) {
+        const size_t n = std::min(kAtOnce, extents.parameters - i);
+        std::copy_n(tensors.parameters + i, n, const_cast<T*>(tensors_.parameters) + i);
+        interruption.look();
+    }
     std::copy_n(tensors.statistics, extents.statistics, tensors_.statistics);
     std::copy_n(tensors.scaling, extents.scaling, const_cast<double*>(tensors_.scaling));
 }
 
 template <class T>
-void Frozen<T>::pack() {
+void Frozen<T>::pack(Interruption& interruption) {
     Use use{false, false, false, kRowsAtOnce};
     use.serving = true;
-    packed_.make(kernels_, plan_, tensors_, use);
+    packed_.make(kernels_, plan_, tensors_, use, interruption);
 }
 
 template <class T>
-void Frozen<T>::pack([[maybe_unused]] const Int8& int8) {
+void Frozen<T>::pack([[maybe_unused]] const Int8& int8, [[maybe_unused]] Interruption& interruption) {
     if constexpr (sizeof(T) == 4) {
         const Int8Way<T>& way = kernels_.int8_ways[int8.way];
         wholes_.resize(plan_.ops.size());
@@ -86,7 +93,10 @@ void Frozen<T>::pack([[maybe_unused]] const Int8& int8) {
                 const WholeNumbers& from = int8.matrices[i];
                 if (from.weights == nullptr) continue;
                 void* const to = arena.take<char>(way.bytes(from.K, from.N));
-                if (packs) wholes_[i] = way.pack(from, to), plan_.ops[i].whole = &wholes_[i];
+                if (!packs) continue;
+                if (!interruption.found()) wholes_[i] = way.pack(from, to);
+                plan_.ops[i].whole = &wholes_[i];
+                interruption.look();
             }
         };
         Arena counting(nullptr);

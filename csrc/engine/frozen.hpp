@@ -36,9 +36,9 @@ class Frozen {
     static constexpr size_t kFewRows = 8;  // or less: a call of its own, on the thread that calls
 
     // live: it keeps no copy of the tensors, which must stay where they are, and packs nothing: they may change between calls.
-    // int8: it keeps no copy either, but what it packs.
+    // int8: it keeps no copy either, but what it packs. stop: as a Trainer's; where it is true, this may not be run.
     Frozen(const Table<T>& kernels, Plan plan, const Tensors<T>& tensors, const Extents& extents,
-           const Link& link, bool live = false, const Int8& int8 = {});
+           const Link& link, bool live, const Int8& int8, bool (*stop)(void*), void* context);
     ~Frozen();
     Frozen(const Frozen&) = delete;
 
@@ -69,9 +69,9 @@ class Frozen {
         void (*predict)(const Call<T>&, Range);  // both null: rows pass
     };
 
-    void copy(const Tensors<T>& tensors, const Extents& extents);
-    void pack(const Int8& int8);
-    void pack();
+    void copy(const Tensors<T>& tensors, const Extents& extents, Interruption& interruption);
+    void pack(const Int8& int8, Interruption& interruption);
+    void pack(Interruption& interruption);
     void answer(Answer answer, const T* z, size_t n, T* out) const;
     bool linked(Answer answer) const {
         return answer == Answer::probabilities || (answer == Answer::prediction && link_.predicted);

@@ -29,7 +29,7 @@ class Trainer<T>::Impl final : public Program {
         first_ = std::find_if(plan_.ops.begin(), plan_.ops.end(), learns) - plan_.ops.begin();
         double widest = 1;
         for (const Op& op : plan_.ops) widest = std::max(widest, forward_ns(op, op.inputs, 1));
-        most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(96.0, 5e7 / widest)));
+        most_rows_ = static_cast<size_t>(std::min(1024.0, std::max(32.0, 5e7 / widest)));
         targets_ =
             target_columns(kernels_, objective_.loss, objective_.loss_parameters.size(), plan_.outputs);
         slots_ = slots_of(kernels_, objective_.rule),
@@ -77,6 +77,7 @@ class Trainer<T>::Impl final : public Program {
         Packing packing(*this);  // the weights may have changed since the last call
         const double packing_ns = static_cast<double>(plan_.parameters);
         run_program(packing, together_ ? program_threads(packing_ns) : 1);
+        if (interruption_.found()) return;
         do {
             again_ = false;
             pacer_.start();
@@ -363,13 +364,13 @@ class Trainer<T>::Impl final : public Program {
         if (operations_[part.op]->pack) operations_[part.op]->pack(calls_[part.op], part.tensor, part.rows);
     }
     struct Packing final : Program {
-        explicit Packing(const Impl& impl_)
-            : impl(impl_), parts(impl.schedules_[impl.together_].whole.parts) {}
-        const Impl& impl;
+        explicit Packing(Impl& impl_) : impl(impl_), parts(impl.schedules_[impl.together_].whole.parts) {}
+        Impl& impl;
         const std::vector<Part>& parts;
         int phases() const override { return 1; }
         int64_t tasks(int64_t, int) const override { return static_cast<int64_t>(parts.size()); }
-        void run(int64_t, int, int64_t task, int) override {
+        void run(int64_t, int, int64_t task, int member) override {
+            if (impl.abandoned(member)) return;
             if (parts[task].tensor >= 0) impl.pack(parts[task]);
         }
         bool finish(int64_t, int) override { return false; }
@@ -400,7 +401,7 @@ class Trainer<T>::Impl final : public Program {
     size_t first_ = 0;                  // the first operation that learns
     int sparse_ = -1;                   // the one that reads sparse rows, of the call
     std::vector<Range> running_;  // averages among the statistics, which a step changes before it is over
-    // of a task: an operation on them, if they are more than 96, takes 50 ms at most, so Ctrl-C is answered in time
+    // of a task: an operation on them, if they are more than 32, takes 50 ms at most, so Ctrl-C is answered in time
     size_t most_rows_ = 1024;
     bool streaming_ = false;  // the weights' panels leave the caches before they are read
     Buffers<T> work_;

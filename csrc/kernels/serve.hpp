@@ -23,12 +23,15 @@ struct Served {
     }  // b transposed, zeros behind each K
     size_t elements() const { return bias() + columns(); }
 
-    void pack(const Real* b, const Real* from, Real* to) const {
-        for (size_t n = 0; n < bias(); ++n) to[n] = n < N ? from[n] : Real(0);
+    // rows of b; what belongs to none of them comes with the last.
+    void pack(const Real* b, const Real* from, Real* to, Range rows) const {
+        const bool last = rows.end == K;
+        for (size_t n = 0; last && n < bias(); ++n) to[n] = n < N ? from[n] : Real(0);
         if (!narrow()) return;
+        const size_t stride = whole_vectors(K), end = last ? stride : rows.end;
         to += bias();
-        for (size_t n = 0; n < N; ++n)
-            for (size_t k = 0; k < whole_vectors(K); ++k) *to++ = k < K ? b[k * N + n] : Real(0);
+        for (size_t n = 0; n < N; ++n, to += stride)
+            for (size_t k = rows.begin; k < end; ++k) to[k] = k < K ? b[k * N + n] : Real(0);
     }
 };
 

@@ -60,7 +60,7 @@ struct dense : Operation {
         if (c.packed[kTransposed])
             (c.streaming ? stream_columns : pack_columns)(w, c.O, c.O, n, kPanel,
                                                           c.packed[kTransposed] + rows.begin * c.O);
-        if (c.packed[kServed]) Served{c.I, c.O}.pack(c.params[0], c.params[1], c.packed[kServed]);
+        if (c.packed[kServed]) Served{c.I, c.O}.pack(c.params[0], c.params[1], c.packed[kServed], rows);
     }
 
     static void forward(const Call& c, Range rows) {

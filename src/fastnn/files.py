@@ -134,20 +134,19 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
         return
     _clear(target)
-    written = _temporary(target)
-    try:
-        yield written
-        written.flush()
-        os.fsync(written.fileno())
-        if os.name == "nt":  # which renames no open file; elsewhere it stays locked until it has its name
-            written.close()
-        os.replace(written.name, target)
+    temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
+    try:  # from before it is there: a Ctrl-C may come between any two lines
+        with _locked(temporary) as written:
+            yield written
+            written.flush()
+            os.fsync(written.fileno())
+            if os.name == "nt":  # which renames no open file; elsewhere it stays locked until it has its name
+                written.close()
+            os.replace(temporary, target)
     except BaseException:
-        for undo in (written.close, lambda: os.unlink(written.name)):
-            with contextlib.suppress(OSError):
-                undo()
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
-    written.close()
     _sync_folder(target.parent)
 
 
@@ -165,10 +164,9 @@ def _sync_folder(folder: Path) -> None:
 # A process that is killed while it writes leaves its temporary, as large as the file would have been. --------------
 
 
-def _temporary(target: Path) -> BinaryIO:
-    """A new file beside it, locked for as long as its owner lives."""
+def _locked(path: Path) -> BinaryIO:
+    """A new file, locked for as long as its owner lives."""
     while True:
-        path = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
         file = open(path, "xb")  # noqa: SIM115
         _lock(file.fileno(), wait=True)
         if path.exists():

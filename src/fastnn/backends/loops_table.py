@@ -51,7 +51,7 @@ def summed(loop: Callable[..., Any]) -> Callable[..., None]:
     """The loop backward_weights, or NumPy's sums in float64 for more rows than float32 adds up well."""
 
     def backward_weights(x: Array, dz: Array, dw: Array, db: Array) -> None:
-        (loop if len(x) <= dense.SUMMED else dense.gradients)(x, dz, dw, db)
+        (loop if len(x) <= dense.ROWS else dense.gradients)(x, dz, dw, db)
 
     return backward_weights
 

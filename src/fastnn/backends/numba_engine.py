@@ -129,7 +129,7 @@ class Program:
     def _backward_weights(self, x: Array, dz: Array, dw: Array, db: Array) -> None:
         if len(x) == 1 or numba_jit.small(len(x), dw):
             self.call(Loop("backward_weights", x.dtype), x, dz, dw, db)
-        elif len(x) > dense.SUMMED:
+        elif len(x) > dense.ROWS:
             self.python(dense.gradients, x, dz, dw, db)
         else:
             self.python(np.matmul, x.T, dz, out=dw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from fastnn.formulas.activations import Activation
@@ -22,7 +24,8 @@ class dense(Operation):
 
     @staticmethod
     def forward(x: Array, w: Array, b: Array, activation: Activation, z: Array, a: Array) -> None:
-        np.matmul(x, w, out=z)
+        for rows in dense.blocks(x):
+            np.matmul(x[rows], w, out=z[rows])
         z += b
         activate(activation, z, a)
 
@@ -31,21 +34,24 @@ class dense(Operation):
         x: Array, w: Array, below: Activation, saved: Array, dz: Array, dx: Array | None, dw: Array, db: Array
     ) -> None:
         if dx is not None:
-            np.matmul(dz, w.T, out=dx)
+            for rows in dense.blocks(x):
+                np.matmul(dz[rows], w.T, out=dx[rows])
             derive(below, saved, dx, dx)
         dense.gradients(x, dz, dw, db)
 
-    SUMMED = 8192  # rows that are added up in the plan's dtype; of more, such sums in float64
+    ROWS = 8192  # of a product: between two of them a Ctrl-C is answered
+
+    @staticmethod
+    def blocks(x: Array) -> Iterator[slice]:
+        return (slice(start, start + dense.ROWS) for start in range(0, len(x), dense.ROWS))
+
 
     @staticmethod
     def gradients(x: Array, dz: Array, dw: Array, db: Array) -> None:
-        """dw = x^T dz, db = column sums of dz. Of 20 million rows float32 by itself adds up 0.477 to 0.5."""
-        if len(x) <= dense.SUMMED:
+        """dw = x^T dz, db = column sums of dz. Of 20 million rows float32 by itself adds up 0.477 to 0.5: sums of blocks are
+        added up in float64."""
+        if len(x) <= dense.ROWS:
             np.matmul(x.T, dz, out=dw)
         else:
-            total = np.zeros(dw.shape)
-            for start in range(0, len(x), dense.SUMMED):
-                part = slice(start, start + dense.SUMMED)
-                total += x[part].T @ dz[part]
-            dw[...] = total
+            dw[...] = sum((x[rows].T @ dz[rows]).astype(np.float64) for rows in dense.blocks(x))
         db[...] = np.sum(dz, axis=0, dtype=np.float64)
