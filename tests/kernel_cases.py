@@ -114,7 +114,7 @@ def _argument(
         return activation
     if name == "rows":
         return draw.rng.integers(0, STORED_ROWS, size["B"])
-    dims = (STORED_ROWS, size["F"]) if name == "data" else tuple(size[letter] for letter in spec.dims(name))
+    dims = (STORED_ROWS, size["F"]) if name == "data" else tuple(dim.size(size) for dim in spec.dims(name))
     own = spec.fields[name].dtype if name in spec.fields else None
     statistic = name in {each.name for each in spec.statistic_fields}
     if name in call.outputs and not statistic:

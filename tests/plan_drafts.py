@@ -94,7 +94,7 @@ class Draft:
             return shape
         for _ in range(8):
             outputs = (*shape[:-1], self.any_size())
-            if OPS[kind].fits(shape, outputs):
+            if OPS[kind].fits(shape, outputs, {}):
                 return outputs
         return (*shape[:-1], 1)
 

@@ -1,6 +1,7 @@
 // The operations, called from Python one at a time: a generic pair, whose arguments the Specs declare.
 #include <cstddef>
 #include <map>
+#include <new>
 #include <stdexcept>
 #include <string_view>
 
@@ -14,7 +15,7 @@ namespace {
 
 constexpr int kFirst = 2;  // argument: behind the instruction set and the operation's code
 
-constexpr std::string_view kLetters = "BPNIOFG";  // those of ops/spec.py
+constexpr std::string_view kLetters = "BPNIOFGKJV";  // those of ops/spec.py
 
 // The sizes that the letters of a Spec stand for, as the arrays of a call say.
 class Letters {
@@ -85,7 +86,8 @@ struct Binding {
           optional(argument.optional),
           place(place_in_call(argument)) {
         if (nd > kMostDimensions) throw std::logic_error(argument.name + " has too many dimensions");
-        for (int d = 0; d < nd; ++d) letters[d] = Letters::place(argument.dims[d]);
+        for (int d = 0; d < nd; ++d)
+            letters[d] = Letters::place(argument.dims[d].letter), times[d] = argument.dims[d].times;
     }
     const char* name;
     Role role;
@@ -95,6 +97,12 @@ struct Binding {
     bool output, optional;
     size_t place;
     int letters[kMostDimensions];
+    size_t times[kMostDimensions];
+    // What dimension d is, as far as the arrays before it say.
+    size_t wanted(const Letters& known, int d) const {
+        const size_t size = known[letters[d]];
+        return size == kAny ? kAny : size * times[d];
+    }
 };
 
 // The array of argument i, checked against the dimensions that its Spec says, and against those of the arrays before it.
@@ -102,7 +110,7 @@ template <class T>
 [[gnu::noinline, gnu::cold]] void* array_of(const Args& args, int i, const Binding& binding,
                                             const Letters& letters) {
     size_t wanted[kMostDimensions];
-    for (int d = 0; d < binding.nd; ++d) wanted[d] = letters[binding.letters[d]];
+    for (int d = 0; d < binding.nd; ++d) wanted[d] = binding.wanted(letters, d);
     const auto data = [&]<class N>(N, int type, const char* type_name) -> void* {
         return args.data<N>(i, binding.name, type, type_name, binding.nd, wanted, binding.output);
     };
@@ -121,10 +129,19 @@ template <class T>
     bool plain = Args::type_number(array) == type && Args::native_order(array) &&
                  (array.flags & binding.flags) == binding.flags && array.nd == binding.nd;
     for (int d = 0; plain && d < binding.nd; ++d) {
-        const size_t wanted = letters[binding.letters[d]];
+        const size_t wanted = binding.wanted(letters, d);
         plain = wanted == kAny || wanted == static_cast<size_t>(array.dimensions[d]);
     }
     return plain ? array.data : nullptr;
+}
+
+// What its letter stands for is what this dimension says.
+inline void learn(const Binding& binding, int d, size_t size, Letters& letters) {
+    const size_t times = binding.times[d];
+    if (times > 1 && size % times != 0)
+        value_error(std::string(binding.name) + " has a dimension of " + std::to_string(size) +
+                    ", expected a multiple of " + std::to_string(times));
+    letters[binding.letters[d]] = times > 1 ? size / times : size;
 }
 
 // Puts argument i into the call.
@@ -156,7 +173,7 @@ template <class T>
         data = plain_array_of<T>(args, i, binding, letters);
         if (data == nullptr) data = array_of<T>(args, i, binding, letters);
         const auto* const shape = args.known_array(i).dimensions;
-        for (int d = 0; d < binding.nd; ++d) letters[binding.letters[d]] = static_cast<size_t>(shape[d]);
+        for (int d = 0; d < binding.nd; ++d) learn(binding, d, static_cast<size_t>(shape[d]), letters);
     }
     *reinterpret_cast<void**>(place) = data;
 }
@@ -164,7 +181,7 @@ template <class T>
 // A call of an operation, bound.
 struct Bound {
     Bound(const Declared& declared_, const CallSpec& spec)
-        : declared(declared_), by_channels(declared_.x == "NI") {
+        : declared(declared_), checks(declared_.x != declared_.a && spec.has(Role::x, false)) {
         for (const Argument& argument : spec.arguments) {
             if (typed < 0 && !argument.optional && !argument.dims.empty() && argument.number == Number::kReal)
                 typed = static_cast<int>(arguments.size());
@@ -172,7 +189,7 @@ struct Bound {
         }
     }
     const Declared& declared;
-    bool by_channels;
+    bool checks;  // whether such rows may become such
     std::vector<Binding> arguments;
     int typed = -1;  // the first array of the plan's dtype that is always given
 };
@@ -206,12 +223,13 @@ void with_call(const Args& args, F&& f) {
         const Declared& declared = spec.declared;
         const Operation<T>& operation = t.operations[code];
         call.moment = &moment;
-        call.B = letters.get<'N'>(letters.get<'B'>()), call.O = letters.get<'O'>(letters.get<'G'>());
-        call.I = call.F = letters.get<'I'>(letters.get<'F'>(call.O));
-        if (spec.by_channels && !operation.fits(call.I, call.O))
+        call.B = letters.get<'N'>(letters.get<'B'>()), call.P = letters.get<'N'>(0) > 0 ? 1 : letters.get<'P'>(1);
+        call.O = letters.get<'O'>(letters.get<'G'>());
+        call.I = letters.get<'I'>(letters.get<'F'>(call.O)), call.F = letters.get<'F'>(call.P * call.I);
+        if (spec.checks && !operation.fits({call.P, call.I, call.P, call.O, call.settings}))
             value_error(declared.name + " cannot make " + std::to_string(call.O) + " values out of " +
                         std::to_string(call.I));
-        const Unlocked unlocked(operation.ns(call.B, call.I, call.O));
+        const Unlocked unlocked(operation.ns(call.B * call.P, call.I, call.O));
         f(declared, operation, call);
     });
 }
@@ -240,11 +258,12 @@ void op_backward(const Args& args) {
         args, [](const Declared& declared, const auto& operation, const auto& call) {
             bool vectors = false;
             for (size_t t = 0; operation.gradient && t < declared.params.size(); ++t) {
-                const std::string& dims = declared.params[t].dims;
+                const Dims& dims = declared.params[t].dims;
                 vectors |= dims.size() == 1;
                 if (dims.size() == 1) continue;
                 size_t rows = 1;
-                for (size_t d = 0; d + 1 < dims.size(); ++d) rows *= dims[d] == 'I' ? call.I : call.O;
+                const Sizes sizes(declared, call.settings, call.B, call.P, call.I, call.O, call.F);
+                if (!sizes.elements(dims, &rows, dims.size() - 1)) throw std::bad_alloc();
                 operation.gradient(call, static_cast<int>(t), {0, rows}, call.dparams[t]);
             }
             if (vectors) operation.gradient(call, -1, {0, 0}, nullptr);

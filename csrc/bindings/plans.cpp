@@ -47,7 +47,7 @@ Tensor tensor_of(const py::handle& described, const Op& op, const Field& field, 
     tensor.l1 = number_of<double>(parts[3], whose + ": its l1");
     tensor.l2 = number_of<double>(parts[4], whose + ": its l2");
     tensor.decay = number_of<double>(parts[5], whose + ": its decay");
-    const Sizes sizes{1, op.positions, op.inputs, op.outputs, op.in};
+    const Sizes sizes(*op.declared, op.settings.data(), 1, op.positions, op.inputs, op.outputs, op.in);
     size_t expected = 0;
     if (!sizes.elements(field.dims, &expected) || tensor.size != expected)
         value_error(what + " of " + std::to_string(tensor.size) + " values, expected " +
@@ -76,12 +76,6 @@ Op op_of(const Table<T>& t, const py::handle& item, const Plan& plan, const Exte
     const Row in = row_of(fields[1], kind), out = row_of(fields[2], kind);
     if (in.values() != plan.outputs) value_error(kind + " does not take what the operation before it gives");
     op.positions = out.positions, op.inputs = in.channels, op.outputs = out.channels, op.in = in.values();
-    const bool same = in.positions == out.positions && in.channels == out.channels;
-    const bool by_channels = declared.x == "NI";  // as many positions, other channels
-    const bool any = declared.x == "BF" && !declared.source;
-    if (by_channels ? in.positions != out.positions || !t.operations[op.code].fits(op.inputs, op.outputs)
-                    : !any && !same)
-        value_error(kind + " does not make such rows out of such rows");
     op.activation = number_of<int>(fields[3], kind + "'s activation");
     if (!has_activation(t, op.activation)) value_error(kind + " has an activation that there is not");
     op.alpha = number_of<double>(fields[4], kind + "'s alpha");
@@ -94,6 +88,14 @@ Op op_of(const Table<T>& t, const py::handle& item, const Plan& plan, const Exte
     }
     if (op.settings.size() != declared.settings.size())
         value_error(kind + " has other settings than its Spec");
+    const bool same = in.positions == out.positions && in.channels == out.channels;
+    const bool by_channels = declared.x == "NI" || declared.x == "BPI";  // as many positions, other channels
+    const bool any = declared.x == "BF" && !declared.source;
+    const Passage passage{in.positions, in.channels, out.positions, out.channels, op.settings.data()};
+    if (by_channels || any
+            ? (by_channels && in.positions != out.positions) || !t.operations[op.code].fits(passage)
+            : !same)
+        value_error(kind + " does not make such rows out of such rows");
     const auto tensors = tuple_of(fields[7], kind + "'s tensors");
     const size_t params = declared.params.size();
     if (tensors.size() != params + declared.statistics.size())

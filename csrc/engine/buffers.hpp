@@ -133,7 +133,7 @@ class Buffers {
         const bool passes = declared.source || (training ? declared.forward : declared.predict).passes;
         call.a = passes ? const_cast<T*>(call.x) : arena.take<T>(elements);
         call.z = training && declared.keeps_z && op.saves_z ? arena.take<T>(elements) : call.a;
-        const Sizes sizes{capacity, op.positions, op.inputs, op.outputs, op.in};
+        const Sizes sizes(declared, op.settings.data(), capacity, op.positions, op.inputs, op.outputs, op.in);
         for (size_t s = 0; s < declared.scratch.size(); ++s) {
             size_t n = 0;
             if (!sizes.elements(declared.scratch[s].dims, &n)) throw std::bad_alloc();

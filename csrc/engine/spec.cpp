@@ -18,11 +18,23 @@ std::vector<std::string> words(const std::string& text, char separator = ' ') {
     return found;
 }
 
+// "I3O": (I, 3 O).
+Dims dims_of(const std::string& text) {
+    Dims made;
+    size_t times = 1;
+    for (const char each : text)
+        if (each >= '0' && each <= '9')
+            times = static_cast<size_t>(each - '0');
+        else
+            made.push_back({times, each}), times = 1;
+    return made;
+}
+
 std::vector<Field> fields(const char* text) {
     std::vector<Field> made;
     for (const std::string& word : words(text)) {
         const auto parts = words(word, ':');
-        Field field{parts.at(0), parts.at(1)};
+        Field field{parts.at(0), dims_of(parts.at(1))};
         if (parts.size() > 2) field.number = parts[2] == "int32" ? Number::kInt32 : Number::kFloat64;
         made.push_back(field);
     }
@@ -93,7 +105,7 @@ Argument Declared::named(std::string word, bool output) const {
     word = word.substr(0, word.find('~'));
     const bool optional = word.back() == '?';
     if (optional) word.pop_back();
-    Argument made{word, Role::x, 0, "", Number::kReal, output, optional};
+    Argument made{word, Role::x, 0, {}, Number::kReal, output, optional};
     const auto of = [&](Role role, const std::vector<Field>& fields, int index) {
         made.role = role, made.index = index, made.dims = fields[index].dims,
         made.number = fields[index].number;
@@ -114,9 +126,28 @@ Argument Declared::named(std::string word, bool output) const {
                                         [&](const Known& each) { return word == each.name; });
         if (known == std::end(kKnown)) throw std::logic_error("operation " + name + " names " + word);
         made.role = known->role;
-        made.dims = known->dims == 'x' ? x : known->dims == 'a' ? a : "";
+        made.dims = dims_of(known->dims == 'x' ? x : known->dims == 'a' ? a : "");
     }
     return made;
+}
+
+double Declared::setting(const char* name_, const double* settings_, double otherwise) const {
+    for (size_t i = 0; i < settings.size(); ++i)
+        if (settings[i] == name_) return settings_[i];
+    return otherwise;
+}
+
+Sizes::Sizes(const Declared& declared, const double* settings, size_t B_, size_t P_, size_t I_, size_t O_,
+             size_t F_)
+    : B(B_), P(P_), I(I_), O(O_), F(F_) {
+    const auto whole = [&](const char* name, double otherwise) -> size_t {
+        const double value = declared.setting(name, settings, otherwise);
+        return value >= 0 && value < 4294967296.0 ? static_cast<size_t>(value) : 0;
+    };
+    const size_t groups = whole("groups", 1);
+    K = whole("kernel_height", 1) * whole("kernel_width", 1);
+    J = groups > 0 ? I / groups : 0;
+    V = whole("ids", 0);
 }
 
 size_t Sizes::of(char letter) const {
@@ -135,15 +166,21 @@ size_t Sizes::of(char letter) const {
             return F;
         case 'G':
             return P * O;
+        case 'K':
+            return K;
+        case 'J':
+            return J;
+        case 'V':
+            return V;
     }
     throw std::logic_error("a dimension that is no letter of a Spec");
 }
 
-bool Sizes::elements(const std::string& dims, size_t* n) const {
+bool Sizes::elements(const Dims& dims, size_t* n, size_t count) const {
     constexpr size_t kMost = static_cast<size_t>(1) << 56;
     size_t product = 1;
-    for (const char letter : dims) {
-        const size_t size = of(letter);
+    for (size_t d = 0; d < std::min(dims.size(), count); ++d) {
+        const size_t size = of(dims[d]);
         if (size != 0 && product > kMost / size) return false;
         product *= size;
     }

@@ -89,7 +89,7 @@ struct Int8Way {
     Whole<T> (*pack)(const WholeNumbers& from, void* to);  // to: 64-byte aligned
 };
 
-constexpr int kMostTensors = 8, kMostScratch = 8, kMostPacked = 4, kMostSettings = 8;
+constexpr int kMostTensors = 8, kMostScratch = 8, kMostPacked = 4, kMostSettings = 16;
 
 // The arguments of an operation's functions, for a whole batch. Its tensors, settings and scratch are in the Spec's order;
 // a row is P positions of I channels that come in, and of O that go out.
@@ -123,6 +123,12 @@ struct Call {
     uint32_t op = 0;
 
     RandomKey key() const { return {moment->seed, moment->step, op}; }
+};
+
+// Rows that go in and out: `from` positions of I channels, `to` of O. The settings are as they were given: any finite numbers.
+struct Passage {
+    size_t from, I, to, O;
+    const double* settings;
 };
 
 // What a plan wants of an operation, which decides what it packs.
@@ -162,7 +168,7 @@ struct Operation {
                      size_t F, T* out);
     bool sparse;  // of a source: sparse rows may go on as they are; of another: it takes those, see Call
     double (*ns)(size_t N, size_t I, size_t O);  // of forward over N positions, for deciding on threads
-    bool (*fits)(size_t I, size_t O);            // where the Spec lets them differ
+    bool (*fits)(const Passage&);                // where the Spec lets them differ
 };
 
 }  // namespace fastnn

@@ -13,7 +13,7 @@ struct maxout : Operation {
                                .forward = "x -> a winner",
                                .backward = "winner da -> dx",
                                .x = "NI"};
-    static bool fits(size_t I, size_t O) { return O > 0 && I % O == 0; }
+    static bool fits(const fastnn::Passage& p) { return p.O > 0 && p.I % p.O == 0; }
 
     static void forward(const Call& c, Range rows) {
         const size_t pieces = c.I / c.O, first = rows.begin * c.P * c.O;

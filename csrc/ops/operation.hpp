@@ -26,7 +26,7 @@ struct Operation {
     static double ns(size_t N, size_t, size_t O) {
         return 0.3 * static_cast<double>(N) * static_cast<double>(O);
     }
-    static bool fits(size_t, size_t) { return true; }
+    static bool fits(const fastnn::Passage&) { return true; }
 };
 
 template <class T>

@@ -200,9 +200,8 @@ class Case {
     // The argument's array, unless there is one of that name: random numbers within the span of the definition.
     void add(const fastnn::Argument& argument) {
         if (arrays_.count(argument.name)) return bind(argument, arrays_.at(argument.name).memory.data());
-        const fastnn::Sizes sizes{call_.B, call_.P, call_.I, call_.O, call_.P * call_.I};
         size_t n = 0;
-        if (!sizes.elements(argument.dims, &n)) std::abort();
+        if (!sizes().elements(argument.dims, &n)) std::abort();
         const size_t size = argument.number == Number::kReal    ? sizeof(T)
                             : argument.number == Number::kInt32 ? sizeof(int32_t)
                                                                 : sizeof(double);
@@ -281,11 +280,13 @@ class Case {
     void in_pieces(Function function, const Cuts& cuts) {
         for (size_t i = 0; i + 1 < cuts.size(); ++i) function(call_, {cuts[i], cuts[i + 1]});
     }
+    fastnn::Sizes sizes() const {
+        return {declared_, call_.settings, call_.B, call_.P, call_.I, call_.O, call_.P * call_.I};
+    }
     size_t matrix_rows(size_t t) const {
         const auto& dims = declared_.params[t].dims;
-        const fastnn::Sizes sizes{call_.B, call_.P, call_.I, call_.O, call_.P * call_.I};
         size_t rows = 0;
-        if (!sizes.elements(dims.substr(0, dims.size() - 1), &rows)) std::abort();
+        if (!sizes().elements(dims, &rows, dims.size() - 1)) std::abort();
         return rows;
     }
     void gradient(size_t t, bool in_one) {

@@ -55,9 +55,11 @@ class Check {
         const struct {
             size_t B, P;
         } batches[] = {{1, 1}, {2, 1}, {W_ + 1, 1}, {19, 1}, {3, 4}, {1, W_ + 2}};
+        const std::vector<double> settings(fastnn::kMostSettings, 1.0);
         std::vector<Size> made;
         const auto add = [&](size_t B, size_t P, size_t I, size_t O) {
-            if (declared.x == declared.a ? I == O : operation.fits(I, O)) made.push_back({B, P, I, O});
+            if (declared.x == declared.a ? I == O : operation.fits({P, I, P, O, settings.data()}))
+                made.push_back({B, P, I, O});
         };
         for (const size_t O : around)
             for (const auto& batch : batches) {

@@ -71,11 +71,11 @@ def buffers(op: Op, x: Array, training: bool) -> Named:
     """
     spec = op.operation.spec
     call = spec.calls["forward"] if training else spec.prediction
-    size = sizes(op.inputs, op.outputs, len(x))
-    shape = tuple(size[letter] for letter in spec.a)
+    size = sizes(op.inputs, op.outputs, len(x), op.settings)
+    shape = tuple(dim.size(size) for dim in spec.dims("a"))
     a = x if call.passes or spec.phase == "source" else aligned(shape, x.dtype)
     keep_z = training and "z" in call.outputs and op.activation.saves == "z"
-    made: Named = {"x": x.reshape([size[letter] for letter in spec.x]), "a": a.reshape(shape)}
+    made: Named = {"x": x.reshape([dim.size(size) for dim in spec.dims("x")]), "a": a.reshape(shape)}
     made["z"] = aligned(shape, x.dtype) if keep_z else made["a"]
     if training:
         made["da"] = made["dz"] = aligned(shape, x.dtype)

@@ -114,8 +114,8 @@ class Orthogonal(Initializer):
 
 
 def _orthonormal(a: Array, block: int = 128) -> Array:
-    """Q of a = QR with R's diagonal positive: a block of columns at a time, made orthogonal twice to those before it (once
-    loses digits; twice is enough: Giraud, Langou & Rozloznik 2005).
+    """Q of a = QR with R's diagonal positive: a block of columns at a time, made orthogonal twice to those before it
+    (once loses digits; twice is enough: Giraud, Langou & Rozloznik 2005).
 
     One call of LAPACK for 3,000 x 3,000 took 13.8 s, during which no Ctrl-C is answered.
     """

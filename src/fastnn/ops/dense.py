@@ -45,11 +45,10 @@ class dense(Operation):
     def blocks(x: Array) -> Iterator[slice]:
         return (slice(start, start + dense.ROWS) for start in range(0, len(x), dense.ROWS))
 
-
     @staticmethod
     def gradients(x: Array, dz: Array, dw: Array, db: Array) -> None:
-        """dw = x^T dz, db = column sums of dz. Of 20 million rows float32 by itself adds up 0.477 to 0.5: sums of blocks are
-        added up in float64."""
+        """dw = x^T dz, db = column sums of dz. Of 20 million rows float32 by itself adds up 0.477 to 0.5: sums of
+        blocks are added up in float64."""
         if len(x) <= dense.ROWS:
             np.matmul(x.T, dz, out=dw)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from fastnn.ops.operation import Array, Operation, Shape
@@ -14,7 +16,7 @@ class maxout(Operation):
     spec = Spec(scratch="winner:NO:int32", forward="x -> a winner", backward="winner da -> dx", x="NI")
 
     @staticmethod
-    def fits(inputs: Shape, outputs: Shape) -> bool:
+    def fits(inputs: Shape, outputs: Shape, settings: Mapping[str, float]) -> bool:
         return inputs[:-1] == outputs[:-1] and inputs[-1] % outputs[-1] == 0
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from fastnn.ops.spec import Spec
 
 Array = np.ndarray
+NONE: Mapping[str, float] = MappingProxyType({})
 Shape = tuple[int, ...]  # of a row: (features,), (length, channels) or (height, width, channels)
 
 
@@ -50,14 +52,16 @@ class Operation:
         return "z" in cls.spec.calls["forward"].outputs
 
     @staticmethod
-    def fits(inputs: Shape, outputs: Shape) -> bool:
-        """Whether rows of these shapes may go in and out. Asked where the Spec lets channels differ (x is NI)."""
+    def fits(inputs: Shape, outputs: Shape, settings: Mapping[str, float]) -> bool:
+        """Whether rows of these shapes may go in and out. Asked where the Spec lets them differ (x is not NO)."""
         return inputs[:-1] == outputs[:-1]
 
 
-def sizes(inputs: Shape, outputs: Shape, rows: int) -> Mapping[str, int]:
+def sizes(inputs: Shape, outputs: Shape, rows: int, settings: Mapping[str, float] = NONE) -> Mapping[str, int]:
     """What the letters of a Spec stand for."""
     positions = math.prod(outputs[:-1])
     channels = {"I": inputs[-1], "O": outputs[-1]}
     values = {"F": math.prod(inputs), "G": math.prod(outputs)}
-    return {"B": rows, "P": positions, "N": rows * positions} | channels | values
+    places = int(settings.get("kernel_height", 1) * settings.get("kernel_width", 1))
+    others = {"K": places, "J": inputs[-1] // int(settings.get("groups", 1)), "V": int(settings.get("ids", 0))}
+    return {"B": rows, "P": positions, "N": rows * positions} | channels | values | others

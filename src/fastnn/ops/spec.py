@@ -1,10 +1,14 @@
 """Spec: what an operation declares of itself, in words that Python and C++ read alike. No arithmetic.
 
-A field is `name:DIMS`, a letter for each dimension, and `name:DIMS:dtype` where it is not of the plan's dtype:
+A field is `name:DIMS`, a letter for each dimension, and `name:DIMS:dtype` where it is not of the plan's dtype. A digit
+before a letter multiplies it: "I3O" is (I, 3 O).
 
     B  rows of the batch            P  positions of a row: 1 for (features,), height * width for an image
     N  B * P                        I, O  channels, the last size of a row, that come in and go out
     F  all values of a row that comes in             G     of one that goes out
+    K  places of a kernel: kernel_height * kernel_width, two settings
+    J  channels that come in to an output: I / groups, a setting
+    V  rows of a table: the setting ids
 
 A call is `inputs -> outputs`, by name, in the order of the function's parameters. Beside the fields that the Spec
 declares it may name
@@ -27,6 +31,7 @@ output is the input, and nothing is computed. A statistic among the outputs is r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -35,24 +40,44 @@ from typing import Any, NamedTuple
 import numpy as np
 
 PHASES = ("rows", "columns", "source")
-LETTERS = "BPNIOFG"
+LETTERS = "BPNIOFGKJV"
+
+
+class Dim(NamedTuple):
+    """One dimension: so many times what the letter stands for."""
+
+    letter: str
+    times: int = 1
+
+    def size(self, sizes: Mapping[str, int]) -> int:
+        return self.times * sizes[self.letter]
+
+
+def dimensions(text: str) -> tuple[Dim, ...]:
+    """What the DIMS of a field say.
+
+    >>> dimensions("I3O")
+    (Dim(letter='I', times=1), Dim(letter='O', times=3))
+    """
+    made = tuple(Dim(letter, int(times or 1)) for times, letter in re.findall(r"(\d?)(\D)", text))
+    assert {dim.letter for dim in made} <= set(LETTERS), text
+    return made
 
 
 class Field(NamedTuple):
-    """A tensor or a scratch array: its name, a letter for each of its dimensions, its dtype (None: the plan's)."""
+    """A tensor or a scratch array: its name, its dimensions, its dtype (None: the plan's)."""
 
     name: str
-    dims: str
+    dims: tuple[Dim, ...]
     dtype: np.dtype[Any] | None = None
 
     @staticmethod
     def parse(text: str) -> Field:
         name, dims, *dtype = text.split(":")
-        assert set(dims) <= set(LETTERS), text
-        return Field(name, dims, np.dtype(dtype[0]) if dtype else None)
+        return Field(name, dimensions(dims), np.dtype(dtype[0]) if dtype else None)
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        return tuple(sizes[letter] for letter in self.dims)
+        return tuple(dim.size(sizes) for dim in self.dims)
 
 
 class Call(NamedTuple):
@@ -173,12 +198,12 @@ class Spec:
         """Whether its backward also multiplies by the derivative of the activation below it."""
         return "backward" in self.calls and "below" in self.calls["backward"].inputs
 
-    def dims(self, name: str) -> str:
+    def dims(self, name: str) -> tuple[Dim, ...]:
         """The dimensions of an array that a call may name."""
         if name in ("x", "dx", "saved", "dother"):
-            return self.x
+            return dimensions(self.x)
         if name in ("a", "z", "da", "dz", "other"):
-            return self.a
+            return dimensions(self.a)
         if name in self.fields:
             return self.fields[name].dims
         return self.fields[name.removeprefix("d")].dims
