@@ -918,8 +918,8 @@ KINDS = [*makers(None)]
 def test_all_callbacks_are_here():
     public = {
         name
-        for name, thing in vars(fastnn).items()
-        if name in fastnn.__all__ and isinstance(thing, type) and issubclass(thing, Callback)
+        for name, thing in ((name, getattr(fastnn, name)) for name in fastnn.__all__)
+        if isinstance(thing, type) and issubclass(thing, Callback)
     }
     assert public - {"Callback"} <= {*KINDS, "OptunaPruning"}  # whose tests are test_model_selection.py's
 

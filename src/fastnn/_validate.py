@@ -130,14 +130,20 @@ def float_dtype(value: Any) -> np.dtype:
     return native
 
 
+def _masked(value: Any) -> int:
+    """How many values of a masked array are masked. numpy.ma, which takes 20 ms to import, made it, if it is one."""
+    ma = sys.modules.get("numpy.ma")
+    return int(ma.getmaskarray(value).sum()) if ma is not None and ma.is_masked(value) else 0
+
+
 def _array(name: str, value: Any) -> Array:
     """`value` as an array of any dtype. ValueError or TypeError for what is none."""
     if value is None:
         raise ValueError(f"{name} is None, expected an array of numbers")
     if _sparse.is_sparse(value):
         raise TypeError(f"{name} is a sparse matrix, expected a dense array: call {name}.toarray()")
-    if np.ma.is_masked(value):
-        masked = int(np.ma.getmaskarray(value).sum())
+    masked = _masked(value)
+    if masked > 0:
         raise ValueError(f"{name} is a masked array with {masked} masked values, expected none")
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,10 @@ from fastnn.contract import Adjustment, Kernels
 from fastnn.formulas.activations import Activation, identity
 from fastnn.formulas.losses import Loss
 from fastnn.ops.operation import sizes
-from fastnn.optim.optimizers import Optimizer
 from fastnn.plan import Op, Penalty, Plan, State, aligned
+
+if TYPE_CHECKING:
+    from fastnn.optim.optimizers import Optimizer
 
 Array = np.ndarray
 PREDICT_ROWS = 512  # rows taken through all layers at once: 512 x 784 float32 is 1.6 MB, about one core's cache

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import re
-import secrets
 import struct
 import time
 import zipfile
@@ -134,7 +133,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
         return
     _clear(target)
-    temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f"{_prefix(target)}{os.urandom(8).hex()}.tmp")
     try:  # from before it is there: a Ctrl-C may come between any two lines
         with _locked(temporary) as written:
             yield written
@@ -244,7 +243,7 @@ def check_folder(directory: Path) -> None:
         for folder in reversed(missing):
             folder.mkdir()
             made.append(folder)
-        check_writable(directory / f".{secrets.token_hex(8)}.tmp")
+        check_writable(directory / f".{os.urandom(8).hex()}.tmp")
     finally:
         for folder in reversed(made):
             with contextlib.suppress(OSError):

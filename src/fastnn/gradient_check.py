@@ -13,7 +13,6 @@ from fastnn.engine import Objective, Step
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.nn.model import Sequential
-from fastnn.optim import SGD
 from fastnn.plan import Plan, State
 
 Array = np.ndarray
@@ -115,6 +114,8 @@ def _error(g: Array, numeric: Array, noise: float) -> float:
 
 def _float64_step(model: Sequential, loss: Loss, labels: bool, rows: int, backend: Backend) -> Step:
     """A training step of a float64 copy of the model."""
+    from fastnn.optim import SGD
+
     old = model.plan
     plan = Plan.assemble(list(old.ops), old.input_shape, old.output_shape, np.dtype(np.float64))
     state = State(plan)

@@ -11,21 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _hints, _rounding, _validate, backends, files, report
+from fastnn import _hints, _rounding, _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.data import Data, Features
 from fastnn.formulas import losses
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metrics
-from fastnn.nn import initial, rechecks, reporting, serialize, summary
+from fastnn.nn import initial, rechecks, serialize, summary
 from fastnn.nn.answers import Answers
 from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
 from fastnn.ops.operation import Shape
 from fastnn.plan import Plan, Snapshot, State
-from fastnn.serving import c99, onnx
 from fastnn.serving.border import Border
 from fastnn.serving.live import Live
 
@@ -334,12 +333,16 @@ class Sequential(Answers):
 
     def to_onnx(self, path: str | os.PathLike[str], *, opset: int = 17, input: str = "float32") -> None:
         """Put what predicts into an ONNX file: docs/onnx.md. opset: 13 to 24; input: the dtype of its rows "X"."""
+        from fastnn.serving import onnx
+
         onnx.write(self.frozen(), path, opset=opset, input=input)
 
     def to_c(
         self, path: Any, *, dtype: str = "float32", name: str = "model", block: int = 64, rows: Any = None
     ) -> None:
         """Write the model as C: `path`, "model.c", model.h and model_test.c beside it: `fastnn.serving.c99.write`."""
+        from fastnn.serving import c99
+
         c99.write(self.frozen(), path, dtype=dtype, name=name, block=block, rows=rows)
 
     # Describing -------------------------------------------------------------------------------------------
@@ -370,6 +373,9 @@ class Sequential(Answers):
             history = trainer.fit(X, y, validation=0.2)
             model.report("report.html", X_test, y_test, classes=["no", "yes"], history=history)
         """
+        from fastnn import report
+        from fastnn.nn import reporting
+
         frozen, loss = self.frozen(), self._known_loss()
         report.check_arguments(path, importance)
         data = self.checked(X, y, None, loss)
