@@ -190,6 +190,15 @@ def test_the_importance_finds_what_the_model_looks_at(tmp_path):
     assert cells == ["x[2]", "x[3]", "x[0]", "x[1]"]
 
 
+def test_classes_of_the_metadata_are_named(tmp_path):
+    model, X, y, _ = fitted()
+    model.metadata = {"classes": ["low", "middle", "high"]}
+    model.report(tmp_path / "r.html", X, y, importance=False)
+    assert "middle" in read(tmp_path / "r.html").text
+    model.report(tmp_path / "r.html", X, y, importance=False, classes=["a", "b", "other"])
+    assert "middle" not in read(tmp_path / "r.html").text
+
+
 # Estimators --------------------------------------------------------------------------------------------------------
 
 

@@ -44,15 +44,18 @@ def export(path: str | os.PathLike[str], to: str, out: str | os.PathLike[str] | 
         _estimator(loaded, to, target)
         return []
     about = Description.of(loaded) if "table" in loaded.metadata else None
-    _model(loaded if about is None else about.in_own_unit(loaded), None if about is None else about.classes, to, target)
-    return [] if about is None else about.encoded_columns()
+    if about is None:
+        _model(loaded, loaded.class_names if loaded.built else None, to, target)
+        return []
+    _model(about.in_own_unit(loaded), None if about.classes is None else np.array(about.classes), to, target)
+    return about.encoded_columns()
 
 
-def _model(model: Sequential, classes: list[Any] | None, to: str, out: str) -> None:
+def _model(model: Sequential, classes: np.ndarray | None, to: str, out: str) -> None:
     if to == "torch":
-        _torch(model, classes, out)
+        _torch(model, None if classes is None else classes.tolist(), out)
         return
-    frozen = model.frozen(classes=None if classes is None else np.array(classes))
+    frozen = model.frozen(classes=classes)
     if to == "onnx":
         onnx.write(frozen, out)
     else:

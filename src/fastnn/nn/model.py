@@ -334,13 +334,13 @@ class Sequential(Answers):
 
     def to_onnx(self, path: str | os.PathLike[str], *, opset: int = 17, input: str = "float32") -> None:
         """Put what predicts into an ONNX file: docs/onnx.md. opset: 13 to 24; input: the dtype of its rows "X"."""
-        onnx.write(self.frozen(), path, opset=opset, input=input)
+        onnx.write(self.frozen(classes=self.class_names), path, opset=opset, input=input)
 
     def to_c(
         self, path: Any, *, dtype: str = "float32", name: str = "model", block: int = 64, rows: Any = None
     ) -> None:
         """Write the model as C: `path`, "model.c", model.h and model_test.c beside it: `fastnn.serving.c99.write`."""
-        c99.write(self.frozen(), path, dtype=dtype, name=name, block=block, rows=rows)
+        c99.write(self.frozen(classes=self.class_names), path, dtype=dtype, name=name, block=block, rows=rows)
 
     # Describing -------------------------------------------------------------------------------------------
 
@@ -359,9 +359,9 @@ class Sequential(Answers):
 
         It needs no script and no network.
 
-        classes: what to call them, one name each; None: 0, 1, ... history: what `Trainer.fit` returned, for its curves.
-        metrics: as in `evaluate`; None: some that fit the loss. importance: permutes each feature of up to 1,000 rows
-        five times.
+        classes: what to call them, one name each; None: as in metadata["classes"], or 0, 1, ... history: what
+        `Trainer.fit` returned, for its curves. metrics: as in `evaluate`; None: some that fit the loss. importance:
+        permutes each feature of up to 1,000 rows five times.
 
         NotFittedError before the model is built and has a loss; ImportError without matplotlib, and without
         scikit-learn for the importance; ValueError or TypeError where X, y or another argument does not fit, also where
@@ -373,9 +373,8 @@ class Sequential(Answers):
         frozen, loss = self.frozen(), self._known_loss()
         report.check_arguments(path, importance)
         data = self.checked(X, y, None, loss)
-        subject = reporting.subject(
-            self, self.layers, data, frozen, name="Sequential", classes=classes, history=history
-        )
+        names = self.class_names if classes is None else classes
+        subject = reporting.subject(self, self.layers, data, frozen, name="Sequential", classes=names, history=history)
         report.write(path, subject, metrics=metrics, importances=importance)
 
     def summary(self) -> str:
