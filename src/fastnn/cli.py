@@ -21,6 +21,7 @@ from fastnn.config import show_config
 from fastnn.errors import FallbackWarning, PrecisionWarning, TableWarning
 from fastnn.loading import load as load_any
 from fastnn.nn.reading import load
+from fastnn.serving.onnx_graph import OPSETS
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -169,7 +170,7 @@ def _page(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     out = exporting.place(options.model, options.to, options.out)
     _writable("--out", out, options.model)
-    for sentence in exporting.export(options.model, options.to, out):
+    for sentence in exporting.export(options.model, options.to, out, opset=options.opset, input=options.input):
         print(f"fastnn: {sentence}", file=sys.stderr)
     print(f"{options.to}: {out}")
 
@@ -350,6 +351,17 @@ def _add_export(commands: Any) -> None:
     other.add_argument("model", help="the file that `fastnn train` wrote, or `save` of a model or an estimator")
     other.add_argument("--to", required=True, choices=list(exporting.SUFFIXES), help="what it becomes")
     other.add_argument("--out", metavar="FILE", help="where it goes (default: beside the model, .onnx, .c or .pt2)")
+    other.add_argument(
+        "--input",
+        choices=["float32", "float64"],
+        help="with --to onnx: what its rows are (default: float32; of an estimator what it computes in)",
+    )
+    other.add_argument(
+        "--opset",
+        type=int,
+        metavar="N",
+        help=f"with --to onnx: the version of its operators, {OPSETS[0]} to {OPSETS[-1]} (default: 17)",
+    )
     other.set_defaults(run=_export)
 
 
