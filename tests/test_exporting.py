@@ -214,6 +214,37 @@ def test_report_of_a_table(target, tables, tmp_path, capsys):
         assert "&lt;script&gt;" in text and "Confusion" in text
 
 
+def test_a_report_has_the_curves_of_the_training_and_weighs_rows(tables, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    from sklearn.metrics import accuracy_score
+
+    out, kind = tmp_path / "r.html", tables / "kind.fastnn"
+    frame = tabular.read(tables / "data.csv")
+    frame["weight"] = np.random.default_rng(5).integers(0, 5, len(frame))
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    run("report", kind, tmp_path / "data.csv", "--weight", "weight", "--out", out, "--no-importance")
+    assert "ignored columns: town, price" in capsys.readouterr().err
+    text = out.read_text(encoding="utf-8")
+    wanted = accuracy_score(frame["kind"], answers(tables, "kind"), sample_weight=frame["weight"])
+    assert f'<td>accuracy</td><td class="n">{wanted:.4g}</td>' in text
+    assert "Learning curves" in text and "val_accuracy" in text
+    for column, message in (("kind", "which is the target"), ("nowhere", "no column 'nowhere'"), ("town", "numbers")):
+        run("report", kind, tmp_path / "data.csv", "--weight", column, "--out", out, status=1)
+        assert message in capsys.readouterr().err
+
+
+def test_curves_are_those_of_the_training(tmp_path):
+    frame = pandas.DataFrame({"x": np.linspace(0, 1, 60), "y": np.linspace(0, 1, 60) ** 2})
+    frame.sample(frac=1, random_state=0).to_csv(tmp_path / "d.csv", index=False)
+    result = tabular.train(tmp_path / "d.csv", "y", tabular.Settings(hidden=(4,), epochs=7, verbose=False))
+    result.model.save(tmp_path / "m")
+    kept = fastnn.load(tmp_path / "m").metadata["curves"]
+    assert kept["epochs"] == [*range(1, 8)] and kept["best"] == result.best_epoch
+    assert kept["label"] == "loss: squared error, the target in standard deviations"
+    for name in ("loss", "val_loss", "val_r2"):
+        np.testing.assert_allclose(kept["values"][name], result.history[name], rtol=5e-6)
+
+
 def test_reporting_leaves_the_model_as_it_is(tables, tmp_path):
     pytest.importorskip("matplotlib")
     model = fastnn.load(tables / "price.fastnn")

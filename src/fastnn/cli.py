@@ -160,6 +160,7 @@ def _page(options: argparse.Namespace) -> None:
         options.out,
         target=options.target,
         importance=not options.no_importance,
+        weight=options.weight,
         **_dialect(options),
     )
     if extra:
@@ -340,6 +341,7 @@ def _add_report(commands: Any) -> None:
     page.add_argument("model", help="the file that `fastnn train` wrote, or `save` of an estimator")
     _add_data(page)
     page.add_argument("--target", metavar="COL", help="the column with the answers (default: the model's)")
+    page.add_argument("--weight", metavar="COL", help="the column with the weights of the rows (default: all alike)")
     page.add_argument("--out", default="report.html", metavar="FILE", help="the page (default: %(default)s)")
     page.add_argument("--no-importance", action="store_true", help="do not ask which columns the model needs")
     _add_dialect(page)

@@ -354,14 +354,16 @@ class Sequential(Answers):
         history: Any = None,
         metrics: Metrics | None = None,
         importance: bool = True,
+        sample_weight: Any = None,
     ) -> None:
         """Write one HTML page on the model and rows X (n, I) with their targets y: docs/report.md.
 
         It needs no script and no network.
 
         classes: what to call them, one name each; None: as in metadata["classes"], or 0, 1, ... history: what
-        `Trainer.fit` returned, for its curves. metrics: as in `evaluate`; None: some that fit the loss. importance:
-        permutes each feature of up to 1,000 rows five times.
+        `Trainer.fit` returned, for its curves; None: those in the file of `fastnn train`. metrics: as in `evaluate`;
+        None: some that fit the loss. importance: permutes each feature of up to 1,000 rows five times. sample_weight:
+        of the rows, by which all figures weigh them as `evaluate` does.
 
         NotFittedError before the model is built and has a loss; ImportError without matplotlib, and without
         scikit-learn for the importance; ValueError or TypeError where X, y or another argument does not fit, also where
@@ -372,9 +374,10 @@ class Sequential(Answers):
         """
         frozen, loss = self.frozen(), self._known_loss()
         report.check_arguments(path, importance)
-        data = self.checked(X, y, None, loss)
+        data = self.checked(X, y, sample_weight, loss)
+        curves = report.curves.of(self.metadata) if history is None else history
         names = self.class_names if classes is None else classes
-        subject = reporting.subject(self, self.layers, data, frozen, name="Sequential", classes=names, history=history)
+        subject = reporting.subject(self, self.layers, data, frozen, name="Sequential", classes=names, history=curves)
         report.write(path, subject, metrics=metrics, importances=importance)
 
     def summary(self) -> str:
