@@ -121,7 +121,8 @@ def train(
     name = os.fspath(path)
     if fill is not None:
         _text.choice("fill", fill, FILLS, f"one of: {', '.join(FILLS)}")
-    frame = read(path, text=(target_name,), separator=separator, decimal=decimal, encoding=encoding)
+    skips = fill is not None or drop_missing  # what has no target is left out
+    frame = read(path, text=(target_name,), separator=separator, decimal=decimal, encoding=encoding, blank_lines=skips)
     names = list(frame.columns)
     target_name = known(target_name, names, name)
     ignored = [known(each, names, name) for text in ignore for each in _names_in(text, names)]
