@@ -5,7 +5,7 @@
 Each peer that is installed has a process of its own, and they take turns. A figure is the median over the rounds of
 the median call, with the worst of a hundred (p99) behind it; a ratio is the median of the ratios within the rounds.
 Calls of less than 20 us are timed several at a time. The answers must agree first. fastnn looks at every value for NaN,
-the others do not; PyTorch takes and gives tensors, NumPy is by hand; int8 is a predictor that answers nearly the same, and
+the others do not; PyTorch takes and gives tensors, NumPy is by hand; int8 is a predictor that answers nearly the same,
 onnxruntime_int8 what onnxruntime.quantization.quantize_dynamic makes of our ONNX file.
 Beside them the most that a core does (multiply-adds on registers) and the share of it that a predictor reaches.
 """
@@ -163,8 +163,8 @@ def numpy(net: Net) -> tuple[Call, Call]:
 
 
 PEERS = {peer.__name__: peer for peer in (predictor, int8, predict, onnxruntime, onnxruntime_int8, torch, numpy)}
-# Of the sum of squared outputs; all others agree to 1e-3. onnxruntime's int8 is 2 % of the largest outputs off, and the one
-# row of 30-64-64-2 has outputs of a tenth of these.
+# Of the sum of squared outputs; all others agree to 1e-3. onnxruntime's int8 is 2 % of the largest outputs off, and the
+# one row of 30-64-64-2 has outputs of a tenth of these.
 NEAR = {"int8": 0.05, "onnxruntime_int8": 0.2}
 
 
