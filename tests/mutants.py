@@ -27,7 +27,8 @@ INT8 = (ROOT / "csrc" / "kernels" / "int8_ways.hpp", ROOT / "csrc" / "kernels" /
 # functions that choose or fetch ahead, and compute nothing
 FASTER_ONLY = {"ns", "large", "packed", "packs_to_predict", "fits", "rows_ahead", "with_stored"}
 FASTER_ONLY |= {"check_sparse_rows"}  # no operation calls it; parity/sources.cpp tries it
-FASTER_ONLY_INT8 = {"sums_of", "packed_bytes"}  # chains of sums; memory, of which too much harms nobody
+# chains of sums; memory, of which too much harms nobody; immediates of instructions, of which others do not compile
+FASTER_ONLY_INT8 = {"sums_of", "packed_bytes", "store_low"}
 
 
 class Mutant(NamedTuple):
