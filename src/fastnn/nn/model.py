@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _hints, _rounding, _validate, backends, files, report
+from fastnn import _frames, _hints, _rounding, _text, _validate, backends, files, report
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.data import Data, Features
@@ -281,7 +281,8 @@ class Sequential(Answers):
             return self._scaled(data)
         rows = len(features)
         given = _validate.target_numbers(y, name=f"{prefix}y")
-        target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y")
+        columns = _frames.column_names(y)
+        target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y", names=columns)
         given_weight = _validate.given_weight(sample_weight, name=f"{prefix}sample_weight")
         weight = _validate.sample_weight(given_weight, rows, wanted, name=f"{prefix}sample_weight")
         if advice is not None and target.ndim == 2 and self.target_scale is None:
@@ -330,6 +331,11 @@ class Sequential(Answers):
         )
         if self.built and self._lower(self.plan.input_shape)[0] != self.plan:
             raise ValueError("the model's layers were changed after it was built, expected them as its plan has them")
+        if self.built:
+            rechecks.loss_fits(self.loss, self.plan)
+            rechecks.biases_are_used(self.plan, self.state.views)
+        if self.feature_names is not None:
+            _text.unique_names(self.feature_names)
         files.write(path, header, self.state.views if self.built else {})
 
     def to_onnx(self, path: str | os.PathLike[str], *, opset: int = 17, input: str = "float32") -> None:
