@@ -20,6 +20,7 @@ Graph = dict[str, set[str]]  # name -> what it needs
 FOUNDATION = "foundation"  # small modules that need each other and nothing else, drawn as one room
 FOUNDATIONS = (
     "_cpus",
+    "_frames",
     "_hints",
     "_lock",
     "_members",

@@ -22,9 +22,13 @@ KERNELS = {
     ROOT / "csrc" / "kernels" / "sparse.hpp": CPP / "dense.hpp",
     ROOT / "csrc" / "kernels" / "serve.hpp": CPP / "dense.hpp",
 }
+# The kernels of int8, which stand in a table of their own: the second file reads the first
+INT8 = (ROOT / "csrc" / "kernels" / "int8_ways.hpp", ROOT / "csrc" / "kernels" / "serve_int8.hpp")
 # functions that choose or fetch ahead, and compute nothing
 FASTER_ONLY = {"ns", "large", "packed", "packs_to_predict", "fits", "rows_ahead", "with_stored"}
 FASTER_ONLY |= {"check_sparse_rows"}  # no operation calls it; parity/sources.cpp tries it
+# chains of sums; memory, of which too much harms nobody; immediates of instructions, of which others do not compile
+FASTER_ONLY_INT8 = {"sums_of", "packed_bytes", "store_low"}
 
 
 class Mutant(NamedTuple):
@@ -64,15 +68,61 @@ TOKENS = [
 OTHER_CHANNELS = [(r"\bc\.O\b", "c.I"), (r"\bc\.I\b", "c.O")]  # where the two differ
 # `, ns, grain, [&]` and `, ns, [&]` of loops that are shared out
 COSTS = re.compile(r",\s*(?:[\d.]+|ns)(?: \* static_cast<double>\(\w+\))?(?: \+ \d+)?,(?:\s*(?:\d+|kGrain),)?(?=\s*\[)")
+ATTRIBUTES = re.compile(r"__attribute__\s*\(\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\)")
 AHEAD = re.compile(r"^.*\b(?:ahead|bytes|__builtin_prefetch)\b.*$", re.M)  # of memory that is fetched before it is read
 
 
 def _masked(text: str) -> str:
     """The text with comments, preprocessor lines and costs blanked: the same places, nothing to mutate."""
-    for pattern in (re.compile(r"//[^\n]*"), re.compile(r"^#[^\n]*", re.M), COSTS, AHEAD, re.compile(r'"[^"\n]*"')):
+    for pattern in (
+        re.compile(r"//[^\n]*"),
+        re.compile(r"^#[^\n]*", re.M),
+        COSTS,
+        AHEAD,
+        re.compile(r'"[^"\n]*"'),
+        ATTRIBUTES,
+    ):
         kept = r"[^\n(){}]" if pattern is AHEAD else r"[^\n]"
         text = pattern.sub(lambda match, kept=kept: re.sub(kept, "\0", match.group()), text)
     return text
+
+
+# What a compiler for these instruction sets defines, of what the kernels of int8 ask for; nobody runs tests on others.
+MACROS = {
+    "x86-64-v2": {"FASTNN_SSE", "__SSSE3__"},
+    "avx2": {"FASTNN_AVX2", "__SSSE3__"},
+    "avx512": {"FASTNN_AVX512", "__SSSE3__"},
+    "neon": {"__aarch64__"},
+}
+
+
+def _of_this_set(text: str, isa: str) -> str:
+    """The text with the branches of #if blanked that are compiled for another instruction set, line by line."""
+    lines, taken = [], [[True, True]]  # of each #if that is open: whether this branch is read, whether one was
+    for line in text.split("\n"):
+        found = re.match(r"#\s*(if|elif|else|endif)\b(.*?)(?://.*)?$", line)
+        if found is None:
+            lines.append(line if all(reads for reads, _ in taken) else re.sub(r"[^\n]", "\0", line))
+            continue
+        word, condition = found.group(1), found.group(2)
+        if word == "if":
+            taken.append([_holds(condition, isa)] * 2)
+        elif word == "endif":
+            taken.pop()
+        else:
+            reads = not taken[-1][1] and (word == "else" or _holds(condition, isa))
+            taken[-1] = [reads, taken[-1][1] or reads]
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _holds(condition: str, isa: str) -> bool:
+    """Of macros, !, && and ||."""
+    defined = MACROS[isa] | {"FASTNN_FLOAT"}
+    words = re.sub(r"\bdefined\s*\(\s*(\w+)\s*\)", r"\1", condition)
+    known = re.sub(r"\b[A-Za-z_]\w*\b", lambda match: str(match.group() in defined), words)
+    python = known.replace("&&", " and ").replace("||", " or ").replace("!", " not ")
+    return bool(eval(python, {"__builtins__": {}}))
 
 
 class _Body(NamedTuple):
@@ -162,8 +212,9 @@ def structs(source: str) -> list[str]:
     return re.findall(r"^struct (\w+) : \w+ \{(?=\n    static constexpr Spec)", source, re.M)
 
 
-def cpp() -> Iterator[Mutant]:
-    """Every mutant of csrc/ops, and of the kernels that go with it."""
+def cpp(isa: str = "avx2") -> Iterator[Mutant]:
+    """Every mutant of csrc/ops, of the kernels that go with it, and of those of int8: of what `isa` has of these."""
+    yield from _int8(isa)
     for file in (*sorted(CPP.glob("*.hpp")), *KERNELS):
         if file.name in CPP_REST:
             continue
@@ -176,13 +227,30 @@ def cpp() -> Iterator[Mutant]:
             operations = (body.struct,) if body.struct in declared else tuple(declared)
             spec = re.search(rf"^struct {body.struct} : \w+ \{{\n *static constexpr Spec spec([^;]*);", source, re.M)
             channels = spec is not None and '.x = "NI"' in spec.group(1)
-            for first, last, new in sorted(set(_cpp_edits(text, body.begin, body.end, channels))):
-                begin, end = _around(source, first, last) if last - first < 16 else (first, last)
-                old, now = source[begin:end], source[begin:first] + new + source[last:end]
-                what = f"{_cut(old)} -> {_cut(now) or 'nothing'}"
-                name = body.name if body.struct in declared or not body.struct else f"{body.struct}.{body.name}"
-                line = source.count("\n", 0, first) + 1
-                yield Mutant(file, name, operations, line, what, source[:first] + new + source[last:])
+            name = body.name if body.struct in declared or not body.struct else f"{body.struct}.{body.name}"
+            yield from _of_body(file, source, text, body, name, operations, channels)
+
+
+def _of_body(
+    file: Path, source: str, text: str, body: _Body, name: str, operations: tuple[str, ...], channels: bool
+) -> Iterator[Mutant]:
+    """Of one function. text: the source, masked."""
+    for first, last, new in sorted(set(_cpp_edits(text, body.begin, body.end, channels))):
+        begin, end = _around(source, first, last) if last - first < 16 else (first, last)
+        old, now = source[begin:end], source[begin:first] + new + source[last:end]
+        what = f"{_cut(old)} -> {_cut(now) or 'nothing'}"
+        line = source.count("\n", 0, first) + 1
+        yield Mutant(file, name, operations, line, what, source[:first] + new + source[last:])
+
+
+def _int8(isa: str) -> Iterator[Mutant]:
+    for file in INT8:
+        source = file.read_text(encoding="utf-8")
+        text = _masked(_of_this_set(source, isa))
+        for body in _bodies(text):
+            if body.name not in FASTER_ONLY_INT8:
+                name = f"{body.struct}.{body.name}" if body.struct else body.name
+                yield from _of_body(file, source, text, body, name, ("int8",), False)
 
 
 # Python -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@
         [--only OPERATION ...] [--functions FUNCTION ...] [--most N] [--isa avx2] [--table FILE]
 
 Builds one copy of the package with every mutant of csrc/ops compiled in, chosen by FASTNN_MUTANT when it is loaded, and
-writes the mutants of src/fastnn/ops into that copy one by one. --most: a function's mutants, spread over it (0: all).
+writes the mutants of src/fastnn/ops into that copy one by one. --only int8 has the kernels of int8 predictors: what
+--isa takes of them. --most: a function's mutants, spread over it (0: all).
 Exits with 1 if any survives that is not among EQUIVALENT, which says why no test can tell. Half an hour; not a test.
 """
 
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mutants
-from mutants import CPP, KERNELS, ROOT, Mutant
+from mutants import CPP, INT8, KERNELS, ROOT, Mutant
 
 # Mutants that change no value: (file, function, what it becomes, a regular expression) -> why
 ZERO = "of 0 both sides are 0"
@@ -47,6 +48,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("sparse.hpp", "sparse_row_times", r"j <= C; \+\+j\) acc"): "beyond an array: the address sanitizer's",
     ("sparse.hpp", "sparse_dot", r"ldb - n"): "of 4 lanes, AVX2's doubles, only one output is narrow: n is 0",
     ("sparse.hpp", "sparse_narrow", r"m <= p\.M|m <= W"): "no row is left to be stored",
+    ("serve_int8.hpp", "quantise|largest_int", r"-> .*(top\[\w\] >= |x >= y)"): "of two that are equal either is it",
     ("dense.hpp", "serve", r"nullptr, 1"): "the distance between rows of what is not there",
     (
         "serve.hpp",
@@ -95,6 +97,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
 TESTS = ("test_ops.py", "test_native_operations.py", "test_sources.py", "test_random.py", "test_kernels.py")
 TESTS += ("test_predictor.py",)
 TESTS += ("test_sparse_products.py", "test_large_values.py", "test_wide_losses.py")
+TESTS_OF_INT8 = ("test_int8.py",)
 # Whose cases have the backend in their names, not the instruction set
 BY_BACKEND = ("test_large_values.py", "test_wide_losses.py", "test_predictor.py")
 SECONDS = 300  # a mutant that loops for ever is noticed, too
@@ -108,10 +111,15 @@ CHOICE = """
 #include <string.h>
 {copies}
 namespace {{
-void replace(const fastnn::Operation<Real>& other) {{
+[[maybe_unused]] void replace(const fastnn::Operation<Real>& other) {{
     for (auto& each : kOperations)
         if (strcmp(each.spec.name, other.spec.name) == 0) each = other;
 }}
+#if FASTNN_FLOAT
+[[maybe_unused]] void replace_ways(const fastnn::Int8Way<Real>* other) {{
+    for (auto& each : kInt8Ways) each = *other++;
+}}
+#endif
 const bool kReplaced = [] {{
     const char* chosen = getenv("FASTNN_MUTANT");
     switch (chosen ? atoi(chosen) : -1) {{
@@ -142,6 +150,9 @@ def _inlined(text: str) -> str:
 
 def _copy(number: int, mutant: Mutant) -> str:
     text = _inlined(mutant.text)
+    if mutant.file in INT8:
+        parts = [mutant.text if each == mutant.file else each.read_text(encoding="utf-8") for each in INT8]
+        text = "".join(map(_inlined, parts))
     if mutant.file in KERNELS:
         own = "|".join({*re.findall(r"^(?:\[\[.*\]\] |FASTNN_INLINE )?\w+ (\w+)\(", text, re.M)})
         text += _inlined(KERNELS[mutant.file].read_text(encoding="utf-8"))
@@ -153,12 +164,19 @@ def _copy(number: int, mutant: Mutant) -> str:
 
 
 def _condition(mutant: Mutant) -> str:
-    """Compiled for float64 alone, unless the file computes otherwise in float32: it takes half as long."""
+    """Compiled for float64 alone, unless the file computes otherwise in float32: it takes half as long. int8 is of
+    float32 alone."""
+    if mutant.file in INT8:
+        return "FASTNN_FLOAT"
     return "1" if "kFloat" in mutant.text else "!FASTNN_FLOAT"
 
 
 def _case(number: int, mutant: Mutant) -> str:
     lines = [f"#if {_condition(mutant)}", f"        case {number}:"]
+    if mutant.file in INT8:
+        return "\n".join(
+            [*lines, f"            replace_ways(mutant_{number}::kInt8Ways);", "            break;", "#endif"]
+        )
     for operation in mutant.operations:
         struct = f"mutant_{number}::ops::{operation}"
         lines.append(f"            replace({{{', '.join(f'{struct}::{each}' for each in FUNCTIONS)}}});")
@@ -177,6 +195,13 @@ def _list_of_operations(numbered: dict[int, Mutant], isa: str) -> str:
     return text + CHOICE.format(bytes=VECTOR_BYTES[isa], copies=copies, cases=cases)
 
 
+def _let_ways_be_replaced(file: Path) -> None:
+    constant = "const fastnn::Int8Way<Real> kInt8Ways"
+    text = INT8[1].read_text(encoding="utf-8")
+    assert constant in text
+    file.write_text(text.replace(constant, constant.removeprefix("const ")), encoding="utf-8")
+
+
 def build(work: Path, numbered: dict[int, Mutant], isa: str) -> Path:
     """Where the package is installed; mutants that do not compile are taken out of `numbered`."""
     tree, site = work / "tree", work / "site"
@@ -188,6 +213,7 @@ def build(work: Path, numbered: dict[int, Mutant], isa: str) -> Path:
             shutil.copy2(ROOT / name, tree / name)
     while True:
         (tree / "csrc/ops/all.hpp").write_text(_list_of_operations(numbered, isa), encoding="utf-8")
+        _let_ways_be_replaced(tree / INT8[1].relative_to(ROOT))
         command = [
             sys.executable,
             "-m",
@@ -240,8 +266,8 @@ def _failure(site: Path, tests: str, chosen: str, **environment: str) -> str | N
 
 
 def killer(site: Path, mutant: Mutant, backend: str, **environment: str) -> str | None:
-    """The first file of TESTS that has a test that fails."""
-    for tests in TESTS:
+    """The first file of tests that has one that fails."""
+    for tests in TESTS_OF_INT8 if mutant.file in INT8 else TESTS:
         named = "native" if tests in BY_BACKEND and backend != "numpy" else backend
         chosen = f"({' or '.join(mutant.operations)}) and {named}"
         if _failure(site, tests, chosen, **environment) is not None:
@@ -341,13 +367,17 @@ def main() -> int:
     work = chosen.work or Path(tempfile.mkdtemp(prefix="mutants"))
     numbered = dict(
         enumerate(
-            spread(mutants.cpp(), chosen.most, chosen.only, chosen.functions) if chosen.language != "python" else []
+            spread(mutants.cpp(chosen.isa), chosen.most, chosen.only, chosen.functions)
+            if chosen.language != "python"
+            else []
         )
     )
     in_python = spread(mutants.python(), chosen.most, chosen.only, chosen.functions) if chosen.language != "cpp" else []
     print(f"{len(numbered)} mutants in C++, {len(in_python)} in Python", flush=True)
     site = build(work, numbered, chosen.isa)
-    for tests in TESTS:
+    of_int8 = {mutant.file in INT8 for mutant in numbered.values()}
+    asked = (*(TESTS if in_python or False in of_int8 else ()), *(TESTS_OF_INT8 if True in of_int8 else ()))
+    for tests in asked:
         failure = _failure(site, tests, f"numpy or {chosen.isa}", FASTNN_ISA=chosen.isa)
         if failure is not None:
             sys.exit(f"{failure[-5000:]}\n{tests} fails where nothing is broken")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
 import sys
@@ -291,7 +292,9 @@ WRONG = {
     "empty": ("", "t.csv cannot be read: it is empty"),
     "names only": ("a,b,y\n", "t.csv has no rows"),
     "a blank line first": ("\n" + GOOD, "it is empty or begins with a blank line"),
-    "a blank line between": (GOOD + "\n" + ROW, "the target 'y' is missing in 1 of 12 rows"),
+    "a blank line between": (GOOD + "\n" + ROW, "t.csv has a blank line among its rows, line 12: take it out"),
+    "a line of blanks between": (GOOD + "  \n" + ROW, "t.csv has a blank line among its rows, line 12: take it out"),
+    "a row of separators": (GOOD + ",,\n" + ROW, "the target 'y' is missing in 1 of 12 rows"),
     "one row": ("a,b,y\n1,2,u\n", "t.csv has 1 row"),
     "two rows": ("a,b,y\n1,2,u\n3,4,v\n", "2 different values in 2 rows"),
     "target unknown": (GOOD.replace("y", "z", 1), "t.csv has no column 'y', expected one of: 'a', 'b', 'z'"),
@@ -516,11 +519,18 @@ BLANK = {
     "one column, Windows": ("bmi\r\n0.1\r\n\r\n0.3\r\n", 1, 3),
     "one column, the last but one": ("bmi\n0.1\n\n\n", 1, 2),
     "one column, quoted": ('bmi\n0.1\n0.3\n""\n', 1, 3),
-    "two columns": ("bmi,age\n0.1,1\n\n0.3,2\n", 1, 3),
-    "two columns, also at the end": ("bmi,age\n0.1,1\n\n0.3,2\n\n", 1, 3),
     "separators alone": ("bmi,age\n0.1,1\n0.3,2\n,\n", 1, 3),
     "separators alone, then a blank line": ("bmi,age\n0.1,1\n0.3,2\n,\n\n", 1, 3),
+    "separators alone, among the rows": ("bmi,age\n0.1,1\n,\n0.3,2\n", 1, 3),
     "a blank line, then separators alone": ("bmi,age\n0.1,1\n0.3,2\n\n,\n", 1, 3),
+}
+AMONG = {  # and in which line
+    "between": ("bmi,age\n0.1,1\n\n0.3,2\n", 3),
+    "also at the end": ("bmi,age\n0.1,1\n\n0.3,2\n\n", 3),
+    "Windows": ("bmi,age\r\n0.1,1\r\n\r\n0.3,2\r\n", 3),
+    "behind the names": ("bmi,age\n\n0.1,1\n0.3,2\n", 2),
+    "behind a line within quotes": ('bmi,age\n0.1,"\n\n1"\n\n0.3,2\n', 5),
+    "beside a row of separators": ("bmi,age\n0.1,1\n,\n\n0.3,2\n", 4),
 }
 
 
@@ -538,6 +548,28 @@ def test_no_row_is_dropped_because_its_line_is_blank(content, missing, rows, of_
     assert cli.main(["predict", str(of_bmi), str(tmp_path / "b.csv")]) == 1
     captured = capsys.readouterr()
     assert captured.out == "" and f"missing values in 'bmi' ({missing} of {rows} rows)" in captured.err
+
+
+@pytest.mark.parametrize(("content", "line"), AMONG.values(), ids=AMONG)
+def test_a_blank_line_among_rows_is_named(content, line, of_bmi, tmp_path, capsys):
+    """It is no row whose value is missing, as which it was reported."""
+    (tmp_path / "b.csv").write_bytes(content.encode())
+    assert cli.main(["predict", str(of_bmi), str(tmp_path / "b.csv")]) == 1
+    assert f"b.csv has a blank line among its rows, line {line}: take it out" in capsys.readouterr().err
+    with gzip.open(tmp_path / "b.csv.gz", "wb") as file:
+        file.write(content.encode())
+    with pytest.raises(ValueError, match="has a blank line among its rows: take it out"):
+        tabular.read(tmp_path / "b.csv.gz")
+    rows = [line for line in content.replace('"\n\n1"', "1").split() if line][1:]
+    frame = tabular.read(tmp_path / "b.csv", blank_lines=True)
+    assert len(frame) == len(rows) and frame["bmi"].dropna().tolist() == [0.1, 0.3]
+
+
+def test_blank_lines_are_left_out_with_what_is_missing(tmp_path):
+    (tmp_path / "t.csv").write_text(GOOD + "\n" + ROW * 5)
+    for options in ({"drop_missing": True}, {"fill": "mean"}):
+        result = tabular.train(tmp_path / "t.csv", "y", quick(epochs=1), **options)
+        assert sum(result.rows.values()) == 15
 
 
 @pytest.mark.parametrize("content", ["bmi\n1\n3\n\n", "bmi\n1\n3", "bmi,age\n1,2\n3,4\n\n\n", "bmi\r\n1\r\n3\r\n\r\n"])

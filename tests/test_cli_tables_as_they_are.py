@@ -387,7 +387,7 @@ def test_a_pipe_is_read_once(tmp_path):
 
 
 def test_a_csv_is_read_in_one_pass(tmp_path, monkeypatch):
-    """A line for the names, then everything; a second time only for blank lines at the end."""
+    """A line for the names, then everything; a second time only where there are blank lines."""
     (tmp_path / "t.csv").write_text(GOOD)
     rows: list[int] = []
     read_csv = pandas.read_csv
@@ -400,6 +400,9 @@ def test_a_csv_is_read_in_one_pass(tmp_path, monkeypatch):
     monkeypatch.setattr(pandas, "read_csv", counted)
     frame = tabular.read(tmp_path / "t.csv", text=("y",), categories=("b",))
     assert rows == [3, 90] and frame["y"].tolist()[:2] == ["u", "v"] and frame["b"].tolist()[2] == "4"
+    (tmp_path / "t.csv").write_text(GOOD + "\n\n")
+    assert tabular.read(tmp_path / "t.csv", text=("y",), categories=("b",)).equals(frame)
+    assert rows == [3, 90, 3, 96, 90]
 
 
 # Files that are written ----------------------------------------------------------------------------------------------

@@ -1059,3 +1059,24 @@ def test_plot_with_gaps():
     assert (lines["loss"].get_marker(), lines["val_loss"].get_marker()) == ("None", "o")
     axes.figure.canvas.draw()
     pyplot.close(axes.figure)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_bad_value_of_a_data_frame_of_targets_is_found_by_its_column(value):
+    pandas = pytest.importorskip("pandas")
+    X, y = np.eye(6), pandas.DataFrame({"a": np.zeros(6), "price in €": np.zeros(6)})
+    y.iloc[4, 1] = value
+    with pytest.raises(ValueError, match=r"Input y contains .* at row 4, column 1 \('price in €'\)"):
+        Trainer(Sequential([nn.Dense(2)]), "mse").fit(X, y, epochs=1)
+    with pytest.raises(ValueError, match=r"at row 4, column 0 \('price in €'\)"):
+        Trainer(Sequential([nn.Dense(1)]), "mse").fit(X, y[["price in €"]], epochs=1)
+    y.columns = ["twice", "twice"]
+    with pytest.raises(ValueError, match=r"at row 4, column 1 \('twice'\)"):
+        Trainer(Sequential([nn.Dense(2)]), "mse").fit(X, y, epochs=1)
+
+
+def test_a_missing_label_of_a_data_frame_is_found_by_its_column():
+    pandas = pytest.importorskip("pandas")
+    y = pandas.DataFrame({"kind": [0.0, 1.0, np.nan, 1.0]})
+    with pytest.raises(ValueError, match=r"NaN, first at row 2, column 0 \('kind'\)"):
+        Trainer(Sequential([nn.Dense(2)]), "cross_entropy").fit(np.eye(4), y, epochs=1)

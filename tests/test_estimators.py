@@ -1034,3 +1034,35 @@ def test_one_row_to_validate_with_is_too_few():
     x, y = imbalanced()
     with pytest.raises(ValueError, match="eval_X has 1 row, expected at least 2"):
         MLPClassifier(early_stopping=True).fit(x, y, eval_X=x[:1], eval_y=y[:1])
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("where", ["X", "y", "sample_weight"])
+@pytest.mark.parametrize("call", ["fit", "partial_fit", "score", "predict", "report", "eval"])
+def test_masked_values_are_refused(kind, where, call, tmp_path):
+    """scikit-learn takes what is below the mask; what nobody may look at is no value to learn from."""
+    given = {"X": np.eye(8), "y": np.arange(8) % 2, "sample_weight": np.ones(8)}
+    estimator = kind(hidden_layer_sizes=(2,), max_iter=1, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(given["X"], given["y"])
+    masked = np.ma.masked_array(given[where], mask=False)
+    assert np.array_equal(estimator.predict(np.ma.masked_array(given["X"], mask=False)), estimator.predict(given["X"]))
+    masked[1] = np.ma.masked
+    given[where] = masked
+    calls = {
+        "fit": lambda: estimator.fit(**given),
+        "partial_fit": lambda: estimator.partial_fit(**given),
+        "score": lambda: estimator.score(**given),
+        "predict": lambda: estimator.predict(given["X"]),
+        "report": lambda: estimator.report(tmp_path / "r.html", importance=False, **given),
+        "eval": lambda: estimator.fit(
+            np.eye(8), np.arange(8) % 2, **{f"eval_{name}": each for name, each in given.items()}
+        ),
+    }
+    if call == "predict" and where != "X":
+        pytest.skip("it takes X alone")
+    if call == "report":
+        pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match=f"{where} is a masked array with {8 if where == 'X' else 1} masked values"):
+        calls[call]()

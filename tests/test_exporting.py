@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
@@ -99,6 +100,40 @@ def test_torch_of_a_table(target, tables, tmp_path):
     assert names["features"] == model.feature_names
 
 
+TENSORS = {"float32": "tensor(float)", "float64": "tensor(double)"}
+
+
+@pytest.mark.parametrize("input", TENSORS)
+@pytest.mark.parametrize("opset", [13, 20])
+def test_input_and_opset_of_onnx(input, opset, tables, tmp_path):
+    """What onnx and onnxruntime say of the file; of an estimator, too, which computes in float64 here."""
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    estimator = fastnn.MLPClassifier((4,), solver="lbfgs", random_state=0).fit(np.eye(4), [0, 1, 0, 1])
+    estimator.save(tmp_path / "estimator")
+    for model in (tables / "price.fastnn", tmp_path / "estimator"):
+        run("export", model, "--to", "onnx", "--out", tmp_path / "m.onnx", "--input", input, "--opset", opset)
+        assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == opset
+        session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+        assert session.get_inputs()[0].type == TENSORS[input]
+
+
+def test_time_stamps_in_an_exported_file(tmp_path):
+    """1.7e9 seconds, one each minute: as float32 some of them are the same row."""
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    seconds = 1.7e9 + 60.0 * np.arange(200)
+    pandas.DataFrame({"t": seconds, "y": np.sin(np.arange(200) / 20)}).to_csv(tmp_path / "t.csv", index=False)
+    quick = tabular.Settings(hidden=(8,), epochs=3, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fastnn.TableWarning)
+        tabular.train(tmp_path / "t.csv", "y", quick).model.save(tmp_path / "t.fastnn")
+    run("export", tmp_path / "t.fastnn", "--to", "onnx", "--input", "float64")
+    found = onnxruntime.InferenceSession(str(tmp_path / "t.onnx")).run(None, {"X": seconds[:, None]})[0][:, 0]
+    wanted = tabular.predict(fastnn.load(tmp_path / "t.fastnn"), tmp_path / "t.csv")[0]["y"].to_numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert len(np.unique(found)) == 200
+
+
 @pytest.mark.parametrize("target", ["price", "kind"])
 def test_c_of_a_table(target, tables, tmp_path):
     run("export", tables / f"{target}.fastnn", "--to", "c", "--out", tmp_path / "m.c")
@@ -139,6 +174,9 @@ def test_what_export_refuses(tables, tmp_path, capsys):
     cases = [
         ((model, "--to", "onnx", "--out", tmp_path / "m.c"), "out is '.*m.c', expected a name that ends with .onnx"),
         ((model, "--to", "c", "--out", tmp_path / "no" / "m.c"), "--out is .* in a directory that exists"),
+        ((model, "--to", "c", "--input", "float64"), "input is 'float64', but to is 'c', expected to='onnx'"),
+        ((model, "--to", "torch", "--opset", "17"), "opset is 17, but to is 'torch', expected to='onnx'"),
+        ((model, "--to", "onnx", "--opset", "12", "--out", tmp_path / "m.onnx"), "opset is 12"),
         ((tmp_path / "none", "--to", "c"), "none"),
         ((tables / "data.csv", "--to", "c"), "is not a file of fastnn"),
         ((tmp_path / "maxout", "--to", "torch"), r"to is 'torch': layers\[1\] is Maxout"),
@@ -174,6 +212,37 @@ def test_report_of_a_table(target, tables, tmp_path, capsys):
         assert f'<td>mae</td><td class="n">{mae:.4g}</td>' in text and "town is &lt;b&gt;" in text.replace("=", " is ")
     else:
         assert "&lt;script&gt;" in text and "Confusion" in text
+
+
+def test_a_report_has_the_curves_of_the_training_and_weighs_rows(tables, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    from sklearn.metrics import accuracy_score
+
+    out, kind = tmp_path / "r.html", tables / "kind.fastnn"
+    frame = tabular.read(tables / "data.csv")
+    frame["weight"] = np.random.default_rng(5).integers(0, 5, len(frame))
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    run("report", kind, tmp_path / "data.csv", "--weight", "weight", "--out", out, "--no-importance")
+    assert "ignored columns: town, price" in capsys.readouterr().err
+    text = out.read_text(encoding="utf-8")
+    wanted = accuracy_score(frame["kind"], answers(tables, "kind"), sample_weight=frame["weight"])
+    assert f'<td>accuracy</td><td class="n">{wanted:.4g}</td>' in text
+    assert "Learning curves" in text and "val_accuracy" in text
+    for column, message in (("kind", "which is the target"), ("nowhere", "no column 'nowhere'"), ("town", "numbers")):
+        run("report", kind, tmp_path / "data.csv", "--weight", column, "--out", out, status=1)
+        assert message in capsys.readouterr().err
+
+
+def test_curves_are_those_of_the_training(tmp_path):
+    frame = pandas.DataFrame({"x": np.linspace(0, 1, 60), "y": np.linspace(0, 1, 60) ** 2})
+    frame.sample(frac=1, random_state=0).to_csv(tmp_path / "d.csv", index=False)
+    result = tabular.train(tmp_path / "d.csv", "y", tabular.Settings(hidden=(4,), epochs=7, verbose=False))
+    result.model.save(tmp_path / "m")
+    kept = fastnn.load(tmp_path / "m").metadata["curves"]
+    assert kept["epochs"] == [*range(1, 8)] and kept["best"] == result.best_epoch
+    assert kept["label"] == "loss: squared error, the target in standard deviations"
+    for name in ("loss", "val_loss", "val_r2"):
+        np.testing.assert_allclose(kept["values"][name], result.history[name], rtol=5e-6)
 
 
 def test_reporting_leaves_the_model_as_it_is(tables, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import numpy as np
 import pytest
 from common import ENGINES, parameters
@@ -145,3 +148,31 @@ def test_plot():
     assert axes.get_xscale() == "log"
     assert "suggestion" in " ".join(text.get_text() for text in axes.get_legend().get_texts())
     pyplot.close("all")
+
+
+def test_a_loss_that_diverged_with_the_next_rate_was_lowest_at_one_that_is_known():
+    """It said that no rate was too high, and advised higher ones."""
+    rates = np.geomspace(1e-5, 1, 100)
+    falling = np.linspace(2, 1, 60)
+    for rest in (np.full(40, np.inf), np.r_[1e9, np.full(39, np.nan)]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = LearningRates.of(rates, np.r_[falling, rest])
+        assert found.bounded and found.suggestion == rates[59] / 10 and len(found.lr) == 60
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (np.full(100, 1.0), "between 1e-05 and 1: there is no suggestion; a higher `high`, more `steps`"),
+        (
+            np.r_[np.full(50, 1.0), np.full(50, np.inf)],
+            "beyond which it diverged: there is no suggestion; a lower `low`",
+        ),
+        (np.linspace(1, 3, 100), "fell nowhere between 1e-05 and 1"),  # whose lowest was the first
+    ],
+)
+def test_what_to_try_where_the_loss_fell_nowhere(loss, message):
+    with pytest.warns(fastnn.RateWarning, match=message):
+        found = LearningRates.of(np.geomspace(1e-5, 1, 100), loss)
+    assert math.isnan(found.suggestion) and not found.bounded

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from dataclasses import dataclass, replace
 
@@ -146,6 +148,24 @@ def of_loss(loss) -> Sequential:
     return model
 
 
+def softmax_of_one() -> Sequential:
+    model = build(nn.Dense(1))
+    model.loss = "cross_entropy"
+    return model
+
+
+def unused_bias() -> Sequential:
+    model = build(nn.Dense(2, bias=False))
+    model.layers[0].bias[1] = 0.5
+    return model
+
+
+def names_twice() -> Sequential:
+    model = build(nn.Dense(2))
+    model.feature_names = ["a", "b", "a"]
+    return model
+
+
 def changed() -> Sequential:
     model = build(nn.Dense(2, "relu"))
     vars(model.layers[0])["activation"] = nn.ACTIVATIONS["tanh"]  # behind its back: setting it is refused
@@ -157,6 +177,9 @@ REFUSED = {
     "layer": (lambda: build(MyDense(2)), TypeError, r"layers\[0\] is MyDense"),
     "loss": (lambda: of_loss(replace(nn.LOSSES["mse"], name="mine")), TypeError, "loss is mine"),
     "formulas": (lambda: of_loss(replace(nn.LOSSES["mse"], pointwise=nn.LOSSES["mae"].pointwise)), TypeError, "mse"),
+    "a softmax of one": (softmax_of_one, ValueError, "the loss is cross_entropy, but the model has one output"),
+    "a bias that is not learned": (unused_bias, ValueError, r"0\.bias is not all 0, but its layer has bias=False"),
+    "names twice": (names_twice, ValueError, "X has 2 columns 'a', expected names of their own"),
     "a changed layer": (changed, ValueError, "changed after it was built"),
 }
 
@@ -296,6 +319,7 @@ SET = {
     "a loss of no name": (("loss",), {}, "loss has no name, parameter"),
     "loss's parameter": (("loss", "parameter"), 1.0, "parameter of mse"),
     "feature names": (("feature_names",), ["a", "b"], "feature_names is .* each of 3"),
+    "a feature's name twice": (("feature_names",), ["a", "b", "a"], "X has 2 columns 'a', expected names of their own"),
     "feature names of numbers": (("feature_names",), [1, 2, 3], "feature_names is"),
     "row shape": (("row_shape",), [2, 2], "row_shape is .* whose product is 3"),
     "row shape of text": (("row_shape",), ["3"], "row_shape is"),
@@ -356,6 +380,47 @@ def test_tensors_that_are_not_the_layers(saved):
     files.write(saved, header, arrays)
     with pytest.raises(ModelFormatError, match=r"has no 2\.gamma"):
         fastnn.load(saved)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
+def test_a_softmax_over_one_output_is_refused(loss, tmp_path):
+    """Its probability is 1, whatever is learned: no Trainer makes such a model."""
+    model = build(nn.Dense(1))
+    model.loss = "binary_cross_entropy"
+    model.save(tmp_path / "m")
+    assert fastnn.load(tmp_path / "m").loss.name == "binary_cross_entropy"
+    set_in_header(tmp_path / "m", ("loss",), serialize.loss_to_config(nn.LOSSES[loss]))
+    with pytest.raises(ModelFormatError, match=f"m: the loss is {loss}.*, but the model has one output, expected two"):
+        fastnn.load(tmp_path / "m")
+
+
+def test_an_uneven_number_of_outputs_under_gaussian_is_refused(tmp_path):
+    model = build(nn.Dense(3))
+    model.loss = "mse"
+    model.save(tmp_path / "m")
+    set_in_header(tmp_path / "m", ("loss",), serialize.loss_to_config(nn.LOSSES["gaussian"]))
+    with pytest.raises(ModelFormatError, match="the model has 3 outputs, expected a multiple of 2 for gaussian"):
+        fastnn.load(tmp_path / "m")
+
+
+def test_a_bias_of_a_layer_that_has_none_is_refused(tmp_path):
+    """Predictions had it, and neither ONNX files nor modules of PyTorch that were made of the layer."""
+    Sequential([nn.Dense(2)]).build(3, seed=0).save(tmp_path / "m")
+    set_in_header(tmp_path / "m", ("layers", 0, "bias"), False)
+    assert not fastnn.load(tmp_path / "m").layers[0].bias.any()  # zeros are what such a layer has
+    header, arrays = files.read(tmp_path / "m")
+    files.write(tmp_path / "m", header, arrays | {"0.bias": np.array([0.0, 1e-30], arrays["0.bias"].dtype)})
+    with pytest.raises(ModelFormatError, match=r"m: 0\.bias is not all 0, but its layer has bias=False"):
+        fastnn.load(tmp_path / "m")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")
+def test_a_model_goes_into_a_pipe(tmp_path):
+    """/dev/stdout leads to what has no name: a temporary was to be made beside it."""
+    code = "import fastnn; fastnn.Sequential([fastnn.nn.Dense(2)]).build(3, seed=0).save('/dev/stdout')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    (tmp_path / "m").write_bytes(done.stdout)
+    assert same(fastnn.load(tmp_path / "m"), Sequential([nn.Dense(2)]).build(3, seed=0))
 
 
 def test_arrays_of_the_other_byte_order_are_read(saved):

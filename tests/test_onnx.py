@@ -31,7 +31,8 @@ NETS = {
     "dense": lambda: [nn.Dense(33, "relu"), nn.Dense(17, "tanh"), nn.Dense(3)],
     "without bias": lambda: [nn.Dense(9, "elu", bias=False), nn.Dense(1)],
     "folded": lambda: [nn.Dense(12), nn.BatchNorm(), nn.Activation("relu"), nn.Dense(4), nn.BatchNorm()],
-    "not folded": lambda: [nn.BatchNorm(), nn.Dense(9, "relu"), nn.BatchNorm(), nn.BatchNorm(), nn.Dense(2)],
+    "folded in front": lambda: [nn.BatchNorm(), nn.Dense(9, "relu"), nn.BatchNorm(), nn.BatchNorm(), nn.Dense(2)],
+    "not folded": lambda: [nn.BatchNorm(), nn.PReLU(), nn.Dense(9, "relu"), nn.BatchNorm(), nn.BatchNorm()],
     "norms": lambda: [nn.Dense(16), nn.LayerNorm(), nn.Scale(0.3), nn.Activation("silu"), nn.LayerNorm(epsilon=1e-3)],
     "root mean squares": lambda: [nn.RMSNorm(), nn.Dense(16), nn.RMSNorm(epsilon=1e-3), nn.Activation("silu")],
     "random": lambda: [nn.Dropout(0.2), nn.Dense(14, "rrelu"), nn.Dropout(0.5), nn.Dense(3)],
@@ -247,12 +248,16 @@ def operators(path) -> list[str]:
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
-def test_batch_norm_is_folded_into_the_dense_before_it(tmp_path):
-    exported(built("folded"), tmp_path)
-    assert operators(tmp_path / "model.onnx") == ["Gemm", "Relu", "Gemm"]
-    exported(built("not folded"), tmp_path)
+def test_batch_norm_is_folded_into_the_dense_beside_it(tmp_path):
     affine = ["Sub", "Mul", "Add"]
-    assert operators(tmp_path / "model.onnx") == [*affine, "Gemm", "Relu", *affine, *affine, "Gemm"]
+    expected = {
+        "folded": ["Gemm", "Relu", "Gemm"],
+        "folded in front": ["Gemm", "Relu", "Gemm"],
+        "not folded": [*affine, "PRelu", "Gemm", "Relu", *affine, *affine],
+    }
+    for name, wanted in expected.items():
+        exported(built(name), tmp_path)
+        assert operators(tmp_path / "model.onnx") == wanted
 
 
 @pytest.mark.parametrize("gamma", [1e-38, 1e38])
@@ -262,8 +267,80 @@ def test_batch_norm_is_not_folded_where_weights_would_lose_digits(gamma, tmp_pat
     model.layers[1].gamma[...] = gamma
     model.layers[2].factor[...] = 1 / gamma
     predictions = run(exported(model, tmp_path), 1e-3 * rows(9, 2))["predictions"]
-    assert operators(tmp_path / "model.onnx") == ["Gemm", "Sub", "Mul", "Add", "Mul"]
+    products = 2 if gamma < 1 else 1  # gamma / sqrt(1 + 1e-5) is no normal number
+    assert operators(tmp_path / "model.onnx") == ["Gemm", "Sub", *["Mul"] * products, "Add", "Mul"]
     agree(predictions, model.predict(1e-3 * rows(9, 2)), 1e-5)
+
+
+SIZES = (1e-30, 1e-20, 1e-10, 1.0, 1e10, 1e20, 1e30)
+
+
+def norm_of(layer: nn.BatchNorm, gamma: float, variance: float, mean: float) -> None:
+    layer.gamma[...], layer.running_var[...], layer.running_mean[...] = gamma, variance, mean
+
+
+@pytest.mark.parametrize("place", ["alone", "behind", "before"])
+@pytest.mark.parametrize("variance", SIZES)
+def test_batch_norm_of_any_size_is_infinite_only_where_the_network_is(place, variance, tmp_path):
+    """Whatever is folded, and however it is written: what is finite and normal by `predict` agrees."""
+    epsilon, found = 1e-30, 0
+    layers = {
+        "alone": lambda: [nn.BatchNorm(epsilon=epsilon)],
+        "behind": lambda: [nn.Dense(2, init=1.0), nn.BatchNorm(epsilon=epsilon)],
+        "before": lambda: [nn.BatchNorm(epsilon=epsilon), nn.Dense(2, init=1.0)],
+    }[place]
+    for gamma in SIZES:
+        for mean in (0.0, 1e-20, 1e20):
+            model = Sequential(layers()).build(2, seed=0)
+            norm_of(next(layer for layer in model.layers if isinstance(layer, nn.BatchNorm)), gamma, variance, mean)
+            X = np.float32([[size, 0.5 * size] for size in (1e-20, 1e-10, 1.0, 1e10, 1e20)])
+            X = np.concatenate([X, [[1e20, -1e20], [3.0, -3.0]]]).astype(np.float32)
+            with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                expected = model.predict(X)
+            got = run(exported(model, tmp_path), X)["predictions"]
+            counts = np.isfinite(expected) & (np.abs(expected) >= 1e-30)
+            size = terms_of(model, X)
+            error = np.abs(got[counts].astype(np.float64) - expected[counts])
+            assert (error <= 1e-5 * np.maximum(size[counts], 1e-30)).all()
+            found += counts.sum()
+    assert found > 40
+
+
+def terms_of(model: Sequential, X: np.ndarray) -> np.ndarray:
+    """What is added up to the predictions of a batch_norm alone, behind or before a Dense of ones, in float64."""
+    x = np.abs(X.astype(np.float64))
+    for layer in model.layers:
+        if isinstance(layer, nn.Dense):
+            x = np.repeat(x.sum(axis=1, keepdims=True), 2, axis=1)
+        else:
+            factor = layer.gamma.astype(np.float64) / np.sqrt(layer.running_var.astype(np.float64) + layer.epsilon)
+            x = factor * (x + np.abs(layer.running_mean.astype(np.float64)))
+    return x
+
+
+def test_sums_that_cancel_before_a_large_factor_stay_finite(tmp_path):
+    """1e20 - 1e20 is 0, and 1e20 times 0 as well: folded, it was inf - inf."""
+    model = Sequential([nn.Dense(1, init=1.0), nn.BatchNorm()]).build(2, seed=0)
+    model.layers[0].weight[...] = [[1.0], [-1.0]]
+    model.layers[1].gamma[...] = 1e20
+    X = np.float32([[1e20, 1e20], [2.0, 1.0]])
+    session = exported(model, tmp_path)
+    agree(run(session, X)["predictions"], model.predict(X), 1e-5)
+    q = model.predictor(dtype="int8", backend="numpy")
+    assert np.isfinite(q(X)).all()
+
+
+def test_weights_that_vanish_in_float64_are_not_folded(tmp_path):
+    """1e-200 times 1e-200 is 0 in float64, too; times 1e200 and 1e200 it was not."""
+    model = Sequential([nn.Dense(1, init=1.0), nn.BatchNorm(epsilon=1e-12), nn.Scale()], dtype="float64")
+    model.build(1, seed=0)
+    model.layers[0].weight[...] = model.layers[1].gamma[...] = 1e-200
+    model.layers[2].factor[...] = 1e200
+    X = np.array([[1e200], [3e200]])
+    session = exported(model, tmp_path, input="float64")
+    assert (model.predict(X) > 0.9).all()
+    agree(run(session, X)["predictions"], model.predict(X), 1e-12)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

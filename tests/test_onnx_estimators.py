@@ -42,11 +42,11 @@ TARGETS = {
 }
 
 
-def fitted(kind, y, **settings):
+def fitted(kind, y, rows=X, **settings):
     settings = dict(hidden_layer_sizes=(8,), max_iter=30, random_state=0) | settings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return kind(**settings).fit(X, y)
+        return kind(**settings).fit(rows, y)
 
 
 def session(model) -> ort.InferenceSession:
@@ -143,6 +143,57 @@ def test_a_file_of_a_classifier_is_read_again(tmp_path):
         again = fastnn.from_onnx(tmp_path / "m.onnx")
         assert again.metadata["classes"] == NAMES.tolist()
         assert np.array_equal(NAMES[again.predict_class(X)], model.predict(X))
+
+
+WORDS = {  # by what a classifier is fitted on, and what its file says instead
+    "text": (NAMES[K], NAMES.tolist()),
+    "two texts": (NAMES[K % 2], NAMES[:2].tolist()),
+    "whole numbers": (np.array([-7, 3, 2**40])[K], [-7, 3, 2**40]),
+    "bools": (K > 0, [0, 1]),  # skl2onnx has them as int64, too
+}
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_classes_and_names_of_features_survive_both_ways(kind, tmp_path):
+    """The labels of a file that was read and written again are the first one's, in its dtype."""
+    pandas = pytest.importorskip("pandas")
+    y, wanted = WORDS[kind]
+    frame = pandas.DataFrame(X, columns=[f"column {place}" for place in range(X.shape[1])])
+    model = fitted(MLPClassifier, y, frame, dtype="float32")
+    model.to_onnx(tmp_path / "m.onnx", input="float32")
+    fastnn.from_onnx(tmp_path / "m.onnx").to_onnx(tmp_path / "again.onnx")
+    first, second = (run(session(tmp_path / name), X.astype(np.float32)) for name in ("m.onnx", "again.onnx"))
+    assert first["label"].dtype == second["label"].dtype
+    assert (first["label"] == second["label"]).all() and (first["label"] == model.predict(frame)).all()
+    last = fastnn.from_onnx(tmp_path / "again.onnx")
+    assert last.metadata["classes"] == wanted and last.feature_names == list(frame.columns)
+    last.save(tmp_path / "m.fastnn")
+    loaded = fastnn.load(tmp_path / "m.fastnn")
+    assert loaded.class_names.tolist() == wanted and loaded.feature_names == last.feature_names
+    last.to_c(tmp_path / "m.c")
+    assert all(f'"{name}"' in (tmp_path / "m.c").read_text() for name in wanted[:2])  # the third is not ASCII
+
+
+def test_bools_of_a_network_stay_bools(tmp_path):
+    """A network's own, which are written as they are."""
+    model = fastnn.Sequential([fastnn.nn.Dense(1)]).build(3, seed=0)
+    model.loss, model.metadata = "binary_cross_entropy", {"classes": [False, True]}
+    model.to_onnx(tmp_path / "m.onnx")
+    assert run(session(tmp_path / "m.onnx"), X[:, :3].astype(np.float32))["label"].dtype == bool
+    assert fastnn.from_onnx(tmp_path / "m.onnx").metadata["classes"] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "classes", ["ab", ["a"], ["a", 1], [True, 1], ["a", None], [2**63, 1], {"a": 1, "b": 2}, [[1], [2]]]
+)
+def test_metadata_that_are_no_classes_are_the_users_own(classes, tmp_path):
+    model = fastnn.Sequential([fastnn.nn.Dense(2)]).build(3, seed=0)
+    model.loss, model.metadata = "cross_entropy", {"classes": classes}
+    assert model.class_names is None
+    model.to_onnx(tmp_path / "m.onnx")
+    assert run(session(tmp_path / "m.onnx"), X[:, :3].astype(np.float32))["label"].dtype == np.int64
+    model.metadata, model.loss = {"classes": ["a", "b"]}, "mse"
+    assert model.class_names is None
 
 
 def test_what_is_refused_leaves_the_file_alone(tmp_path):

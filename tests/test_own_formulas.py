@@ -332,7 +332,44 @@ def test_a_gradient_is_checked_where_it_is_declared():
         (lambda: optim.rule("x", lion, slots="m"), TypeError, "slots is 'm'"),
         (lambda: optim.rule("x", lion, slots=["m"]), ValueError, "formula of rule x: not enough values"),
         (lambda: optim.rule("x", lambda g, s, c: (g, (g,))), ValueError, "returned .*a tuple of 0 slots"),
-        (lambda: optim.rule("x", lambda g, s, c: g), TypeError, "formula of rule x: .*expected it to return"),
+        (
+            lambda: optim.rule("x", lambda g, s, c: g),
+            TypeError,
+            r"formula of rule x returned 0\.5 .*, expected \(delta, a",
+        ),
+        (
+            lambda: optim.rule("x", lambda g, s, c: "ab"),
+            TypeError,
+            r"formula of rule x returned 'ab' .*expected \(delta",
+        ),
+        (
+            lambda: optim.rule("x", lambda g, s, c: ("1", ())),
+            TypeError,
+            r"of rule x returned \('1', .*expected numbers",
+        ),
+        (lambda: optim.rule("x", lambda g, s, c: (None, ())), TypeError, r"rule x returned \(None, .*expected numbers"),
+        (lambda: optim.rule("x", lambda g, s, c: (g, "")), TypeError, "rule x returned .*a tuple of 0 slots"),
+        (
+            lambda: optim.rule("x", lambda g, s, c: (g, [None]), slots=["m"]),
+            TypeError,
+            r"\[None\]\) .*expected numbers",
+        ),
+        (
+            lambda: optim.rule("x", lambda g, s, c: (math.inf, ())),
+            ValueError,
+            "rule x returned .*expected finite numbers",
+        ),
+        (
+            lambda: nn.loss("x", lambda z, y, p: "a", lambda z, y, p: 0.0),
+            TypeError,
+            "value of loss x returned 'a' at z",
+        ),
+        (
+            lambda: nn.loss("x", lambda z, y, p: z * z, lambda z, y, p: None),
+            TypeError,
+            "gradient of loss x returned None",
+        ),
+        (lambda: nn.activation("x", lambda z, a: z, lambda z, a: [1]), TypeError, r"activation x returned \[1\] at z"),
         (lambda: optim.rule("x", lambda g, s, c: (g, s), beta=math.nan), ValueError, "beta is nan"),
         (lambda: optim.rule("x", lambda g, s, c: (g, s), l2=-1.0), ValueError, "l2 is -1.0"),
         (lambda: optim.rule("x", lambda g, s, c: (g, s), slots=list("abcdefghi")), ValueError, "9 slots .*expected 8"),
@@ -341,6 +378,21 @@ def test_a_gradient_is_checked_where_it_is_declared():
 def test_bad_declarations_are_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("backend", VECTORISED)
+@pytest.mark.parametrize("other", ["x", None, 0.5, (0.5,), (0.5, (0.25, 0.25)), ("x", (0.5,))], ids=repr)
+def test_a_rule_that_returns_something_else_later_is_named(backend, other):
+    """Where it is declared g is 0.5; what it gives for others shows in the fit, with whatever computes."""
+
+    def changing(g, s, c):
+        return (0.1, s) if g == 0.5 else other
+
+    trainer = Trainer(Sequential([nn.Dense(1)]), "mse", optim.rule("changing", changing, slots=["m"]), backend=backend)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FallbackWarning)
+        with pytest.raises((TypeError, ValueError), match=r"formula of rule changing: .*\(delta, a tuple of 1 slots\)"):
+            trainer.fit(np.eye(3), [1.0, 2.0, 3.0], epochs=1, verbose=False)
 
 
 def test_own_adam_is_adam_but_for_the_corrections():

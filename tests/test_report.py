@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import html
+import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import Sequential, Trainer, _plot, nn
+from fastnn import Sequential, Trainer, _plot, nn, report
 from fastnn.report import classes, importance, network, page
 from fastnn.report.subject import Layer
 
@@ -188,6 +191,196 @@ def test_the_importance_finds_what_the_model_looks_at(tmp_path):
     model.report(tmp_path / "r.html", X, X @ [0, 0, 5, 1])
     cells = re.findall(r"<td>(x\[\d\])</td>", (tmp_path / "r.html").read_text())
     assert cells == ["x[2]", "x[3]", "x[0]", "x[1]"]
+
+
+def test_classes_of_the_metadata_are_named(tmp_path):
+    model, X, y, _ = fitted()
+    model.metadata = {"classes": ["low", "middle", "high"]}
+    model.report(tmp_path / "r.html", X, y, importance=False)
+    assert "middle" in read(tmp_path / "r.html").text
+    model.report(tmp_path / "r.html", X, y, importance=False, classes=["a", "b", "other"])
+    assert "middle" not in read(tmp_path / "r.html").text
+
+
+# Curves that a file keeps -------------------------------------------------------------------------------------------
+
+
+def test_a_file_keeps_the_curves_of_its_fit(tmp_path):
+    model, X, y, history = fitted(metrics=["accuracy"])
+    made = report.curves.kept(history.items(), 2, "loss")
+    model.save(tmp_path / "m", metadata={"curves": made})
+    again = fastnn.load(tmp_path / "m")
+    found = report.curves.of(again.metadata)
+    assert found.epochs == [1, 2, 3] and found.best == 2 and len(found) == 3
+    assert set(found.values) == {"loss", "val_loss", "val_accuracy"}
+    for name, values in found.values.items():
+        np.testing.assert_allclose(values, history[name], rtol=5e-6)
+    again.report(tmp_path / "r.html", X, y, importance=False)
+    assert "Learning curves" in read(tmp_path / "r.html").headings and "val_accuracy" in read(tmp_path / "r.html").text
+    model.report(tmp_path / "r.html", X, y, importance=False)
+    assert "Learning curves" not in read(tmp_path / "r.html").headings
+
+
+def test_of_many_epochs_a_file_keeps_some():
+    values = [1 / epoch for epoch in range(1, 20_001)]
+    values[-1] = math.inf
+    made = report.curves.kept([("loss", values), ("seconds", values)], 12_347, "loss")
+    epochs = made["epochs"]
+    assert len(epochs) in (500, 501) and epochs[0] == 1 and epochs[-1] == 20_000 and 12_347 in epochs
+    assert epochs == sorted(set(epochs)) and max(np.diff(epochs)) <= 41
+    assert made["values"]["loss"][-1] is None and "seconds" not in made["values"]
+    found = report.curves.of({"curves": json.loads(json.dumps(made))})
+    np.testing.assert_allclose(found.values["loss"][:-1], 1 / np.array(epochs[:-1]), rtol=1e-5)
+    assert math.isnan(found.values["loss"][-1])
+
+
+WHOLE = {"epochs": [1, 2], "values": {"loss": [1, None]}, "best": None, "label": "loss"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"epochs": [1]},
+        {"epochs": ["1", "2"]},
+        {"epochs": [1, 10**400]},
+        {"epochs": [True, False]},
+        {"values": [1, 2]},
+        {"values": {"loss": [1, "2"]}},
+        {"values": {"loss": [1, 10**400]}},
+        {"values": {"loss": 3}},
+        {"best": 1.5},
+        {"label": 3},
+        {"other": 1},
+    ],
+    ids=repr,
+)
+def test_curves_of_another_form_are_the_users_own(changed, tmp_path):
+    assert len(report.curves.of({"curves": WHOLE})) == 2
+    model, X, y, _ = fitted()
+    model.metadata = {"curves": WHOLE | changed}
+    assert report.curves.of(model.metadata) is None
+    model.report(tmp_path / "r.html", X, y, importance=False)
+    assert "Learning curves" not in read(tmp_path / "r.html").headings
+
+
+# Weights -----------------------------------------------------------------------------------------------------------
+
+
+def weights(n: int) -> np.ndarray:
+    """Quarters, some of them 0: sums that four digits hold."""
+    return np.random.default_rng(7).integers(0, 9, n) / 4
+
+
+def rows_of(path, title: str) -> list[list[str]]:
+    """The texts of the cells of a section's tables."""
+    text = path.read_text(encoding="utf-8")
+    section = text[text.index(f"<h2>{title}</h2>") :]
+    section = section[: section.index("</section>")]
+    lines = re.findall(r"<tr>(.*?)</tr>", section)
+    return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[dh].*?>.*?</t[dh]>", line)] for line in lines]
+
+
+def test_weights_count_in_the_confusion_and_the_scores(tmp_path):
+    """scikit-learn's figures of the same predictions."""
+    from sklearn import metrics as sklearn_metrics
+
+    model, X, y, _ = fitted()
+    weight, predicted = weights(len(y)), model.predict_class(X)
+    model.report(tmp_path / "r.html", X, y, sample_weight=weight, importance=False)
+    table = rows_of(tmp_path / "r.html", "Confusion")[1:]
+    wanted = sklearn_metrics.confusion_matrix(y, predicted, sample_weight=weight)
+    assert [line[1:4] for line in table[:3]] == [[f"{value:.4g}" for value in line] for line in wanted]
+    recall, precision = (
+        score(y, predicted, average=None, sample_weight=weight)
+        for score in (sklearn_metrics.recall_score, sklearn_metrics.precision_score)
+    )
+    assert [line[4] for line in table[:3]] == [f"{value:.4g}" for value in recall]
+    assert table[3][1:4] == [f"{value:.4g}" for value in precision]
+    scores = dict(rows_of(tmp_path / "r.html", "Scores")[1:])
+    assert scores["accuracy"] == f"{sklearn_metrics.accuracy_score(y, predicted, sample_weight=weight):.4g}"
+    assert scores["loss"] == f"{model.evaluate(X, y, sample_weight=weight)['loss']:.4g}"
+    assert f"which have weights, {weight.sum():.4g} in all" in read(tmp_path / "r.html").text
+
+
+def test_weights_count_for_several_labels(tmp_path):
+    from sklearn.metrics import multilabel_confusion_matrix
+
+    model, X, y, _ = fitted("binary_cross_entropy", 3)
+    weight = weights(len(y))
+    model.report(tmp_path / "r.html", X, y, sample_weight=weight, importance=False)
+    wanted = multilabel_confusion_matrix(y, model.predict_class(X), sample_weight=weight)
+    for line, ((_, false), (missed, both)) in zip(rows_of(tmp_path / "r.html", "Labels")[1:], wanted, strict=True):
+        assert line[1:4] == [f"{value:.4g}" for value in (missed + both, false + both, both)]
+
+
+def test_weights_count_among_many_classes(tmp_path):
+    from sklearn.metrics import confusion_matrix
+
+    model, X, y, _ = fitted(outputs=40, n=400)
+    weight = weights(len(y))
+    model.report(tmp_path / "r.html", X, y, sample_weight=weight, importance=False)
+    table = rows_of(tmp_path / "r.html", "Confusion")
+    wanted = confusion_matrix(y, model.predict_class(X), sample_weight=weight, labels=range(40))
+    mistaken = table[1 : 1 + classes.MOST]
+    assert table[0] == ["actual", "predicted", "weight"] and len(mistaken) == classes.MOST
+    for actual, predicted, count in mistaken:
+        assert count == f"{wanted[int(actual), int(predicted)]:.4g}"
+    off = wanted - np.diag(np.diag(wanted))
+    assert mistaken[0][2] == f"{off.max():.4g}"
+    for label, rows, recall in table[2 + classes.MOST :]:
+        line = wanted[int(label)]
+        assert (rows, recall) == (f"{line.sum():.4g}", f"{line[int(label)] / line.sum():.4g}")
+
+
+@pytest.mark.parametrize(("loss", "outputs"), [("cross_entropy", 3), ("mse", 1), ("binary_cross_entropy", 3)])
+def test_whole_weights_are_rows_that_come_so_often(loss, outputs, tmp_path, monkeypatch):
+    """The same scores, calibration and importance as of the rows repeated, which needs all of them in it."""
+    model, X, y, _ = fitted(loss, outputs)
+    weight = np.random.default_rng(3).integers(0, 4, len(y))
+    often = np.repeat(np.arange(len(y)), weight)
+    model.report(tmp_path / "weighted.html", X, y, sample_weight=weight, importance=False)
+    model.report(tmp_path / "repeated.html", X[often], y[often], importance=False)
+    first, second = (tmp_path / f"{name}.html" for name in ("weighted", "repeated"))
+    assert rows_of(first, "Scores") == rows_of(second, "Scores")
+    if loss != "mse":
+        said = [re.search(r"Mean distance from the line: (\S+)\.<", path.read_text())[1] for path in (first, second)]
+        assert said[0] == said[1]
+        p = model.predict_proba(X)
+        one, other = classes.calibration(y, p, weight), classes.calibration(y[often], p[often])
+        for mine, wanted in zip(one, other, strict=True):
+            np.testing.assert_allclose(mine, wanted, rtol=1e-12)
+
+
+def test_rows_of_weight_0_are_not_there(tmp_path):
+    model, X, y, _ = fitted("mse", 1)
+    weight = np.ones(len(y))
+    weight[::3] = 0
+    model.report(tmp_path / "a.html", X, y, sample_weight=weight)
+    model.report(tmp_path / "b.html", X[weight > 0], y[weight > 0])
+    for title in ("Scores", "Importance of features"):
+        assert rows_of(tmp_path / "a.html", title) == rows_of(tmp_path / "b.html", title)
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.report(tmp_path / "a.html", X, y, sample_weight=np.zeros(len(y)))
+    with pytest.raises(ValueError, match="sample_weight has 3"):
+        model.report(tmp_path / "a.html", X, y, sample_weight=[1, 2, 3])
+
+
+def test_an_estimator_weighs_its_rows(tmp_path):
+    from sklearn.metrics import confusion_matrix
+
+    X = np.random.default_rng(0).normal(size=(90, 3))
+    y, weight = np.where(X[:, 0] > 0, "yes", "no"), weights(90)
+    model = fastnn.MLPClassifier((4,), solver="lbfgs", random_state=0, max_iter=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    model.report(tmp_path / "r.html", X, y, sample_weight=weight, importance=False)
+    wanted = confusion_matrix(y, model.predict(X), sample_weight=weight)
+    table = rows_of(tmp_path / "r.html", "Confusion")[1:3]
+    assert [line[:3] for line in table] == [
+        [name, *(f"{value:.4g}" for value in line)] for name, line in zip(["no", "yes"], wanted, strict=True)
+    ]
+    assert dict(rows_of(tmp_path / "r.html", "Scores")[1:])["accuracy"] == f"{model.score(X, y, weight):.4g}"
 
 
 # Estimators --------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 
 import numpy as np
 import pytest
@@ -80,11 +81,19 @@ def test_what_cannot_be_folded_stays_as_it_is(kind, tmp_path):
     assert said < 1e-5
 
 
-def test_c_refuses_what_it_cannot_hold(tmp_path):
-    model = Sequential([nn.Dense(2, "relu"), nn.BatchNorm(epsilon=1e-30), nn.Activation("relu")]).build(2, seed=0)
+def test_a_batch_norm_whose_factor_is_beyond_float32_is_two_products(tmp_path):
+    """gamma / sqrt(variance + epsilon) is 1e45: 1e15, then 1e30."""
+    model = Sequential([nn.Activation("relu"), nn.BatchNorm(epsilon=1e-30), nn.Activation("relu")]).build(2, seed=0)
     model.layers[1].running_var[...], model.layers[1].gamma[...] = 0, 1e30
-    with pytest.raises(ValueError, match="has values that are not finite in C's float"):
-        model.to_c(tmp_path / "m.c", rows=np.zeros((1, 2)))
+    rows = np.float32([[1e-20, 3e-30]])
+    assert np.allclose(model.predict(rows), [[1e25, 3e15]])
+    model.to_c(tmp_path / "m.c", rows=rows)
+    text = (tmp_path / "m.c").read_text()
+    assert re.search(r"\(a\[j\] - model_\w+_mean\[j\]\) \* model_\w+_factor\[j\] \* model_\w+_gamma\[j\] \+", text)
+    assert "9.99999987e+14f" in text and "1.00000002e+30f" in text
+
+
+def test_c_refuses_what_it_cannot_hold(tmp_path):
     wide = Sequential([nn.Dense(1)]).build(140_000, seed=0)
     with pytest.raises(ValueError, match=r"140000 inputs, expected at most 133144 for int8"):
         wide.to_c(tmp_path / "m.c", dtype="int8", rows=np.ones((1, 140_000)))

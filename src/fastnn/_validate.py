@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _rounding, _sparse, _text
+from fastnn import _frames, _rounding, _sparse, _text
 
 Array = np.ndarray
 GATHERED = tuple(
@@ -130,21 +130,13 @@ def float_dtype(value: Any) -> np.dtype:
     return native
 
 
-def _masked(value: Any) -> int:
-    """How many values of a masked array are masked. numpy.ma, which takes 20 ms to import, made it, if it is one."""
-    ma = sys.modules.get("numpy.ma")
-    return int(ma.getmaskarray(value).sum()) if ma is not None and ma.is_masked(value) else 0
-
-
 def _array(name: str, value: Any) -> Array:
     """`value` as an array of any dtype. ValueError or TypeError for what is none."""
     if value is None:
         raise ValueError(f"{name} is None, expected an array of numbers")
     if _sparse.is_sparse(value):
         raise TypeError(f"{name} is a sparse matrix, expected a dense array: call {name}.toarray()")
-    masked = _masked(value)
-    if masked > 0:
-        raise ValueError(f"{name} is a masked array with {masked} masked values, expected none")
+    _frames.unmasked(name, value)
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             shared: Array = np.from_dlpack(value)
@@ -399,11 +391,11 @@ def same_length(name: str, array: Array, rows: int, other: str = "X") -> None:
         raise ValueError(f"{name} has {len(array)} rows, but {other} has {rows}")
 
 
-def labels(name: str, y: Array, outputs: int) -> Array:
+def labels(name: str, y: Array, outputs: int, names: list[str] | None = None) -> Array:
     """y (B,) as int64 class indices below `outputs`, or ValueError."""
     flat = y.reshape(-1)
     if flat.dtype.kind == "f":
-        finite(name, flat, np.dtype(np.float64))
+        finite(name, flat, np.dtype(np.float64), lambda value: _place(value, 1, names))
         if not np.array_equal(flat, np.floor(flat)):
             raise ValueError(f"{name} has values that are not whole numbers, expected class labels 0 .. {outputs - 1}")
     low, high = int(flat.min()), int(flat.max())
@@ -432,8 +424,18 @@ def target_numbers(y: Any, *, name: str = "y") -> Array:
     return _real(name, array)
 
 
-def targets(array: Array, loss: Any, rows: int, outputs: int, dtype: np.dtype, *, name: str = "y") -> Array:
-    """`target_numbers` as the loss wants them: int64 labels (B,), or values (B, O) in dtype. ValueError otherwise."""
+def targets(
+    array: Array,
+    loss: Any,
+    rows: int,
+    outputs: int,
+    dtype: np.dtype,
+    *,
+    name: str = "y",
+    names: list[str] | None = None,
+) -> Array:
+    """`target_numbers` as the loss wants them: int64 labels (B,), or values (B, O) in dtype. ValueError otherwise, by
+    the names of the columns where there are some."""
     if outputs % loss.width:
         raise ValueError(f"the model has {outputs} outputs, expected a multiple of {loss.width} for {loss}")
     outputs //= loss.width  # from here on: values of a row's targets
@@ -442,7 +444,7 @@ def targets(array: Array, loss: Any, rows: int, outputs: int, dtype: np.dtype, *
     same_length(name, array, rows)
     column = array.ndim == 1 or array.shape[1] == 1
     if "labels" in loss.targets and column and outputs > 1:
-        return labels(name, array, outputs)
+        return labels(name, array, outputs, names)
     if "values" not in loss.targets or (loss.link == "softmax" and outputs == 1):
         problem = "one output" if outputs == 1 else f"shape {array.shape}"
         raise ValueError(
@@ -454,7 +456,7 @@ def targets(array: Array, loss: Any, rows: int, outputs: int, dtype: np.dtype, *
     if array.shape != (rows, outputs):
         made = outputs * loss.width
         raise ValueError(f"{name} has shape {array.shape}, expected ({rows}, {outputs}) for {made} outputs")
-    finite(name, array, dtype)
+    finite(name, array, dtype, lambda value: _place(value, outputs, names))
     low, high = loss.y_range
     if array.min() < low or array.max() > high:
         wrong = array.min() if array.min() < low else array.max()

@@ -21,6 +21,7 @@ from fastnn.config import show_config
 from fastnn.errors import FallbackWarning, PrecisionWarning, TableWarning
 from fastnn.loading import load as load_any
 from fastnn.nn.reading import load
+from fastnn.serving.onnx_graph import OPSETS
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -159,6 +160,7 @@ def _page(options: argparse.Namespace) -> None:
         options.out,
         target=options.target,
         importance=not options.no_importance,
+        weight=options.weight,
         **_dialect(options),
     )
     if extra:
@@ -169,7 +171,7 @@ def _page(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     out = exporting.place(options.model, options.to, options.out)
     _writable("--out", out, options.model)
-    for sentence in exporting.export(options.model, options.to, out):
+    for sentence in exporting.export(options.model, options.to, out, opset=options.opset, input=options.input):
         print(f"fastnn: {sentence}", file=sys.stderr)
     print(f"{options.to}: {out}")
 
@@ -339,6 +341,7 @@ def _add_report(commands: Any) -> None:
     page.add_argument("model", help="the file that `fastnn train` wrote, or `save` of an estimator")
     _add_data(page)
     page.add_argument("--target", metavar="COL", help="the column with the answers (default: the model's)")
+    page.add_argument("--weight", metavar="COL", help="the column with the weights of the rows (default: all alike)")
     page.add_argument("--out", default="report.html", metavar="FILE", help="the page (default: %(default)s)")
     page.add_argument("--no-importance", action="store_true", help="do not ask which columns the model needs")
     _add_dialect(page)
@@ -350,6 +353,17 @@ def _add_export(commands: Any) -> None:
     other.add_argument("model", help="the file that `fastnn train` wrote, or `save` of a model or an estimator")
     other.add_argument("--to", required=True, choices=list(exporting.SUFFIXES), help="what it becomes")
     other.add_argument("--out", metavar="FILE", help="where it goes (default: beside the model, .onnx, .c or .pt2)")
+    other.add_argument(
+        "--input",
+        choices=["float32", "float64"],
+        help="with --to onnx: what its rows are (default: float32; of an estimator what it computes in)",
+    )
+    other.add_argument(
+        "--opset",
+        type=int,
+        metavar="N",
+        help=f"with --to onnx: the version of its operators, {OPSETS[0]} to {OPSETS[-1]} (default: 17)",
+    )
     other.set_defaults(run=_export)
 
 

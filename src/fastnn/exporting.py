@@ -30,38 +30,55 @@ def place(path: str | os.PathLike[str], to: str, out: str | os.PathLike[str] | N
     return os.fspath(out)
 
 
-def export(path: str | os.PathLike[str], to: str, out: str | os.PathLike[str] | None = None) -> list[str]:
+def export(
+    path: str | os.PathLike[str],
+    to: str,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    opset: int | None = None,
+    input: str | None = None,
+) -> list[str]:
     """Write what is in a file of `save` or of `fastnn train` as `to`, "onnx", "c" or "torch"; what whoever calls the
     result has to know, a sentence each.
 
-    A network for a table answers in the target's unit or with its classes, as `fastnn predict` does.
+    A network for a table answers in the target's unit or with its classes, as `fastnn predict` does. opset, input: as
+    in `to_onnx`, which alone has them; None: what it takes by itself.
 
     ValueError, before anything is written, for what the other format has not; OSError for files; ImportError naming the
     extra [onnx] or [torch] without that package.
     """
-    target, loaded = place(path, to, out), load(path)
+    target = place(path, to, out)
+    options = {name: value for name, value in (("opset", opset), ("input", input)) if value is not None}
+    if options and to != "onnx":
+        name, value = next(iter(options.items()))
+        raise ValueError(f"{name} is {value!r}, but to is {to!r}, expected to='onnx', which alone has it")
+    loaded = load(path)
     if not isinstance(loaded, Sequential):
-        _estimator(loaded, to, target)
+        _estimator(loaded, to, target, options)
         return []
     about = Description.of(loaded) if "table" in loaded.metadata else None
-    _model(loaded if about is None else about.in_own_unit(loaded), None if about is None else about.classes, to, target)
-    return [] if about is None else about.encoded_columns()
+    if about is None:
+        _model(loaded, loaded.class_names if loaded.built else None, to, target, options)
+        return []
+    classes = None if about.classes is None else np.array(about.classes)
+    _model(about.in_own_unit(loaded), classes, to, target, options)
+    return about.encoded_columns()
 
 
-def _model(model: Sequential, classes: list[Any] | None, to: str, out: str) -> None:
+def _model(model: Sequential, classes: np.ndarray | None, to: str, out: str, options: dict[str, Any]) -> None:
     if to == "torch":
-        _torch(model, classes, out)
+        _torch(model, None if classes is None else classes.tolist(), out)
         return
-    frozen = model.frozen(classes=None if classes is None else np.array(classes))
+    frozen = model.frozen(classes=classes)
     if to == "onnx":
-        onnx.write(frozen, out)
+        onnx.write(frozen, out, **options)
     else:
         c99.write(frozen, out)
 
 
-def _estimator(estimator: Any, to: str, out: str) -> None:
+def _estimator(estimator: Any, to: str, out: str, options: dict[str, Any]) -> None:
     if to == "onnx":
-        estimator.to_onnx(out)
+        estimator.to_onnx(out, **options)
     elif to == "c":
         estimator.to_c(out)
     else:

@@ -127,11 +127,11 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block ends, and vanishes when it fails. A device or a pipe stays
     what it is, and is written to: /dev/null, say, where only the time of a training matters."""
-    target = Path(os.path.realpath(path))  # through a link: the file is replaced, not the link
-    if target.exists() and not target.is_file():
-        with open(target, "wb") as file:
+    if path.exists() and not path.is_file():  # asked of the path: what a link of /dev/stdout's leads to has no name
+        with open(path, "wb") as file:
             yield file
         return
+    target = Path(os.path.realpath(path))  # through a link: the file is replaced, not the link
     _clear(target)
     temporary = target.with_name(f"{_prefix(target)}{os.urandom(8).hex()}.tmp")
     try:  # from before it is there: a Ctrl-C may come between any two lines

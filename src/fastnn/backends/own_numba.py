@@ -34,12 +34,23 @@ def compiled(wanted: Wanted) -> tuple[int, ...]:
     for function in wanted.functions:
         if not isinstance(function, types.FunctionType):
             raise TypeError(f"{function!r} is no function written in Python")
-    loops = _LOOPS[wanted.kind](wanted, *(_fresh(function, wanted.dtype) for function in wanted.functions))
+    fresh = [_fresh(function, wanted.dtype) for function in wanted.functions]
+    loops = _LOOPS[wanted.kind](wanted, *fresh)
     real = numba.types.CPointer(numba.from_dtype(wanted.dtype))
     signature = numba.void(numba.types.CPointer(numba.float64), real, real)
     functions = [numba.cfunc(signature, fastmath=FORMULA_MATH, **OPTIONS)(loop) for loop in loops]
+    for function in fresh:
+        if any(_may_be_none(signature.return_type) for signature in function.nopython_signatures):
+            raise TypeError(f"{function.py_func.__name__} may return None")  # which C would not hear of
     _KEPT.extend(functions)
     return tuple(function.address for function in functions)
+
+
+def _may_be_none(kind: Any) -> bool:
+    """Whether a type of numba's is, or has in it, one that None belongs to."""
+    if isinstance(kind, numba.types.BaseTuple):
+        return any(map(_may_be_none, kind))
+    return isinstance(kind, (numba.types.Optional, numba.types.NoneType))
 
 
 def _fresh(function: Callable[..., Any], dtype: np.dtype) -> Any:

@@ -74,7 +74,7 @@ def update(
     if l2 != 0.0:
         g = g + l2 * w
     formula = rule.formula
-    delta, new_slots = formula(g, slots, coefficients) if rule.built_in else stepped(formula, g, slots, coefficients)
+    delta, new_slots = formula(g, slots, coefficients) if rule.built_in else stepped(rule, g, slots, coefficients)
     for slot, new in zip(slots, new_slots, strict=True):
         slot[...] = new
     if shrink != 0.0:

@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import assert_all_finite, validate_data
 
-from fastnn import _sparse, _validate, backends
+from fastnn import _frames, _sparse, _validate, backends
 from fastnn._lock import lock_of
 from fastnn.data import Features
 from fastnn.errors import DivergenceError, callers
@@ -160,6 +160,7 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
     ) -> None:
         """One fit, and what comes before it. Where its arguments are refused the estimator is what it was before;
         RuntimeError within another."""
+        _frames.unmasked("y", y)  # before its classes are learned
         with lock_of(self).held(), self._restored():
             before()
             self._checked_fit(X, y, sample_weight, validation, incremental)
@@ -234,6 +235,8 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
 
     def _as_arrays(self, X: Any, *y: Any, **options: Any) -> Any:
         no_dates("X", X)
+        for name, value in zip(("X", "y"), (X, *y), strict=False):
+            _frames.unmasked(name, value)
         try:
             return validate_data(self, X, *y, **options, **_ARRAYS)
         except OverflowError:

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, unique_labels
 
+from fastnn import _frames
 from fastnn.estimators.base import BaseMLP
 from fastnn.estimators.frozen import of_classifier
 from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, class_weights, kind_of
@@ -226,6 +227,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy: the share of rows whose classes are all right, by weight."""
+        _frames.unmasked("y", y)
+        _frames.unmasked("sample_weight", sample_weight)
         if not isinstance(getattr(self, "classes_", None), list):
             return float(super().score(X, y, sample_weight))
         right = (np.asarray(y) == self.predict(X)).all(axis=1)

@@ -11,6 +11,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from fastnn import _frames
 from fastnn.estimators.base import BaseMLP
 from fastnn.estimators.frozen import of_regressor
 from fastnn.formulas.losses import LOSSES, Loss
@@ -165,6 +166,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return answer.astype(np.float32) if getattr(X, "dtype", None) == np.float32 else answer
 
     # For BaseMLP -------------------------------------------------------------------------------------------
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R^2 of the predictions, by weight: scikit-learn's, but that masked values are refused."""
+        _frames.unmasked("y", y)
+        _frames.unmasked("sample_weight", sample_weight)
+        return float(super().score(X, y, sample_weight))
 
     def _learn_targets(self, y: Any, incremental: bool) -> None:
         self._outputs = 1 if y.ndim == 1 else y.shape[1]

@@ -33,9 +33,17 @@ class Reporting:
     _check_arrays: Callable[[Any, Any, bool], tuple[Any, Any]]
 
     def report(
-        self, path: str | os.PathLike[str], X: Any, y: Any, *, metrics: Metrics | None = None, importance: bool = True
+        self,
+        path: str | os.PathLike[str],
+        X: Any,
+        y: Any,
+        *,
+        metrics: Metrics | None = None,
+        importance: bool = True,
+        sample_weight: Any = None,
     ) -> None:
         """Write one HTML page on the estimator and rows X (n, I) with their targets y: see `Sequential.report`.
+        sample_weight: of the rows, by which all figures weigh them as `score` does.
 
         With the curves of the last fit, but for lbfgs, and with `classes_`. NotFittedError before a fit; ValueError or
         TypeError where X and y do not fit it or y has several columns of classes.
@@ -48,7 +56,7 @@ class Reporting:
         report.check_arguments(path, importance)
         x, values = self._check_arrays(X, y, False)
         self._check_known(values)
-        data = self._model.checked(x, self._targets(values), None, self._trainer.loss)
+        data = self._model.checked(x, self._targets(values), sample_weight, self._trainer.loss)
         made = reporting.subject(
             self._model,
             self._model.layers,

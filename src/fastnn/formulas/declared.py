@@ -12,6 +12,7 @@ import numpy as np
 from fastnn import _validate
 from fastnn.formulas.activations import ACTIVATIONS, ROW_ACTIVATIONS, Activation
 from fastnn.formulas.losses import LOSSES, Loss
+from fastnn.formulas.own import number_of
 
 Formula = Callable[..., Any]
 _STEP = 1e-5  # of the central differences, times 1 + |z|: they are right to 1e-9 or so
@@ -146,8 +147,8 @@ def _check_functions(what: str, **functions: Any) -> None:
             raise TypeError(f"{name} of {what} is {function!r}, expected a function")
 
 
-def _number(function: Callable[[float], Any], z: float) -> float:
-    """NaN where it has no value. TypeError where that is no number."""
+def _number(function: Callable[[float], Any], z: float, what: str) -> float:
+    """NaN where it has no value. TypeError, which says what the function is, where that is no number."""
     try:
         with np.errstate(all="ignore"):
             result = function(z)
@@ -157,21 +158,25 @@ def _number(function: Callable[[float], Any], z: float) -> float:
         if "math domain" in str(error) or "math range" in str(error) or "expected a" in str(error):
             return math.nan
         raise
-    return float(result)
+    real = number_of(result)
+    if real is None:
+        raise TypeError(f"{what} returned {result!r} at z = {z:.3g}, expected a number")
+    return real
 
 
 def _check_slopes(what: str, places: list[Place], numbers: str) -> None:
-    told = 0
+    told, value = 0, f"value of {what.partition(' of ')[2]}"
     for place in places:
         z, step = place.z, _STEP * (1.0 + abs(place.z))
         coarse, fine = (
-            (_number(place.value, z + h) - _number(place.value, z - h)) / (2.0 * h) for h in (step, step / 2.0)
+            (_number(place.value, z + h, value) - _number(place.value, z - h, value)) / (2.0 * h)
+            for h in (step, step / 2.0)
         )
         allowed = _WRONG * (1.0 + abs(fine))
         if not abs(coarse - fine) <= allowed / 4.0:
             continue  # a corner, or no value
         told += 1
-        said = _number(place.slope, z)
+        said = _number(place.slope, z, what)
         if not abs(said - fine) <= allowed:
             raise ValueError(
                 f"{what} is {said:.3g} at z = {z:.3g}{place.where}{numbers}, where value has the slope {fine:.3g}"

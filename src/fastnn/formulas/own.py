@@ -5,12 +5,26 @@ from __future__ import annotations
 import hashlib
 import pickle
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray
+
+
+def number_of(value: Any) -> float | None:
+    """A number that a formula returned, also an array without dimensions; None where it is none, such as text.
+
+    >>> number_of(np.array(0.5)), number_of("0.5"), number_of(None)
+    (0.5, None, None)
+    """
+    if isinstance(value, (str, bytes)) or np.ndim(value) != 0:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def evaluated(function: Callable[..., Any], first: Array, *others: Any) -> Array:
@@ -27,16 +41,29 @@ def evaluated(function: Callable[..., Any], first: Array, *others: Any) -> Array
 
 
 def stepped(
-    formula: Callable[..., Any], g: Array, slots: tuple[Array, ...], coefficients: tuple[float, ...]
+    rule: Any, g: Array, slots: tuple[Array, ...], coefficients: tuple[float, ...]
 ) -> tuple[Array, tuple[Array, ...]]:
-    """The same for a rule: formula(g, slots, coefficients) of arrays (n,)."""
+    """The same for a rule: its formula(g, slots, coefficients) of arrays (n,). TypeError or ValueError where it returns
+    something else than (delta, slots), which it may do for these numbers only."""
     try:
-        whole: tuple[Array, tuple[Array, ...]] = formula(g, slots, coefficients)
-        return whole
+        return _arrays(rule.formula(g, slots, coefficients), g, slots)
     except (TypeError, ValueError):
-        made = [formula(each, tuple(slot[i] for slot in slots), coefficients) for i, each in enumerate(g)]
-        kept = tuple(np.array([new[k] for _, new in made], dtype=g.dtype) for k in range(len(slots)))
-        return np.array([delta for delta, _ in made], dtype=g.dtype), kept
+        pass
+    try:
+        each = [rule.formula(one, tuple(slot[i] for slot in slots), coefficients) for i, one in enumerate(g)]
+        deltas, kept = zip(*each, strict=True)
+        return _arrays((deltas, tuple(zip(*kept, strict=True))), g, slots)
+    except (TypeError, ValueError) as error:
+        wanted = f"(delta, a tuple of {len(slots)} slots)"
+        raise type(error)(f"formula of rule {rule}: {error}; expected it to return {wanted}") from error
+
+
+def _arrays(result: tuple[Any, Sequence[Any]], g: Array, slots: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
+    delta, kept = result
+    made = tuple(np.broadcast_to(np.asarray(each, dtype=g.dtype), g.shape) for each in (delta, *kept))
+    if len(made) != 1 + len(slots):
+        raise ValueError(f"it returned {len(made) - 1} slots")
+    return made[0], made[1:]
 
 
 def fingerprint(*functions: Callable[..., Any] | None) -> str:

@@ -18,7 +18,7 @@ from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metric, Metrics, decide, named_metrics, probabilities
 from fastnn.metrics import check as check_metrics
-from fastnn.nn import rechecks, scoring
+from fastnn.nn import class_names, rechecks, scoring
 from fastnn.nn.target_scale import TargetScale
 from fastnn.plan import Plan, State
 from fastnn.serving import Frozen, Predictor, int8
@@ -34,6 +34,7 @@ class Answers:
 
     loss: Loss | None
     target_scale: TargetScale | None
+    metadata: dict[str, Any]
     _plan: Plan | None
     _state: State | None
     _live: Live | None  # what answered the last `predict`
@@ -181,6 +182,11 @@ class Answers:
         return Frozen.of(
             self.plan, self.state, self._border(), self.loss, scaling=self._scaling, classes=classes, end=end
         )
+
+    @property
+    def class_names(self) -> Array | None:
+        """What exporters call the classes: `metadata["classes"]` where it is a list of as many names; else None."""
+        return class_names.class_names(self.metadata, self.plan, self.loss)
 
     @property
     def _scaling(self) -> tuple[tuple[float, ...], float] | None:

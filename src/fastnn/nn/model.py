@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _hints, _rounding, _validate, backends, files
+from fastnn import _frames, _hints, _rounding, _text, _validate, backends, files
 from fastnn._lock import FitLock
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.data import Data, Features
@@ -280,7 +280,8 @@ class Sequential(Answers):
             return self._scaled(data)
         rows = len(features)
         given = _validate.target_numbers(y, name=f"{prefix}y")
-        target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y")
+        columns = _frames.column_names(y)
+        target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y", names=columns)
         given_weight = _validate.given_weight(sample_weight, name=f"{prefix}sample_weight")
         weight = _validate.sample_weight(given_weight, rows, wanted, name=f"{prefix}sample_weight")
         if advice is not None and target.ndim == 2 and self.target_scale is None:
@@ -329,13 +330,18 @@ class Sequential(Answers):
         )
         if self.built and self._lower(self.plan.input_shape)[0] != self.plan:
             raise ValueError("the model's layers were changed after it was built, expected them as its plan has them")
+        if self.built:
+            rechecks.loss_fits(self.loss, self.plan)
+            rechecks.biases_are_used(self.plan, self.state.views)
+        if self.feature_names is not None:
+            _text.unique_names(self.feature_names)
         files.write(path, header, self.state.views if self.built else {})
 
     def to_onnx(self, path: str | os.PathLike[str], *, opset: int = 17, input: str = "float32") -> None:
         """Put what predicts into an ONNX file: docs/onnx.md. opset: 13 to 24; input: the dtype of its rows "X"."""
         from fastnn.serving import onnx
 
-        onnx.write(self.frozen(), path, opset=opset, input=input)
+        onnx.write(self.frozen(classes=self.class_names), path, opset=opset, input=input)
 
     def to_c(
         self, path: Any, *, dtype: str = "float32", name: str = "model", block: int = 64, rows: Any = None
@@ -343,7 +349,7 @@ class Sequential(Answers):
         """Write the model as C: `path`, "model.c", model.h and model_test.c beside it: `fastnn.serving.c99.write`."""
         from fastnn.serving import c99
 
-        c99.write(self.frozen(), path, dtype=dtype, name=name, block=block, rows=rows)
+        c99.write(self.frozen(classes=self.class_names), path, dtype=dtype, name=name, block=block, rows=rows)
 
     # Describing -------------------------------------------------------------------------------------------
 
@@ -357,14 +363,16 @@ class Sequential(Answers):
         history: Any = None,
         metrics: Metrics | None = None,
         importance: bool = True,
+        sample_weight: Any = None,
     ) -> None:
         """Write one HTML page on the model and rows X (n, I) with their targets y: docs/report.md.
 
         It needs no script and no network.
 
-        classes: what to call them, one name each; None: 0, 1, ... history: what `Trainer.fit` returned, for its curves.
-        metrics: as in `evaluate`; None: some that fit the loss. importance: permutes each feature of up to 1,000 rows
-        five times.
+        classes: what to call them, one name each; None: as in metadata["classes"], or 0, 1, ... history: what
+        `Trainer.fit` returned, for its curves; None: those in the file of `fastnn train`. metrics: as in `evaluate`;
+        None: some that fit the loss. importance: permutes each feature of up to 1,000 rows five times. sample_weight:
+        of the rows, by which all figures weigh them as `evaluate` does.
 
         NotFittedError before the model is built and has a loss; ImportError without matplotlib, and without
         scikit-learn for the importance; ValueError or TypeError where X, y or another argument does not fit, also where
@@ -378,10 +386,10 @@ class Sequential(Answers):
 
         frozen, loss = self.frozen(), self._known_loss()
         report.check_arguments(path, importance)
-        data = self.checked(X, y, None, loss)
-        subject = reporting.subject(
-            self, self.layers, data, frozen, name="Sequential", classes=classes, history=history
-        )
+        data = self.checked(X, y, sample_weight, loss)
+        curves = report.curves.of(self.metadata) if history is None else history
+        names = self.class_names if classes is None else classes
+        subject = reporting.subject(self, self.layers, data, frozen, name="Sequential", classes=names, history=curves)
         report.write(path, subject, metrics=metrics, importances=importance)
 
     def summary(self) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import _validate, files
+from fastnn import _text, _validate, files
 from fastnn.errors import ModelFormatError
+from fastnn.nn import rechecks
 from fastnn.nn.model import Sequential
 from fastnn.nn.serialize import check_header, layer_from_config, loss_from_config, same_keys, short
 from fastnn.nn.target_scale import TargetScale
@@ -39,6 +40,15 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ModelFormatError(f"{os.fspath(path)}: {files.brief(error)}") from None
 
 
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """What is refused of a model is, of a file, a ModelFormatError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ModelFormatError(str(error)) from None
+
+
 def assembled(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
     """The model that a file's header and arrays are. ModelFormatError where they say what cannot be."""
     check_header(header)
@@ -57,6 +67,9 @@ def assembled(header: dict[str, Any], arrays: dict[str, Array]) -> Sequential:
     if "target_scale" in header:
         outputs = model.plan.outputs if model.built else None
         model.target_scale = TargetScale.from_config(header["target_scale"], outputs)
+    if model.built:
+        with _refusing():
+            rechecks.loss_fits(model.loss, model.plan)
     model.feature_names = checked_names(header["feature_names"], header["inputs"])
     return model
 
@@ -75,6 +88,8 @@ def restore_state(model: Sequential, inputs: int, arrays: dict[str, Array]) -> N
 def state_of(plan: Plan, arrays: dict[str, Array]) -> State:
     """A state with the tensors in `arrays`. ModelFormatError, before it is allocated, where they are not the plan's."""
     _check_tensors(plan, arrays)
+    with _refusing():
+        rechecks.biases_are_used(plan, arrays)
     state = State(plan)
     for name, view in state.views.items():
         view[...] = arrays[name]
@@ -106,4 +121,5 @@ def checked_names(names: Any, inputs: int | None) -> list[str] | None:
         return None
     if not all(isinstance(name, str) for name in names) or len(names) != inputs:
         raise ModelFormatError(f"feature_names is {short(names)}, expected one text for each of {inputs} inputs")
-    return list(names)
+    with _refusing():
+        return _text.unique_names(names)

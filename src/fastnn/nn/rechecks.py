@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,24 @@ def one_row_of_outputs(plan: Plan) -> None:
         raise ValueError(
             f"the model makes rows of shape {plan.output_shape}, expected (outputs,) for a loss: end with Flatten()"
         )
+
+
+def loss_fits(loss: Loss | None, plan: Plan) -> None:
+    """ValueError where no targets make a loss of so many outputs: of one the softmax is 1, whatever is learned."""
+    if loss is None or len(plan.output_shape) > 1:
+        return
+    if plan.outputs % loss.width:
+        raise ValueError(f"the model has {plan.outputs} outputs, expected a multiple of {loss.width} for {loss}")
+    if plan.outputs == 1 and ("values" not in loss.targets or loss.link == "softmax"):
+        raise ValueError(f"the loss is {loss}, but the model has one output, expected two or more")
+
+
+def biases_are_used(plan: Plan, arrays: Mapping[str, np.ndarray]) -> None:
+    """ValueError where a layer without a bias has one that is not 0: predictions would have it, and no other format."""
+    for op in plan.ops:
+        bias = op.tensors.get("b")
+        if op.kind == "dense" and bias is not None and not bias.trainable and arrays[bias.name].any():
+            raise ValueError(f"{bias.name} is not all 0, but its layer has bias=False")
 
 
 def taken(data: Data, loss: Loss, outputs: int, model_dtype: np.dtype, dtype: np.dtype, prefix: str) -> Data:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastnn import _validate
+from fastnn.formulas.own import number_of
 from fastnn.formulas.rules import RULES, Rule
 from fastnn.optim.optimizers import Optimizer, Penalties
 
@@ -90,11 +91,17 @@ def _check(rule: Rule, coefficients: tuple[float, ...]) -> None:
     """TypeError or ValueError where the formula does not return (delta, slots) for numbers."""
     wanted = f"(delta, a tuple of {len(rule.slots)} slots)"
     try:
-        delta, slots = result = rule.formula(0.5, (0.25,) * len(rule.slots), coefficients)
-        count = len(slots)
+        result = rule.formula(0.5, (0.25,) * len(rule.slots), coefficients)
     except (TypeError, ValueError) as error:
         raise type(error)(f"formula of rule {rule}: {error}; expected it to return {wanted}") from error
-    if count != len(rule.slots):
-        raise ValueError(f"formula of rule {rule} returned {result!r}, expected {wanted}")
-    if not all(math.isfinite(float(number)) for number in (delta, *slots)):
-        raise ValueError(f"formula of rule {rule} returned {result!r} for g = 0.5 and slots of 0.25, expected numbers")
+    returned = f"formula of rule {rule} returned {result!r} for g = 0.5 and slots of 0.25"
+    pair = isinstance(result, tuple) and len(result) == 2
+    if not pair or not isinstance(result[1], (tuple, list)):
+        raise TypeError(f"{returned}, expected {wanted}")
+    if len(result[1]) != len(rule.slots):
+        raise ValueError(f"{returned}, expected {wanted}")
+    numbers = [number_of(each) for each in (result[0], *result[1])]
+    if None in numbers:
+        raise TypeError(f"{returned}, expected numbers: {wanted}")
+    if not all(number is not None and math.isfinite(number) for number in numbers):
+        raise ValueError(f"{returned}, expected finite numbers")

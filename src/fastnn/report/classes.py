@@ -17,71 +17,99 @@ BINS = 10
 
 
 def confusion(subject: Subject) -> str:
-    """The section: rows by their class and the predicted one."""
+    """The section: rows, or their weights, by their class and the predicted one."""
     names, (y, predicted) = subject.class_names, subject.decided
     if subject.several_labels:
-        return page.section("Labels", *_labels(names, y, predicted))
-    parts = _matrix(names, y, predicted) if len(names) <= MATRIX else _largest(names, y, predicted)
-    return page.section("Confusion", *parts)
+        return page.section("Labels", *_labels(names, y, predicted, subject.weight))
+    make = _matrix if len(names) <= MATRIX else _largest
+    return page.section("Confusion", *make(names, y, predicted, subject.weight))
 
 
-def _ratio(part: int, whole: int) -> str:
+def _ratio(part: float, whole: float) -> str:
     return page.number(part / whole if whole else float("nan"))
 
 
-def _matrix(names: list[str], y: Array, predicted: Array) -> list[str]:
+def _count(rows: float, weight: Array | None) -> str:
+    """All digits of a number of rows, four of a sum of weights."""
+    return f"{rows:,}" if weight is None else page.number(float(rows))
+
+
+def _rows(weight: Array | None) -> str:
+    return "rows" if weight is None else "weight"
+
+
+def matrix(y: Array, predicted: Array, classes: int, weight: Array | None = None) -> Array:
+    """(K, K): how many rows of each class y (n,) are predicted as each, or their weights (n,) in all.
+
+    >>> matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), 2, np.array([1.0, 2.0, 0.5]))
+    array([[1. , 0. ],
+           [2. , 0.5]])
+    """
+    return np.bincount(y * classes + predicted, weights=weight, minlength=classes**2).reshape(classes, classes)
+
+
+def _matrix(names: list[str], y: Array, predicted: Array, weight: Array | None) -> list[str]:
     """A row for each class, a column for each predicted one, and the share of each row that is right."""
-    counts = np.bincount(y * len(names) + predicted, minlength=len(names) ** 2).reshape(len(names), len(names))
+    counts = matrix(y, predicted, len(names), weight)
     head = ["actual", *(page.name(name, HEAD) for name in names), "recall"]
     rows = []
     for label, row in enumerate(counts):
-        total = int(row.sum())
+        total = row.sum()
         cells = [page.cell(page.name(names[label]), "th", "")]
-        cells += [page.shaded(f"{count:,}", count / total if total else 0.0) for count in row]
+        cells += [page.shaded(_count(count, weight), count / total if total else 0.0) for count in row]
         rows.append([*cells, page.cell(_ratio(row[label], total))])
     precisions = [_ratio(counts[label, label], counts[:, label].sum()) for label in range(len(names))]
     rows.append([page.cell("precision", "th", ""), *map(page.cell, precisions), page.cell("")])
+    what = "Rows" if weight is None else "The weight of the rows"
     return [
-        page.paragraph("Rows by their class, left, and the class that was predicted, above."),
+        page.paragraph(f"{what} by their class, left, and the class that was predicted, above."),
         page.framed([page.cell(title, "th", "n" if column else "") for column, title in enumerate(head)], rows),
     ]
 
 
-def _largest(names: list[str], y: Array, predicted: Array) -> list[str]:
+def _largest(names: list[str], y: Array, predicted: Array, weight: Array | None) -> list[str]:
     """Of many classes: what is mistaken most often, and the classes that are found least."""
     off = y != predicted
-    pairs, times = np.unique(y[off] * len(names) + predicted[off], return_counts=True)  # a matrix may be too large
+    of_wrong, of_right = (None, None) if weight is None else (weight[off], weight[~off])
+    pairs, places = np.unique(y[off] * len(names) + predicted[off], return_inverse=True)  # a matrix may be too large
+    times = np.bincount(places, weights=of_wrong, minlength=len(pairs))
     mistaken = [
-        [names[pairs[place] // len(names)], names[pairs[place] % len(names)], f"{times[place]:,}"]
+        [names[pairs[place] // len(names)], names[pairs[place] % len(names)], _count(times[place], weight)]
         for place in np.argsort(-times, kind="stable")[:MOST]
     ]
-    totals, right = (np.bincount(each, minlength=len(names)) for each in (y, y[~off]))
-    recall = np.where(totals > 0, right / np.maximum(totals, 1), np.inf)
+    totals = np.bincount(y, weights=weight, minlength=len(names))
+    right = np.bincount(y[~off], weights=of_right, minlength=len(names))
+    recall = np.where(totals > 0, right / np.where(totals > 0, totals, 1), np.inf)
     worst = [label for label in np.argsort(recall, kind="stable")[:MOST] if totals[label]]
-    found = [[names[label], f"{totals[label]:,}", _ratio(right[label], totals[label])] for label in worst]
+    found = [[names[label], _count(totals[label], weight), _ratio(right[label], totals[label])] for label in worst]
     return [
         page.paragraph(f"{len(names):,} classes: the pairs that are mistaken most often, at most {MOST}."),
-        page.table(["actual", "predicted", "rows"], mistaken, words=2),
+        page.table(["actual", "predicted", _rows(weight)], mistaken, words=2),
         page.paragraph(f"The classes that are found least, at most {MOST}."),
-        page.table(["class", "rows", "recall"], found),
+        page.table(["class", _rows(weight), "recall"], found),
     ]
 
 
-def _labels(names: list[str], y: Array, predicted: Array) -> list[str]:
+def _labels(names: list[str], y: Array, predicted: Array, weight: Array | None) -> list[str]:
     """A line for each label that a row may have."""
     rows = []
     for label, name in list(enumerate(names))[:1000]:
         has, says = y[:, label] == 1, predicted[:, label] == 1
-        right = int((has & says).sum())
-        counts = [int(has.sum()), int(says.sum()), right]
-        shares = [_ratio(right, counts[0]), _ratio(right, counts[1])]
-        rows.append([name, *(f"{count:,}" for count in counts), *shares])
+        counts = [_sum(each, weight) for each in (has, says, has & says)]
+        shares = [_ratio(counts[2], counts[0]), _ratio(counts[2], counts[1])]
+        rows.append([name, *(_count(count, weight) for count in counts), *shares])
     left_out = [page.paragraph(f"The first 1,000 of {len(names):,} labels.")] if len(names) > 1000 else []
-    return [*left_out, page.table(["label", "have it", "predicted", "both", "recall", "precision"], rows)]
+    of = [] if weight is None else [page.paragraph("Counted by the weight of the rows.")]
+    return [*left_out, *of, page.table(["label", "have it", "predicted", "both", "recall", "precision"], rows)]
+
+
+def _sum(rows: Array, weight: Array | None) -> float:
+    return int(rows.sum()) if weight is None else float(weight[rows].sum())
 
 
 class Calibration(NamedTuple):
-    """Of each bin that has rows: their mean probability, the share of them that are what it says, how many."""
+    """Of each bin that has rows: their mean probability, the share of them that are what it says, how many they are,
+    or their weight."""
 
     said: Array
     found: Array
@@ -93,17 +121,21 @@ class Calibration(NamedTuple):
         return float(np.average(np.abs(self.found - self.said), weights=self.rows))
 
 
-def calibration(y: Array, p: Array) -> Calibration:
-    """Of the probability of class 1 of two (n,), of the most probable class of several (n, K), or of all labels.
+def calibration(y: Array, p: Array, weight: Array | None = None) -> Calibration:
+    """Of the probability of class 1 of two (n,), of the most probable class of several (n, K), or of all labels; rows
+    count for their weight (n,), None: for 1.
 
     >>> calibration(np.array([0, 1, 1, 1]), np.array([0.1, 0.3, 0.9, 1.0])).found
     array([0., 1., 1.])
     """
     if p.ndim == 2 and y.ndim == 1:
         y, p = (p.argmax(axis=1) == y), p.max(axis=1)
-    said, right = p.ravel().astype(np.float64), y.ravel().astype(np.float64)
+    each = np.ones(p.shape) if weight is None else np.broadcast_to(weight.reshape(-1, *[1] * (p.ndim - 1)), p.shape)
+    said, right, counts = p.ravel().astype(np.float64), y.ravel().astype(np.float64), each.ravel()
     place = np.minimum((said * BINS).astype(np.int64), BINS - 1)
-    rows = np.bincount(place, minlength=BINS)
+    rows = np.bincount(place, weights=counts, minlength=BINS)
     there = rows > 0
-    mean, share = (np.bincount(place, weights=each, minlength=BINS)[there] / rows[there] for each in (said, right))
+    mean, share = (
+        np.bincount(place, weights=values * counts, minlength=BINS)[there] / rows[there] for values in (said, right)
+    )
     return Calibration(mean, share, rows[there])

@@ -40,7 +40,7 @@ def reliability(subject: Subject) -> str | None:
     """The section of the calibration, None where the loss has no probabilities."""
     if subject.probabilities is None:
         return None
-    found = calibration(*subject.probabilities)
+    found = calibration(*subject.probabilities, subject.weight)
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -77,13 +77,15 @@ def residuals(subject: Subject) -> str:
     ]
     for output in range(shown):
         of = f"output {output}" if y.shape[1] > 1 else ""
-        parts.append(page.beside(*_of_output(y[:, output], prediction[:, output], of, f"residuals{output}")))
+        parts.append(
+            page.beside(*_of_output(y[:, output], prediction[:, output], subject.weight, of, f"residuals{output}"))
+        )
     if shown < y.shape[1]:
         parts.append(page.paragraph(f"The first {shown} of {y.shape[1]:,} outputs."))
     return page.section("Residuals", *parts)
 
 
-def _of_output(y: Array, prediction: Array, title: str, name: str) -> tuple[str, str]:
+def _of_output(y: Array, prediction: Array, weight: Array | None, title: str, name: str) -> tuple[str, str]:
     left = y - prediction
     some = np.unique(np.linspace(0, len(y) - 1, min(len(y), POINTS)).astype(np.int64))
     ends = [min(y.min(), prediction.min()), max(y.max(), prediction.max())]
@@ -96,8 +98,8 @@ def _of_output(y: Array, prediction: Array, title: str, name: str) -> tuple[str,
 
     def spread(figure: Any) -> None:
         axes = figure.subplots()
-        axes.hist(left, bins=_edges(left), color=COLOR)
-        axes.set(xlabel="residual", ylabel="rows", title=title)
+        axes.hist(left, bins=_edges(left), weights=weight, color=COLOR)
+        axes.set(xlabel="residual", ylabel="rows" if weight is None else "weight of rows", title=title)
 
     return _drawn(pairs, SIZE, f"{name}p", "actual by predicted"), _drawn(spread, SIZE, f"{name}s", "residuals")
 

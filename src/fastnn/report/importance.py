@@ -40,10 +40,11 @@ def importance(subject: Subject) -> str:
     """The section of the features without which the loss grows most."""
     from sklearn.inspection import permutation_importance
 
-    names, data = subject.feature_names, subject.data
+    names, data, counting = subject.feature_names, subject.data, subject.data.weighing()
     if len(names) > WIDEST:
         why = f"{len(names):,} features: left out, as it is beyond {WIDEST:,}."
         return page.section("Importance of features", page.paragraph(why))
+    data = data if counting is None else data.part(counting)
     rows = min(len(data), ROWS, VALUES // len(names))
     if rows < len(data):
         data = data.part(np.sort(np.random.default_rng(0).choice(len(data), rows, replace=False)))

@@ -72,6 +72,12 @@ class Subject:
         shape = self.frozen.border.row_shape or self.frozen.plan.input_shape
         return [f"x[{', '.join(map(str, place))}]" for place in np.ndindex(*shape)]
 
+    @cached_property
+    def weight(self) -> Array | None:
+        """(n,) of the rows that follow, float64; None: each counts for 1."""
+        given, rows = self.data.reported_weight, self.data.weighing()
+        return None if given is None else (given if rows is None else given[rows]).astype(np.float64)
+
     # What metrics are called with: rows of weight 0 are left out, targets and predictions in the targets' own unit.
 
     @cached_property

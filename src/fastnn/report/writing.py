@@ -57,9 +57,10 @@ def write(path: str | os.PathLike[str], subject: Subject, *, metrics: Metrics | 
     scores = _scores(subject, metrics)
     sections = [section for section in _sections(subject, scores, importances) if section is not None]
     rows, parameters = len(subject.data), sum(layer.parameters for layer in subject.layers if layer.depth == 0)
+    weighted = "" if subject.weight is None else f", which have weights, {page.number(subject.weight.sum())} in all"
     lead = (
         f"{parameters:,} parameters, trained with {subject.loss}, on {rows:,} row{'s' * (rows != 1)} of "
-        f"{subject.data.inputs:,} value{'s' * (subject.data.inputs != 1)}."
+        f"{subject.data.inputs:,} value{'s' * (subject.data.inputs != 1)}{weighted}."
     )
     files.write_bytes(path, page.document(f"{subject.name}: a report", lead, sections))
 

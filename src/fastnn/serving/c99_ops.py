@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.formulas import activations
 from fastnn.plan import Op
 from fastnn.serving.c99_text import Source, literal
+from fastnn.serving.folded import factors
 from fastnn.serving.int8 import quantised
 
 Array = np.ndarray
@@ -224,11 +225,12 @@ def _scale(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
 
 def _batch_norm(source: Source, name: str, op: Op, arrays: Arrays) -> Written:
     """What could not be folded. The mean is subtracted first: beside it a value may be small."""
-    spread = np.sqrt(arrays["running_var"].astype(np.float64) + op.settings["epsilon"])
-    factor = source.table(f"{name}_factor", (arrays["gamma"] / spread).astype(np.float32))
+    made = factors(op, arrays, np.float32)
+    tables = [source.table(f"{name}_{role}", each) for role, each in zip(("factor", "gamma"), made, strict=False)]
     mean = source.table(f"{name}_mean", arrays["running_mean"])
     beta = source.table(f"{name}_beta", arrays["beta"])
-    body = loop(op.outputs[-1], f"a[j] = (a[j] - {mean}[j]) * {factor}[j] + {beta}[j];")
+    product = "".join(f" * {table}[j]" for table in tables)
+    body = loop(op.outputs[-1], f"a[j] = (a[j] - {mean}[j]){product} + {beta}[j];")
     source.function(f"@_{name}(float *a)", [body])
     return Written(f"@_{name}")
 

@@ -127,7 +127,7 @@ def predictor(frozen: Frozen, backend: str | Backend | None = None, dtype: str |
     if dtype is None:
         return plain.predictor(frozen, backend)
     _text.choice("dtype", dtype, ("int8",), "'int8', or None for what the network computes in")
-    small = _narrowed(folded(frozen))
+    small = _narrowed(folded(frozen, np.float32))
     _check(small)
     return _made(frozen, small, backend)
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fastnn import _text, _validate, files
 from fastnn._version import __version__
-from fastnn.formulas.activations import identity
 from fastnn.ops.operation import Shape
 from fastnn.plan import Op
+from fastnn.serving.folded import folded
 from fastnn.serving.frozen import Frozen
 from fastnn.serving.onnx_graph import OPSETS, Graph, Value, serialized
-from fastnn.serving.onnx_nodes import folded, written
+from fastnn.serving.onnx_nodes import written
 
 Array = np.ndarray
 
@@ -57,7 +57,7 @@ def graph_of(frozen: Frozen, opset: int, given: np.dtype[Any], *, estimator: boo
         raise ValueError(f"opset is {number}, expected an integer from {OPSETS[0]} to {OPSETS[-1]}")
     classes = _classes(frozen.classes, estimator)
     g = Graph(number, frozen.plan.dtype)
-    z = _walk(g, frozen, given)
+    z = _walk(g, folded(frozen), given)
     if estimator:
         return g, _of_estimator(g, frozen, z, classes, given if given.kind == "f" else np.dtype(np.float32))
     return g, _outputs(g, frozen, z, classes)
@@ -72,8 +72,8 @@ def _walk(g: Graph, frozen: Frozen, given: np.dtype[Any]) -> str:
     if ops and ops[0] is source:
         ops = ops[1:]
     x, shape = _source(g, frozen, source, given), source.outputs
-    for op, tensors in _folded(ops, frozen.arrays):
-        x = written(g, _reshaped(g, x, shape, op.inputs), op, tensors)
+    for op in ops:
+        x = written(g, _reshaped(g, x, shape, op.inputs), op, _tensors(op, frozen.arrays))
         shape = op.outputs
     return _reshaped(g, x, shape, plan.output_shape)
 
@@ -92,27 +92,6 @@ def _reshaped(g: Graph, x: str, shape: Shape, wanted: Shape) -> str:
     if shape == wanted:
         return x
     return g("Flatten", x, axis=1) if len(wanted) == 1 else g("Reshape", x, g.whole(0, *wanted))
-
-
-def _folded(ops: tuple[Op, ...], arrays: Mapping[str, Array]) -> Iterator[tuple[Op, Mapping[str, Array]]]:
-    """The operations with their tensors, each batch_norm in the dense one before it where it may be."""
-    position = 0
-    while position < len(ops):
-        op = ops[position]
-        tensors, follower = _tensors(op, arrays), ops[position + 1] if position + 1 < len(ops) else None
-        position += 1
-        if follower is not None and _may_fold(op, follower):
-            both = folded(follower, _tensors(follower, arrays), tensors["w"], tensors["b"])
-            if both is not None:
-                tensors = dict(zip(("w", "b"), both, strict=True))
-                position += 1
-        yield op, tensors
-
-
-def _may_fold(op: Op, follower: Op) -> bool:
-    dense = {"w", "b"} == set(op.tensors)
-    norm = "running_var" in follower.tensors
-    return dense and norm and op.activation == identity and op.outputs == follower.inputs
 
 
 def _tensors(op: Op, arrays: Mapping[str, Array]) -> dict[str, Array]:

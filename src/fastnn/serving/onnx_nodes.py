@@ -14,7 +14,7 @@ import numpy as np
 from fastnn.formulas import activations
 from fastnn.ops.sources import WIDE
 from fastnn.plan import Op
-from fastnn.serving.folded import affine
+from fastnn.serving.folded import factors
 from fastnn.serving.onnx_graph import Graph
 
 Array = np.ndarray
@@ -153,9 +153,10 @@ def _prelu(g: Graph, x: str, op: Op, t: Mapping[str, Array]) -> str:
 
 def _batch_norm(g: Graph, x: str, op: Op, t: Mapping[str, Array]) -> str:
     """Shifted first, as the network does: x a + b has no digits left where |mean| is large beside the deviation."""
-    scale, _ = affine(op, t)
     x = g("Sub", x, g.constant(t["running_mean"], "running_mean"))
-    return g("Add", g("Mul", x, g.constant(scale, "gamma")), g.constant(t["beta"], "beta"))
+    for factor in factors(op, t, g.dtype):
+        x = g("Mul", x, g.constant(factor, "gamma"))
+    return g("Add", x, g.constant(t["beta"], "beta"))
 
 
 def _mean(g: Graph, x: str) -> str:
@@ -230,22 +231,3 @@ def written(g: Graph, x: str, op: Op, tensors: Mapping[str, Array]) -> str:
         raise ValueError(f"operation {op.kind} cannot be written as ONNX: {why}")
     g.named = {role: tensor.name for role, tensor in op.tensors.items()}
     return OPERATIONS[op.kind](g, x, op, tensors)
-
-
-# Folding -------------------------------------------------------------------------------------------------------
-
-
-def folded(norm: Op, t: Mapping[str, Array], w: Array, b: Array) -> tuple[Array, Array] | None:
-    """w and b of the dense operation before a batch_norm with the norm in them.
-
-    Every weight is rounded once more, as each product in the sum is, and b once: the bound on the error stays that of
-    the two, but for a factor below 2. None where a weight leaves the normal numbers, and its digits with it.
-    """
-    scale, shift = affine(norm, t)
-    with np.errstate(over="ignore", under="ignore"):
-        new_w = (w.astype(np.float64) * scale).astype(w.dtype)
-        new_b = (b.astype(np.float64) * scale + shift).astype(b.dtype)
-    tiny = np.finfo(w.dtype).tiny
-    lost = (np.abs(new_w) < tiny) & (w != 0) & (scale != 0)
-    kept = np.isfinite(new_w).all() and np.isfinite(new_b).all() and not lost.any()
-    return (new_w, new_b) if kept else None

@@ -13,7 +13,7 @@ import tarfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,15 @@ def read(
     separator: str | None = None,
     decimal: str = ".",
     encoding: str = "utf-8",
+    blank_lines: bool = False,
 ) -> Any:
     """The table in a CSV or Parquet file as a pandas DataFrame whose columns have names, each once.
 
     What ends in .parquet or .pq is Parquet, else CSV with a line of names, perhaps compressed (.gz, .zip); "-" is the
     standard input, a CSV, and a pipe is read as one. Blanks around values and names are left out. Columns named in
     `text` stay as they are written, also where that says that a value is missing; those in `categories` but there.
-    separator, decimal, encoding: see `Dialect`.
+    separator, decimal, encoding: see `Dialect`. Blank lines at the end do not count. One among the rows of several
+    columns is an error that says where, or, with blank_lines, left out; of one column it is a row without its value.
 
     ValueError naming the file where it is not that, OSError where it cannot be read, ImportError naming the extra
     [table] where pandas (for Parquet: pyarrow) is missing.
@@ -106,7 +108,7 @@ def read(
         if name.lower().endswith(PARQUET):
             frame = _parquet(pandas, name)
         else:
-            frame = _Csv(pandas, name, chosen).read(text, categories)
+            frame = _Csv(pandas, name, chosen).read(text, categories, blank_lines)
         frame.columns = [str(column) for column in frame.columns]
         _check_names(list(frame.columns))
         if len(frame) == 0:
@@ -213,7 +215,7 @@ class _Csv:
             "sep": dialect.separator,
             "decimal": dialect.decimal,
             "skipinitialspace": True,
-            "skip_blank_lines": False,  # in a table of one column such a line is a row whose value is missing
+            "skip_blank_lines": False,  # as they may be rows of one column, or stand among the rows of several
             "encoding": "utf-8-sig" if codecs.lookup(dialect.encoding).name == "utf-8" else dialect.encoding,
             "low_memory": False,
             "keep_default_na": False,
@@ -223,8 +225,8 @@ class _Csv:
         source = self.name if self.content is None else io.BytesIO(self.content)
         return self.pandas.read_csv(source, **self.settings | settings)
 
-    def read(self, text: Sequence[str], categories: Sequence[str]) -> Any:
-        """In one pass, and a second one where blank lines end the file."""
+    def read(self, text: Sequence[str], categories: Sequence[str], blank_lines: bool) -> Any:
+        """In one pass, and a second one where there seem to be blank lines: see `read` of this module."""
         try:
             names = self._frame(header=None, nrows=1, dtype=str).iloc[0].tolist()
         except self.pandas.errors.EmptyDataError:
@@ -246,9 +248,11 @@ class _Csv:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", self.pandas.errors.ParserWarning)  # longer rows than the first line
                 frame = self._frame()
-                end = self._blank_end(frame, as_written)
-                if end:  # read anew: what is missing there has made floats of whole numbers
-                    frame = self._frame(nrows=len(frame) - end)
+                blank = self._rows_without_values(frame, as_written)
+                if len(names) == 1 and blank[-1:].any():
+                    frame = self._without_end(frame)
+                elif len(names) > 1 and blank.any():
+                    frame = self._without_blank_lines(frame, blank, as_written, blank_lines)
         except (self.pandas.errors.ParserWarning, self.pandas.errors.ParserError) as error:
             raise _Reason(f" cannot be read: {self._longer(names) or _line(error)}") from None
         if self.dialect.decimal != ".":
@@ -256,32 +260,36 @@ class _Csv:
                 frame[column] = _with_points(frame[column])
         return frame
 
-    def _blank_end(self, frame: Any, as_written: set[str]) -> int:
-        """How many blank lines end the file. Of one column: 1 at most, for others may be rows whose value is missing.
+    def _rows_without_values(self, frame: Any, as_written: set[str]) -> Any:
+        """Which rows (n,) have nothing in any column: those of blank lines, and those of separators alone."""
+        blank = self.pandas.Series(True, index=frame.index)
+        for column in frame.columns:
+            if not blank.any():
+                break
+            blank &= frame[column].isna() | (frame[column] == "") if column in as_written else frame[column].isna()
+        return blank.to_numpy()
 
-        A row of separators alone is not blank, but missing here alike. Rows and blank lines are told apart by their
-        number: where a blank line elsewhere makes up for such a row at the end, that line stays and is an error by
-        itself.
-        """
-        end = 0
-        while end < len(frame) and all(
-            value == "" if column in as_written else self.pandas.isna(value)
-            for column, value in frame.iloc[len(frame) - 1 - end].items()
-        ):
-            end += 1
-        if end == 0:
-            return 0
-        rows = len(self._frame(skip_blank_lines=True))
-        return min(end, len(frame) - rows, 1 if frame.shape[1] == 1 else end)
+    def _without_end(self, frame: Any) -> Any:
+        """Of one column, whose last value is missing: without that row where a blank line makes it. Others may be rows,
+        too."""
+        if len(self._frame(skip_blank_lines=True)) == len(frame):
+            return frame
+        return self._frame(nrows=len(frame) - 1)  # anew: what is missing there has made floats of whole numbers
+
+    def _without_blank_lines(self, frame: Any, blank: Any, as_written: set[str], allowed: bool) -> Any:
+        """Read anew without them; `_Reason` where one is not at the end and that is not allowed."""
+        made = self._frame(skip_blank_lines=True)
+        left = self._rows_without_values(made, as_written)
+        among = len(frame) - len(made) - (_at_end(blank) - _at_end(left))
+        if among > 0 and not allowed:
+            line = self._place(lambda values: len(values) < 2 and not "".join(values).strip())
+            where = "a blank line among its rows" if line is None else f"a blank line among its rows, line {line[0]}"
+            raise _Reason(f" has {where}: take it out, or train with --drop-missing")
+        return made
 
     def _longer(self, names: list[str]) -> str | None:
         """The first row with more values than the first line has names, in words; None where none is found."""
-        encoding = self.settings["encoding"]
-        try:
-            content = Path(self.name).read_bytes() if self.content is None else self.content
-            place = _first_longer(io.StringIO(content.decode(encoding), newline=""), self.settings["sep"], len(names))
-        except (OSError, UnicodeError, csv.Error):  # compressed
-            return None
+        place = self._place(lambda values: len(values) > len(names))
         if place is None:
             return None
         hint = _separator_hint(names) or (
@@ -289,14 +297,20 @@ class _Csv:
         )
         return f"line {place[0]} has {place[1]} values, but the first line has {len(names)} names{hint}"
 
+    def _place(self, wanted: Callable[[list[str]], bool]) -> tuple[int, int] | None:
+        """Number and length of the first line whose values are as wanted; None where there is none, or compressed."""
+        try:
+            content = Path(self.name).read_bytes() if self.content is None else self.content
+            text = io.StringIO(content.decode(self.settings["encoding"]), newline="")
+            lines = csv.reader(text, delimiter=self.settings["sep"], skipinitialspace=True)
+            return next(((lines.line_num, len(values)) for values in lines if wanted(values)), None)
+        except (OSError, UnicodeError, csv.Error):
+            return None
 
-def _first_longer(lines: Any, separator: str, columns: int) -> tuple[int, int] | None:
-    """Number and length of the first line with more values."""
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
-    for values in reader:
-        if len(values) > columns:
-            return reader.line_num, len(values)
-    return None
+
+def _at_end(rows: Any) -> int:
+    """How many of the last rows (n,) are such ones."""
+    return len(rows) if rows.all() else int((~rows[::-1]).argmax())
 
 
 def _separator_hint(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from fastnn.errors import TableWarning, callers
 from fastnn.files import naming
 from fastnn.metrics import mae, r2, rmse
 from fastnn.nn.model import Sequential
+from fastnn.report import curves
 from fastnn.tabular.columns import numbers
 from fastnn.tabular.description import Description
 from fastnn.tabular.encoding import (
@@ -120,7 +121,8 @@ def train(
     name = os.fspath(path)
     if fill is not None:
         _text.choice("fill", fill, FILLS, f"one of: {', '.join(FILLS)}")
-    frame = read(path, text=(target_name,), separator=separator, decimal=decimal, encoding=encoding)
+    skips = fill is not None or drop_missing  # what has no target is left out
+    frame = read(path, text=(target_name,), separator=separator, decimal=decimal, encoding=encoding, blank_lines=skips)
     names = list(frame.columns)
     target_name = known(target_name, names, name)
     ignored = [known(each, names, name) for text in ignore for each in _names_in(text, names)]
@@ -251,7 +253,8 @@ def _fit(
         callbacks=[stopping],
         verbose=settings.verbose,
     )
-    model.metadata = {"table": description.kept()}
+    best = stopping.best_epoch
+    model.metadata = {"table": description.kept(), "curves": curves.kept(history.items(), best, _axis(description))}
     scores = {
         part: score(
             model,
@@ -269,7 +272,7 @@ def _fit(
         scores=scores,
         rows={part: len(rows) for part, rows in parts.items()},
         guessed=aim.guessed,
-        best_epoch=stopping.best_epoch,
+        best_epoch=best,
         stopped=stopping.stopped,
         backend=trainer.backend.name,
         left_out=table.left_out,
@@ -319,15 +322,17 @@ def score(
     return {metric.__name__: metric(truth[:, None], prediction[:, None], weight) for metric in (mae, rmse, r2)}
 
 
+def _axis(description: Description) -> str:
+    """What the losses are, above their curves."""
+    return "loss" if description.classes is not None else "loss: squared error, the target in standard deviations"
+
+
 def draw(result: Result, path: str | os.PathLike[str]) -> None:
     """A PNG of the loss and the metric over the epochs. ImportError naming the extra [plot] without matplotlib."""
     figure = new_figure((8, 5))
     axes = figure.subplots()
-    result.history.plot(axes)
-    if result.best_epoch is not None:
-        axes.axvline(result.best_epoch, color="grey", linewidth=0.8, zorder=0)
-    axes.set_title(f"{result.description.target}: parameters of epoch {result.best_epoch} are kept")
-    if result.description.classes is None:
-        axes.set_ylabel("loss: squared error, the target in standard deviations")
+    history, best = result.history, result.best_epoch
+    curves.Curves([*range(1, len(history) + 1)], dict(history.items()), best, _axis(result.description)).plot(axes)
+    axes.set_title(f"{result.description.target}: parameters of epoch {best} are kept")
     with naming(path):
         figure.savefig(path, dpi=110, format="png")

@@ -32,6 +32,7 @@ class LearningRates:
     `bounded`: whether the mean rose again behind its lowest. Where it did not (few rows, say, which the steps learn by
     heart), that tenth says only how high the test went, and the suggestion is the rate around which the mean fell
     fastest, over 20 steps. Where it never fell by more than batches differ there is none: NaN. RateWarning says either.
+    A loss that diverged with the next rate has risen.
     """
 
     lr: Array
@@ -50,13 +51,20 @@ class LearningRates:
         smooth = _running_mean(loss[:count])
         lowest = np.minimum.accumulate(smooth)
         wild = np.flatnonzero(smooth - lowest > (_DIVERGED - 1.0) * np.abs(lowest))
-        count = max(2, int(wild[0])) if len(wild) else count
+        diverged = count < len(loss)
+        if len(wild):
+            count = max(2, int(wild[0]))
+            diverged = bool(smooth[int(wild[0])] > smooth[0])  # else a rise among losses that are next to nothing
         lr, loss, smooth = lr[:count], loss[:count], smooth[:count]
         place = int(smooth.argmin())
         if not _fell(loss, smooth):
-            _warn(f"the loss fell nowhere between {lr[0]:g} and {lr[-1]:g}: there is no suggestion, try other rates")
+            beyond, other = (", beyond which it diverged", "lower `low`") if diverged else ("", "higher `high`")
+            _warn(
+                f"the loss fell nowhere between {lr[0]:g} and {lr[-1]:g}{beyond}: there is no suggestion; a {other}, "
+                f"more `steps` or another batch_size may find one"
+            )
             return cls(lr, loss, smooth, math.nan, False)
-        if place < count - 1:
+        if place < count - 1 or diverged:
             return cls(lr, loss, smooth, float(lr[place]) / 10.0)
         steepest = _steepest(lr, smooth)
         _warn(
@@ -87,7 +95,8 @@ def _fell(loss: Array, smooth: Array) -> bool:
     deviations of a mean of 10."""
     first = slice(0, max(2, len(loss) // 4))
     noise = float(np.std(loss[first] - smooth[first]))
-    return float(smooth[: min(10, len(smooth))].mean() - smooth.min()) > noise
+    before = smooth[: min(10, int(smooth.argmin()) + 1)]  # what rose from the first step on fell nowhere
+    return float(before.mean() - smooth.min()) > noise
 
 
 def _steepest(lr: Array, smooth: Array) -> float:

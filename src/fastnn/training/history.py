@@ -6,8 +6,8 @@ import math
 from collections.abc import ItemsView, Iterator, KeysView
 from typing import Any
 
-from fastnn._plot import axes_or_new, legend_below
 from fastnn.errors import missing_extra
+from fastnn.report import curves
 
 
 class History:
@@ -87,26 +87,4 @@ class History:
 
         ImportError naming the extra [plot] where matplotlib is missing.
         """
-        axes = axes_or_new(axes)
-
-        def draw(axes: Any, name: str, *style: str, **options: Any) -> None:
-            """A line through the epochs that measured it; of one a point, which a line does not show."""
-            points = [(epoch, value) for epoch, value in enumerate(self[name], start=1) if not math.isnan(value)]
-            x, y = zip(*points, strict=True) if points else ((), ())
-            axes.plot(x, y, *style, label=name, marker="o" if len(points) == 1 else None, **options)
-
-        for name in ("loss", "val_loss"):
-            if name in self:
-                draw(axes, name)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("loss")
-        metrics = [name for name in self.epochs if name not in ("loss", "val_loss", "lr", "seconds")]
-        if metrics:
-            other = axes.twinx()
-            for name in metrics:
-                draw(other, name, "--", color=f"C{2 + metrics.index(name)}")
-            other.set_ylabel(", ".join(dict.fromkeys(name.removeprefix("val_") for name in metrics)))
-            legend_below(axes, other)
-        else:
-            legend_below(axes)
-        return axes
+        return curves.draw(axes, range(1, len(self) + 1), self.epochs)
