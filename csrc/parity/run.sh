@@ -2,6 +2,7 @@
 # Builds and runs the parity program, and teams.cpp, without CMake or Python: for this machine, or for aarch64 under qemu.
 #   csrc/parity/run.sh            this machine: every x86 instruction set it has + AVX-512's source on AVX2
 #   csrc/parity/run.sh aarch64    cross-compiled, run by qemu-aarch64 (Debian: g++-aarch64-linux-gnu, qemu-user)
+#                                 with CXXFLAGS=-march=armv8.2-a+dotprod int8's dot products, too
 #   csrc/parity/run.sh avx512     the AVX-512 kernels on an emulated CPU (10 minutes; see avx512_emulated.sh)
 # CXX chooses another compiler; CXXFLAGS are added (e.g. -fsanitize=undefined); OPENMP= builds without OpenMP; OBJECTS is
 # a build directory of the package, whose compiled kernels are tried: what is shipped, and 4 minutes less.
