@@ -69,6 +69,13 @@ def integer(name: str, value: Any, low: int = 1) -> int:
     return whole
 
 
+def ids(count: int, dtype: np.dtype, whose: str) -> None:
+    """ValueError for more ids than dtype tells apart."""
+    most = int(2.0 / np.finfo(dtype).eps)
+    if count > most:
+        raise ValueError(f"ids of {whose} is {count}, expected at most {most}, which {dtype} tells apart")
+
+
 def epsilon(value: float, dtype: np.dtype, whose: str) -> None:
     """ValueError for an epsilon that is 0 in dtype, or that its divisions make infinite: below the smallest normal."""
     smallest = float(np.finfo(dtype).tiny)

@@ -20,7 +20,7 @@ from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metrics
 from fastnn.nn import initial, rechecks, reporting, serialize, summary
 from fastnn.nn.answers import Answers
-from fastnn.nn.layers import Flatten, Layer, Normalize, Reshape
+from fastnn.nn.layers import Embedding, Flatten, Layer, Normalize, Reshape
 from fastnn.nn.layers.base import chain
 from fastnn.nn.target_scale import TargetScale
 from fastnn.ops.operation import Shape
@@ -64,9 +64,7 @@ class Sequential(Answers):
                         f"{path} is {part!r}, which is in use already, expected one of its own, such as a copy"
                     )
                 used.add(id(part))
-            if isinstance(layer, Normalize) and any(
-                not isinstance(before, Flatten) for before in self.layers[:position]
-            ):
+            if layer.FIRST and any(not isinstance(before, Flatten) for before in self.layers[:position]):
                 raise ValueError(f"layers[{position}] is {layer!r}, expected it directly on the data")
         self._place_layers()
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
@@ -134,6 +132,8 @@ class Sequential(Answers):
             for _, part in layer.parts():
                 if hasattr(part, "epsilon"):
                     _validate.epsilon(part.epsilon, self.dtype, part.where)
+                if isinstance(part, Embedding):
+                    _validate.ids(part.ids, self.dtype, part.where)
         return Plan.assemble(ops, shape, spans[-1][1], self.dtype), spans
 
     def _bind(self) -> None:
