@@ -381,3 +381,24 @@ def test_exporters_say_what_they_do_not_write(kind, tmp_path):
         model.to_onnx(tmp_path / "model.onnx")
     with pytest.raises(ValueError, match=named):
         model.to_c(tmp_path / "model.c")
+
+
+@recurrent
+def test_the_bridge_to_pytorch_says_what_it_has_no_module_for(kind):
+    bridge = pytest.importorskip("fastnn.torch")
+    for several in (False, True):
+        with pytest.raises(TypeError, match=rf"layers\[0\] is {kind.__name__}\(4.*returns a pair"):
+            bridge.to_torch(built(kind, return_sequences=several))
+
+
+@engines
+@recurrent
+def test_large_values_are_those_of_float64(kind, backend):
+    """What the gates take overflows no exp: they are open or shut."""
+    x = steps_for(kind) * np.array([1.0, 1e20, 1e-20])
+    exact = built(kind, return_sequences=True)
+    model = Sequential([kind(4, return_sequences=True)], dtype=np.float32).build(x.shape[1:], seed=0)
+    for name, view in exact.state.views.items():
+        model.state.views[name][...] = view
+    want = exact.predict(x, backend="numpy")
+    np.testing.assert_allclose(model.predict(x.astype(np.float32), backend=backend), want, rtol=0, atol=1e-5)

@@ -32,7 +32,8 @@ class embedding(Operation):
     @staticmethod
     def known(x: Array, ids: float) -> Array:
         """Where x is an id."""
-        return (x >= 0) & (x < ids) & (x == np.trunc(x))
+        known: Array = (x >= 0) & (x < ids) & (x == np.trunc(x))
+        return known
 
     @staticmethod
     def forward(x: Array, w: Array, ids: float, padding: float, a: Array) -> None:
