@@ -39,11 +39,16 @@ ENGINES = list(dict.fromkeys(("numpy", AUTOMATIC)))  # the Python engine, and th
 
 LAYERS = [kind for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
 LAYERS.remove(nn.Layer)
+# which take rows of steps, or ids: test_sequences.py has them; the tests of LAYERS are of rows of features
+OF_STEPS = [nn.SimpleRNN, nn.GRU, nn.LSTM, nn.Embedding]
+LAYERS = [kind for kind in LAYERS if kind not in OF_STEPS]
 ARGUMENTS = {  # of layers that need some: 4 channels go in and come out
     nn.Dense: lambda: (4,),
     nn.Activation: lambda: ("tanh",),
     nn.Reshape: lambda: ((-1, 2),),
     nn.Residual: lambda: ([nn.Scale(0.5), nn.Activation("tanh")],),
+    **dict.fromkeys((nn.SimpleRNN, nn.GRU, nn.LSTM), lambda: (4,)),
+    nn.Embedding: lambda: (9, 4),
 }
 
 

@@ -47,6 +47,7 @@ def a_layer(rng: random.Random) -> nn.Layer:
             lambda: nn.Scale(rng.choice((0.3, 1.0))),
             lambda: nn.Residual(inner),
             lambda: nn.Residual(inner, shortcut=[nn.Dense(units)]),
+            lambda: rng.choice((nn.SimpleRNN, nn.GRU, nn.LSTM))(units, return_sequences=rng.random() < 0.5),
             lambda: nn.Reshape((-1, rng.choice((1, 2, 3)))),
             lambda: nn.Flatten(),
         )

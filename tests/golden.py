@@ -206,6 +206,23 @@ def layer_cases() -> Iterator[tuple[str, Case]]:
     # of 33 channels the last would be 23 above the first, and the loss diverge
     yield "ordered", Case(lambda: [nn.Dense(HIDDEN, "tanh"), nn.Dense(4), nn.Ordered(), nn.Dense(OUTPUTS)])
     yield "ordered last", Case(lambda: [nn.Dense(HIDDEN, "tanh"), nn.Dense(4), nn.Ordered()])
+    steps: dict[str, Callable[..., nn.Layer]] = {
+        "rnn": nn.SimpleRNN,
+        "rnn of relu": lambda units, **settings: nn.SimpleRNN(units, "relu", **settings),
+        "gru": nn.GRU,
+        "lstm": nn.LSTM,
+    }
+    for name, of in steps.items():
+        yield name, Case(lambda of=of: [of(HIDDEN), nn.Dense(OUTPUTS)], shape=(6, 5))
+        yield (
+            f"{name} of every step",
+            Case(
+                lambda of=of: [nn.Dense(9, "gelu"), of(5, return_sequences=True), nn.Dense(4, "gelu"), of(3)],
+                shape=(6, 5),
+            ),
+        )
+    numbers = lambda values: (values % 11).astype(np.int16)  # noqa: E731
+    yield "embedding", Case(lambda: [nn.Embedding(11, 9, 3), nn.GRU(5), nn.Dense(OUTPUTS)], shape=(6,), stored=numbers)
     yield "maxout in a dense", Case(lambda: [nn.Dense(HIDDEN, nn.Maxout(2)), nn.Dense(OUTPUTS)])
     yield "dropout twice", around(nn.Dropout, lambda: nn.Activation("relu"), lambda: nn.Dropout(0.125))
     yield "batch_norm, a last batch of one row", around(nn.BatchNorm, rows=ROWS - 1)

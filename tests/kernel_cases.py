@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import recurrent_bounds
 from guarded import Case, InOut, Out, Own
 
 from fastnn._random import Key
@@ -49,6 +50,12 @@ class Draw:
     def ids(self, *shape: int) -> Array:
         return self.rng.integers(0, IDS, shape).astype(self.dtype)
 
+    def squashed(self, *shape: int) -> Array:
+        return np.tanh(self(*shape))
+
+    def small(self, *shape: int) -> Array:
+        return self(*shape) / 8
+
     def winners(self, *shape: int) -> Array:
         return self.rng.integers(0, PIECES, shape).astype(np.int32)
 
@@ -65,6 +72,7 @@ class Known:
     draws: Mapping[str, Callable[..., Array]] = field(default_factory=dict)  # how inputs of a special range are drawn
     inputs: Callable[[int, int], int] = lambda I, O: I  # of the channels that are asked for, what it takes
     needs_rows: bool = False  # the mean of no rows is not a number
+    positions: int = 1  # of a row, where they are steps in time
 
 
 def call_of(name: str, which: str) -> Call:
@@ -94,11 +102,12 @@ def saved_of(activation: Activation, z: Array) -> Array:
 def operation(
     draw: Draw, name: str, which: str, B: int, I: int, O: int, activation: Activation = ACTIVATIONS["tanh"]
 ) -> Case:
-    """Arguments for that call of an operation: B rows of one position, I channels in and O out."""
+    """Arguments for that call of an operation: B rows of the positions it wants, I channels in and O out."""
     assert name in OPERATIONS, f"kernel_cases.OPERATIONS has no bounds for {name}"
     known, call = OPERATIONS[name], call_of(name, which)
     I = known.inputs(I, O)
-    size = {"B": B, "P": 1, "N": B, "I": I, "O": O, "F": I, "G": O}
+    P = known.positions
+    size = {"B": B, "P": P, "N": B * P, "I": I, "O": O, "F": I, "G": O, "V": int(known.settings.get("ids", 0))}
     arguments = {each: _argument(draw, OPS[name].spec, call, known, each, size, activation) for each in call.names}
     return Case(arguments, known.bounds[which if which in OPS[name].spec.calls else "forward"])
 
@@ -258,6 +267,20 @@ def rms_norm_backward(r: Named) -> Named:
     return dict(dgamma=(B + 8) * (da * reach).sum(axis=0), dx=dx)
 
 
+def embedding_backward(r: Named) -> Named:
+    """dw as the reference sums it, of sizes; nothing reaches x."""
+    dx, sums = np.empty_like(r["dx"]), np.empty_like(r["dw"])
+    OPS["embedding"].backward(r["x"], r["ids"], r["padding"], np.abs(r["da"]), dx, sums)
+    return dict(dx=0.0, dw=(r["x"].size + 4) * sums)
+
+
+def recurrent(op: str, **settings: float) -> Known:
+    """Of three steps, with weights of states that do not let errors grow beyond what is bounded."""
+    draws = {"u": Draw.small, "gates": Draw.squashed} | ({"a": Draw.squashed} if op == "rnn" else {})
+    bounds = {each: getattr(recurrent_bounds, f"{op}_{each}") for each in ("forward", "backward")}
+    return Known(bounds, settings, draws, positions=3)
+
+
 # What the Specs do not say ------------------------------------------------------------------------------------
 
 PIECES = 3  # of maxout
@@ -312,4 +335,15 @@ OPERATIONS: dict[str, Known] = {
     "fork": Known({"backward": lambda r: dict(dx=np.abs(r["da"]) + np.abs(r["dother"]))}),
     "turn": Known({"forward": exact("a"), "backward": exact("dx")}),
     "join": Known({"forward": lambda r: dict(a=np.abs(r["x"]) + np.abs(r["other"])), "backward": exact("dx")}),
+    "rnn": recurrent("rnn", relu=0.0),
+    "gru": recurrent("gru"),
+    "lstm": recurrent("lstm"),
+    "last": Known({"forward": exact("a"), "backward": exact("dx")}, inputs=lambda I, O: 3 * O),
+    "embedding": Known(
+        {"forward": exact("a"), "backward": embedding_backward},
+        settings={"ids": IDS, "padding": 4.0},
+        draws={"x": Draw.ids},
+        inputs=lambda I, O: 5,
+        positions=5,
+    ),
 }

@@ -20,6 +20,7 @@ Tree = Any  # of lists, with numbers and strings for leaves
 BUFFERS = ("parameters", "statistics", "scaling")
 # the fields of an operation: kind, inputs, outputs, activation, alpha, saves_z, settings, tensors, other, dother
 KIND, INPUTS, OUTPUTS, SETTINGS, TENSORS, OTHER, DOTHER = 0, 1, 2, 6, 7, 8, 9
+SETTING_VALUES = {"rate": 0.25, "epsilon": 1e-3, "count": 50.0, "ids": 50.0, "padding": 7.0, "relu": 1.0}
 
 
 class Draft:
@@ -72,8 +73,8 @@ class Draft:
         spec, rng, inputs = OPS[kind].spec, self.rng, self.shape
         activation = rng.choice(list(ACTIVATIONS)) if spec.fuses else "identity"
         saves_z = spec.fuses and ACTIVATIONS[activation].saves == "z"
-        settings = [{"rate": 0.25, "epsilon": 1e-3, "count": 50.0}.get(name, 0.5) for name in spec.setting_names]
-        letters = sizes(inputs, outputs, 1)
+        settings = [SETTING_VALUES.get(name, 0.5) for name in spec.setting_names]
+        letters = sizes(inputs, outputs, 1, SETTING_VALUES)
         tensors = []
         for place, field in enumerate(spec.param_fields + spec.statistic_fields):
             trainable = place < len(spec.param_fields) and rng.random() < 0.9
@@ -93,10 +94,13 @@ class Draft:
         if spec.x == spec.a:
             return shape
         for _ in range(8):
-            outputs = (*shape[:-1], self.any_size())
-            if OPS[kind].fits(shape, outputs, {}):
+            channels = self.any_size()
+            outputs = self.rng.choice(((*shape[:-1], channels), shape[-1:], (*shape, channels)))
+            if OPS[kind].fits(shape, outputs, SETTING_VALUES):
                 return outputs
-        return (*shape[:-1], 1)
+        return next(
+            each for each in ((*shape[:-1], 1), shape[-1:], (*shape, 1)) if OPS[kind].fits(shape, each, SETTING_VALUES)
+        )
 
     def any_size(self) -> int:
         if self.rng.random() < 0.05:

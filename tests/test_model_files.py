@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from common import ENGINES, LAYERS, build, features, make_layer, parameters
+from common import ENGINES, LAYERS, OF_STEPS, build, features, make_layer, parameters
 from file_drafts import set_in_header
 
 import fastnn
@@ -81,7 +81,7 @@ def test_every_layer_comes_back(make, dtype, tmp_path):
 
 def test_every_layer_and_initialiser_has_a_case():
     """A layer that is added later is in `nn`, and by that in LAYERS; the table of serialize finds it itself."""
-    assert set(serialize.LAYERS) == {kind.__name__ for kind in LAYERS}
+    assert set(serialize.LAYERS) == {kind.__name__ for kind in [*LAYERS, *OF_STEPS]}
     assert {type(init).__name__ for init in nn.INITIALIZERS.values()} < set(serialize.INITIALIZERS)
 
 

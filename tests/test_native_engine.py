@@ -60,6 +60,14 @@ NETS = {
         nn.Flatten(),
         nn.Dense(3),
     ],
+    "steps": lambda: [
+        nn.Dense(28, "silu"),
+        nn.Reshape((7, 4)),
+        nn.LSTM(9, return_sequences=True),
+        nn.SimpleRNN(6, "relu", return_sequences=True),
+        nn.GRU(17),
+        nn.Dense(3),
+    ],
     "one output": lambda: [nn.Dense(70, "elu"), nn.Dense(1)],
     "every layer": lambda: every_layer(34, 3),
 }
@@ -114,6 +122,7 @@ def python_engine(isa: str):
 
 def test_the_nets_have_every_operation():
     plans = [built(name).plan for name in NETS] + [of_ids(built("dense"), 9).plan]  # see test_takes_ids
+    plans.append(Sequential([nn.Embedding(9, 4)]).build(INPUTS).plan)  # test_native_operations.py trains it
     walked = {op.kind for plan in plans for op in (plan.source, *plan.ops)}
     assert walked == set(OPS), f"NETS has no layer that makes {set(OPS) - walked}"
 

@@ -7,6 +7,8 @@ Plans are made from the registry.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from common import features
@@ -55,7 +57,11 @@ def tensor_of(field: Field, index: int, shape: tuple[int, ...], trainable: bool)
 def op_of(kind: str, index: int, inputs: Shape, channels: int | None = None, activation=identity) -> Op:
     """The operation for rows of that shape, with the tensors that its Spec declares."""
     spec, outputs = OPS[kind].spec, (*inputs[:-1], channels or inputs[-1])
-    size = sizes(inputs, outputs, 1)
+    if kind == "last":
+        outputs = inputs[-1:]
+    elif kind == "embedding":
+        outputs = (*inputs, channels)
+    size = sizes(inputs, outputs, 1, OPERATIONS[kind].settings)
     tensors = {
         field.name: tensor_of(field, index, field.shape(size), field in spec.param_fields)
         for field in spec.param_fields + spec.statistic_fields
@@ -66,8 +72,13 @@ def op_of(kind: str, index: int, inputs: Shape, channels: int | None = None, act
 def plan_of(name: str, dtype: type) -> Plan:
     """A dense operation, the one in question, another dense one: something learns below it, and something above."""
     spec, start = OPS[name].spec, (*POSITIONS, INPUTS)
+    if name == "embedding":  # of ids, which nothing below learns
+        ids, rows = (math.prod(start),), (math.prod(start), CHANNELS)
+        ops = [op_of("ids", 0, ids), op_of(name, 1, ids, CHANNELS), op_of("dense", 2, rows, 2)]
+        return Plan.assemble(ops, ids, (*ids, 2), np.dtype(dtype))
     between, wide = (*POSITIONS, CHANNELS), OPERATIONS[name].inputs(CHANNELS, CHANNELS)
     ops = [op_of(name, 0, start)] if spec.phase == "source" else []
+    wide = CHANNELS if name == "last" else wide
     ops.append(op_of("dense", 1, start, wide, ACTIVATIONS["gelu"]))
     if OPS[name].bracket:
         ops += [op_of("fork", 2, between), op_of("dense", 3, between, 5, ACTIVATIONS["relu"])]
@@ -79,9 +90,10 @@ def plan_of(name: str, dtype: type) -> Plan:
         between = (*POSITIONS, 5)
     elif spec.phase != "source":
         ops.append(op_of(name, 2, (*POSITIONS, wide), CHANNELS, ACTIVATIONS["tanh"] if spec.fuses else identity))
+        between = ops[-1].outputs
     ops.append(op_of("dense", 7, between, 2))
     assert name == "cast" or name in [op.kind for op in ops]
-    return Plan.assemble(ops, start, (*POSITIONS, 2), np.dtype(dtype))
+    return Plan.assemble(ops, start, ops[-1].outputs, np.dtype(dtype))
 
 
 def rows_of(plan: Plan, dtype: type = np.float32, rows: int = ROWS) -> np.ndarray:
@@ -164,13 +176,15 @@ def test_predicts_the_bits_of_the_python_engine(name, dtype, isa):
 
 # 0.9 million elements: at 0.1 ns each, as the cheapest operation states, work for three threads
 WIDE = (2053, 9, 449)
+WIDE_STEPS = (253, 9, 97)  # where each goes through time, with products of u
 
 
 @ISAS
 @pytest.mark.parametrize(("name", "which"), CALLS)
 def test_a_kernel_alone_has_the_same_bits_on_any_threads(name, which, isa):
     """Also where it writes over what it reads, if it may: nothing is read once it is written, or done twice."""
-    case, run = operation(Draw(np.float64), name, which, *WIDE), kernel(native.kernels(isa), name, which)
+    wide = WIDE if OPERATIONS[name].positions == 1 else WIDE_STEPS
+    case, run = operation(Draw(np.float64), name, which, *wide), kernel(native.kernels(isa), name, which)
     native.set_threads(1)
     expected = call(run, case, np.float64)
     alias = call_of(name, which).alias

@@ -85,6 +85,13 @@ KINDS = {
         nn.Dense(4),
     ],
     "positions": lambda: [nn.Dense(6, "tanh"), nn.Reshape((2, 3)), nn.BatchNorm(), nn.Dense(2), nn.Flatten()],
+    "steps": lambda: [
+        nn.Reshape((-1, 1)),
+        nn.LSTM(4, return_sequences=True),
+        nn.GRU(3, return_sequences=True),
+        nn.SimpleRNN(5),
+        nn.Dense(4),
+    ],
     "no bias": lambda: [nn.Dense(5, "elu", bias=False), nn.Dense(4)],
     "every layer": lambda: every_layer(6, 4),
     "products for BLAS": lambda: [nn.Dense(64, "relu"), nn.Dense(128, "tanh"), nn.Dense(4)],
@@ -94,6 +101,7 @@ KINDS = {
 def test_every_kind_of_operation_is_walked():
     models = [Sequential(layers()).build(3, seed=0) for layers in KINDS.values()]
     models.append(of_ids(build(nn.Dense(2)), 9))  # see test_ids
+    models.append(build(nn.Embedding(9, 4)))
     walked = {op.kind for model in models for op in (model.plan.source, *model.plan.ops)}
     assert walked == set(OPS), f"KINDS has no layer that makes {set(OPS) - walked}"
 
@@ -108,6 +116,7 @@ def test_every_kind_of_operation(kind, dtype):
 def test_ids():
     x = np.random.default_rng(0).integers(0, 9, (ROWS, 3))
     agree(of_ids(build(nn.Dense(2)), 9), sgd("mse"), x, features(ROWS, 2, seed=4))
+    agree(build(nn.Embedding(9, 4, 2), nn.GRU(3), nn.Dense(2)), sgd("mse"), x, features(ROWS, 2, seed=4))
 
 
 @pytest.mark.parametrize("activation", nn.ACTIVATIONS)

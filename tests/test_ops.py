@@ -29,6 +29,13 @@ ZERO = Key(0, 0, 0)
 BITS = np.array([0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48]) / 2.0**32  # 0.37, 0.05, 0.31, 0.31
 
 
+L = np.log(3.0)
+SHOWN = 3 / 4 * np.tanh(3 / 8)  # the first output of the lstm worked out below
+DH = 13 / 5 - 9 * L / 200  # and what its gradients come from
+DC = 9 / 50 + 9 * DH / 16
+FIRST, LAST = np.array([DC / 8, 0, 3 * DC / 8, 3 * DH / 32]), np.array([-27 / 800, 9 * L / 200, 27 / 400, 2 / 5])
+
+
 class By(NamedTuple):
     """A call of an operation worked out by hand. What is among the outputs too is read and written."""
 
@@ -320,6 +327,134 @@ HAND: dict[str, list[By]] = {
         By("forward", dict(x=[[1, 2], [3, 4]], other=[[10, 20], [30, -40]]), dict(a=[[11, 22], [33, -36]])),
         By("backward", dict(da=[[1, -2], [3, 4]]), dict(dx=[[1, -2], [3, 4]])),
     ],
+    # One unit, two steps. sigmoid of L = log 3 is 3/4, tanh of L / 2 is 1/2, of L 4/5
+    "rnn": [
+        # L - L/2, then -L/2 + 3L/2
+        By(
+            "forward",
+            dict(x=[[[L], [0]]], w=[[1]], u=[[3 * L]], b=[-L / 2], relu=0.0),
+            dict(before=[[[0], [1 / 2]]], a=[[[1 / 2], [4 / 5]]]),
+        ),
+        By(  # 2 + 1, then -2 + 1 - 3; -4 + 1, then 2 + 1
+            "forward",
+            dict(x=[[[1], [-1]], [[-2], [1]]], w=[[2]], u=[[-1]], b=[1], relu=1.0),
+            dict(before=[[[0], [3]], [[0], [0]]], a=[[[3], [0]], [[0], [3]]]),
+        ),
+        # 5 (1 - 16/25) = 9/5, then (1 + 2 9/5) 3/4
+        By(
+            "backward",
+            dict(
+                x=[[[2], [-1]]],
+                w=[[3]],
+                u=[[2]],
+                relu=0.0,
+                before=[[[0], [1 / 2]]],
+                a=[[[1 / 2], [4 / 5]]],
+                da=[[[1], [5]]],
+            ),
+            dict(
+                dgates=[[[69 / 20], [9 / 5]]], dx=[[[207 / 20], [27 / 5]]], dw=[[51 / 10]], du=[[9 / 10]], db=[21 / 4]
+            ),
+        ),
+        By(  # 5, which a = 0 lets not through
+            "backward",
+            dict(x=[[[2], [-1]]], w=[[3]], u=[[2]], relu=1.0, before=[[[0], [3]]], a=[[[3], [0]]], da=[[[1], [5]]]),
+            dict(dgates=[[[1], [0]]], dx=[[[3], [0]]], dw=[[2]], du=[[0]], db=[1]),
+        ),
+    ],
+    "gru": [
+        # r: L, then 3/8 8L/3. z: -2L + L, then L - 3/8 8L/3. n: L - L/2 + 3/4 0, then -L/2 + 3/4 (3/8 16L/3)
+        # h: 3/4 1/2 + 1/4 0 = 3/8, then 1/2 4/5 + 1/2 3/8
+        By(
+            "forward",
+            dict(
+                x=[[[L], [0]]], w=[[1, -2, 1]], u=[[8 * L / 3, -8 * L / 3, 16 * L / 3]], b=[0, 0, -L / 2], bu=[0, L, 0]
+            ),
+            dict(
+                before=[[[0], [3 / 8]]],
+                gates=[[[3 / 4, 1 / 4, 1 / 2, 0], [3 / 4, 1 / 2, 4 / 5, 2 * L]]],
+                a=[[[3 / 8], [47 / 80]]],
+            ),
+        ),
+        # The last step, dh = 2: dz = 2 (3/8 - 1/2) 1/4, dn = 2 1/2 3/4, dq = 3/4 3/4, dr = 3/4 (-4) 3/16. To the first
+        # go 2 1/2 - 9/16 2 + 1/16 + 9/16 4 = 35/16: dh = 51/16, dz = 51/16 (0 - 1/2) 3/16, dn = 51/16 3/4 3/4,
+        # dq = dn / 2, dr = dn 2 1/4. dx = dr - 2 dz + 3 dn
+        By(
+            "backward",
+            dict(
+                x=[[[2], [-1]]],
+                w=[[1, -2, 3]],
+                u=[[2, -1, 4]],
+                before=[[[0], [3 / 8]]],
+                gates=[[[1 / 2, 1 / 4, 1 / 2, 2], [3 / 4, 1 / 2, 1 / 2, -4]]],
+                da=[[[1], [2]]],
+            ),
+            dict(
+                dgates=[[[459 / 512, -153 / 512, 459 / 256, 459 / 512], [-9 / 16, -1 / 16, 3 / 4, 9 / 16]]],
+                dx=[[[3519 / 512], [29 / 16]]],
+                dw=[[603 / 256, -137 / 256, 363 / 128]],
+                du=[[-27 / 128, -3 / 128, 27 / 128]],
+                db=[171 / 512, -185 / 512, 651 / 256],
+                dbu=[171 / 512, -185 / 512, 747 / 512],
+            ),
+        ),
+    ],
+    "lstm": [
+        # i: L, then L. f: L, then L - 2L. g: L / 2, then L. o: L, then 0. c: 3/4 1/2, then 1/4 3/8 + 3/4 4/5
+        By(
+            "forward",
+            dict(x=[[[L], [0]]], w=[[1, 0, 0.5, 1]], u=[[L / SHOWN, -2 * L / SHOWN, L / SHOWN, 0]], b=[0, L, 0, 0]),
+            dict(
+                before=[[[0], [SHOWN]]],
+                gates=[[[3 / 4, 3 / 4, 1 / 2, 3 / 4], [3 / 4, 1 / 4, 4 / 5, 1 / 2]]],
+                cell=[[[3 / 8], [111 / 160]]],
+                a=[[[SHOWN], [np.tanh(111 / 160) / 2]]],
+            ),
+        ),
+        # The last step, dh = 2: dc = 2 1/2 9/25, di = dc (-1/2) 3/16, df = dc L/2 1/4, dg = dc 1/4 3/4, do = 2 4/5 1/4.
+        # To the first go dc / 2 = 9/50 and -27/800 2 - 9L/200 + 27/400 + 2/5 4: DH and DC there, di = DC 1/2 1/4,
+        # dg = DC 1/2 3/4, do = DH 1/2 3/16, and no cell to forget. dx = di - 2 df + 3 dg + do
+        By(
+            "backward",
+            dict(
+                x=[[[2], [-1]]],
+                w=[[1, -2, 3, 1]],
+                u=[[2, -1, 1, 4]],
+                before=[[[0], [3 / 8]]],
+                gates=[[[1 / 2, 1 / 4, 1 / 2, 3 / 4], [1 / 4, 1 / 2, -1 / 2, 1 / 2]]],
+                cell=[[[L / 2], [L]]],
+                da=[[[1], [2]]],
+            ),
+            dict(
+                dgates=[[FIRST, LAST]],
+                dx=[[[5 * DC / 4 + 3 * DH / 32], [91 / 160 - 9 * L / 100]]],
+                dw=[2 * FIRST - LAST],
+                du=[3 / 8 * LAST],
+                db=FIRST + LAST,
+            ),
+        ),
+    ],
+    "last": [
+        By("forward", dict(x=[[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]), dict(a=[[5, 6], [11, 12]])),
+        By("backward", dict(da=[[5, 6], [7, 8]]), dict(dx=[[0, 0, 5, 6], [0, 0, 7, 8]])),
+    ],
+    "embedding": [  # 1 is padding, 3 and 1/2 are no ids
+        By(
+            "forward",
+            dict(x=[[0, 2, 1], [2, 3, 0.5]], w=[[1, 2], [3, 4], [5, 6]], ids=3.0, padding=1.0),
+            dict(a=[[[1, 2], [5, 6], [0, 0]], [[5, 6], [np.nan, np.nan], [np.nan, np.nan]]]),
+        ),
+        By(
+            "backward",
+            dict(
+                x=[[0, 2, 1], [2, 3, 0.5]],
+                ids=3.0,
+                padding=1.0,
+                da=[[[1, 2], [3, 4], [5, 6]], [[7, 8], [9, 9], [9, 9]]],
+            ),
+            dict(dx=[[0, 0, 0], [0, 0, 0]], dw=[[1, 2], [0, 0], [10, 12]]),
+        ),
+    ],
 }
 
 
@@ -366,7 +501,7 @@ def test_values_worked_out_by_hand(name, which, dtype, backend, kernels):
         guarded.check()
         for each, value in by.expected.items():
             want = np.array(value, np.float64)
-            bound = 8 * np.finfo(dtype).eps * np.abs(want).max()
+            bound = 8 * np.finfo(dtype).eps * np.nanmax(np.abs(want))
             np.testing.assert_allclose(made[each], want, rtol=0, atol=bound, err_msg=f"{which} of {name}: {each}")
 
 
@@ -390,7 +525,9 @@ class Scalar:
                 values |= operation(Draw(np.float64, seed), name, which, 5, 4, 3).arguments
         self.values = {"x": Draw(np.float64)(*values["dx"].shape)} | values
         self.below = ACTIVATIONS["tanh"] if spec.goes_below else identity
-        self.of = {name: self.values[name] for name in ("x", *(field.name for field in spec.param_fields))}
+        learned = (field.name for field in spec.param_fields)
+        inputs = () if "ids" in spec.setting_names else ("x",)  # an id has no neighbours
+        self.of = {name: self.values[name] for name in (*inputs, *learned)}
 
     def after_forward(self) -> Named:
         """Every argument, on fresh arrays."""

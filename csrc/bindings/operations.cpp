@@ -185,6 +185,8 @@ struct Bound {
         for (const Argument& argument : spec.arguments) {
             if (typed < 0 && !argument.optional && !argument.dims.empty() && argument.number == Number::kReal)
                 typed = static_cast<int>(arguments.size());
+            for (const Dim& dim : argument.dims)
+                if (dim.letter == 'V') table = static_cast<int>(arguments.size());
             arguments.emplace_back(argument);
         }
     }
@@ -192,7 +194,17 @@ struct Bound {
     bool checks;  // whether such rows may become such
     std::vector<Binding> arguments;
     int typed = -1;  // the first array of the plan's dtype that is always given
+    int table = -1;  // one whose rows are counted by a setting, too
 };
+
+// An id is an address: the table has as many rows as the setting says.
+template <class T>
+void check_table(const Bound& spec, const Call<T>& call, const Letters& letters) {
+    const Sizes sizes(spec.declared, call.settings, call.B, call.P, call.I, call.O, call.F);
+    if (sizes.V != letters.get<'V'>())
+        value_error(std::string(spec.arguments[spec.table].name) + " has " +
+                    std::to_string(letters.get<'V'>()) + " rows, but ids is another number");
+}
 
 // Those of all operations, by their codes.
 template <const CallSpec Declared::* which>
@@ -223,12 +235,14 @@ void with_call(const Args& args, F&& f) {
         const Declared& declared = spec.declared;
         const Operation<T>& operation = t.operations[code];
         call.moment = &moment;
-        call.B = letters.get<'N'>(letters.get<'B'>()), call.P = letters.get<'N'>(0) > 0 ? 1 : letters.get<'P'>(1);
+        call.B = letters.get<'N'>(letters.get<'B'>()),
+        call.P = letters.get<'N'>(0) > 0 ? 1 : letters.get<'P'>(1);
         call.O = letters.get<'O'>(letters.get<'G'>());
         call.I = letters.get<'I'>(letters.get<'F'>(call.O)), call.F = letters.get<'F'>(call.P * call.I);
         if (spec.checks && !operation.fits({call.P, call.I, call.P, call.O, call.settings}))
             value_error(declared.name + " cannot make " + std::to_string(call.O) + " values out of " +
                         std::to_string(call.I));
+        if (spec.table >= 0) check_table(spec, call, letters);
         const Unlocked unlocked(operation.ns(call.B * call.P, call.I, call.O));
         f(declared, operation, call);
     });
@@ -252,11 +266,12 @@ void op_predict(const Args& args) {
     });
 }
 
-// The gradients of the parameters first: dx may be da.
+// The gradients of the parameters first, and before them what they read: dx may be da.
 void op_backward(const Args& args) {
     with_call<&Declared::backward>(
         args, [](const Declared& declared, const auto& operation, const auto& call) {
             bool vectors = false;
+            if (operation.prepare) operation.prepare(call, {0, call.B});
             for (size_t t = 0; operation.gradient && t < declared.params.size(); ++t) {
                 const Dims& dims = declared.params[t].dims;
                 vectors |= dims.size() == 1;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "../kernels/table.hpp"
@@ -154,7 +155,8 @@ class Buffers {
                                                            : gradient + op.tensors[t].offset;
         }
         if (!training || operation.packed == nullptr) return;
-        const bool learns = !op.tensors.empty() && op.tensors[0].trainable;
+        const bool learns = std::all_of(op.tensors.begin(), op.tensors.end(),
+                                        [](const Tensor& t) { return t.trainable || t.columns == 0; });
         for (int p = 0; p < kMostPacked; ++p) {
             const size_t n = operation.packed(call, {training, learns, i > first, capacity, sparse}, p);
             call.packed[p] = n > 0 ? arena.take<T>(n) : nullptr;

@@ -89,7 +89,7 @@ struct Int8Way {
     Whole<T> (*pack)(const WholeNumbers& from, void* to);  // to: 64-byte aligned
 };
 
-constexpr int kMostTensors = 8, kMostScratch = 8, kMostPacked = 4, kMostSettings = 16;
+constexpr int kMostTensors = 8, kMostScratch = 8, kMostPacked = 6, kMostSettings = 16;
 
 // The arguments of an operation's functions, for a whole batch. Its tensors, settings and scratch are in the Spec's order;
 // a row is P positions of I channels that come in, and of O that go out.
@@ -134,7 +134,7 @@ struct Passage {
 // What a plan wants of an operation, which decides what it packs.
 struct Use {
     bool training;
-    bool learns;           // its matrices are trained
+    bool learns;           // all its matrices are trained
     bool wants_dx;         // something below learns
     size_t rows;           // of the largest batch
     bool sparse = false;   // see Operation
@@ -155,9 +155,10 @@ struct Operation {
     // A part of the gradient over the whole batch: rows of parameter `tensor`, a matrix, into g; or, for tensor -1, all
     // parameters that are no matrices, into call.dparams. Where these are vectors, they are not cut. Of the parameters it
     // reads at most those rows: others are being updated. In a training it comes after backward, in a call from Python
-    // before it (dx may be da) and without prepare: it reads nothing that backward writes, and does without what is packed.
+    // before it (dx may be da): it reads nothing that backward writes, and does without what is packed.
     void (*gradient)(const Call<T>&, int tensor, const Range& rows, T* g);
-    // What gradient will read, made by the task that has just made these rows of da, while they are in its cache.
+    // What gradient and backward will read, made by the task that has just made these rows of da, while they are in its
+    // cache: always called before both.
     void (*prepare)(const Call<T>&, Range rows);
     // Copies of a matrix for the next step's products, made by the task that has just updated these rows of it.
     void (*pack)(const Call<T>&, int tensor, Range rows);

@@ -5,10 +5,13 @@
 #include "batch_norm.hpp"
 #include "dense.hpp"
 #include "dropout.hpp"
+#include "embedding.hpp"
+#include "last.hpp"
 #include "layer_norm.hpp"
 #include "maxout.hpp"
 #include "ordered.hpp"
 #include "prelu.hpp"
+#include "recurrent.hpp"
 #include "rms_norm.hpp"
 #include "rrelu.hpp"
 #include "scale.hpp"
@@ -35,7 +38,12 @@
     X(ordered) \
     X(fork) \
     X(turn) \
-    X(join)
+    X(join) \
+    X(rnn) \
+    X(gru) \
+    X(lstm) \
+    X(last) \
+    X(embedding)
 // clang-format on
 
 namespace {

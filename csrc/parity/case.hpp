@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <sstream>
@@ -213,6 +214,11 @@ class Case {
             fill_uniform(reinterpret_cast<T*>(data), n, span.low, span.high);
         if (argument.number == Number::kFloat64)
             fill_uniform(reinterpret_cast<double*>(data), n, span.low, span.high);
+        if (span.whole)
+            for (size_t i = 0; i < n; ++i) {
+                T& x = reinterpret_cast<T*>(data)[i];
+                x = std::floor(x);
+            }
         if (argument.role == Role::statistic) initial_[argument.name] = made->second.memory.copy();
         bind(argument, data);
     }

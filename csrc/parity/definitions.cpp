@@ -8,13 +8,6 @@ namespace parity {
 namespace {
 
 using std::fabs;
-using Values = std::vector<Ref>;
-
-// A sum, and the sum of its terms' sizes, which bounds its error.
-struct Sum {
-    Ref value = 0, size = 0;
-    void add(Ref term) { value += term, size += fabs(term); }
-};
 
 // dense ----------------------------------------------------------------------------------------------------------
 
@@ -418,8 +411,10 @@ const std::map<std::string, Definition> kDefinitions = {
 }  // namespace
 
 const Definition* definition_named(const std::string& operation) {
-    const auto found = kDefinitions.find(operation);
-    return found == kDefinitions.end() ? nullptr : &found->second;
+    for (const auto* definitions : {&kDefinitions, &of_sequences()})
+        if (const auto found = definitions->find(operation); found != definitions->end())
+            return &found->second;
+    return nullptr;
 }
 
 }  // namespace parity

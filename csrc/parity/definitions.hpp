@@ -2,6 +2,7 @@
 // kernels.
 #pragma once
 
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
@@ -38,6 +39,7 @@ struct Sample {
 
 struct Span {
     double low, high;
+    bool whole = false;  // numbers without a fraction
 };
 
 struct Definition {
@@ -47,6 +49,16 @@ struct Definition {
     void (*backward)(Sample&) = nullptr;
     void (*predict)(Sample&) = nullptr;  // null: as forward
 };
+
+using Values = std::vector<Ref>;
+
+// A sum, and the sum of its terms' sizes, which bounds its error.
+struct Sum {
+    Ref value = 0, size = 0;
+    void add(Ref term) { value += term, size += std::fabs(term); }
+};
+
+const std::map<std::string, Definition>& of_sequences();  // sequences.cpp's
 
 // Null: no definition here.
 const Definition* definition_named(const std::string& operation);

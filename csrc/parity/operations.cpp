@@ -38,7 +38,7 @@ class Check {
         if (declared.source) return;  // sources.cpp
         if (definition == nullptr) return report_.skip(declared.name);
         const bool activates = declared.forward.has(fastnn::Role::activation, false);
-        for (const Size& size : sizes(operation, declared)) {
+        for (const Size& size : sizes(operation, declared, *definition)) {
             // where a case takes long, one activation each
             const bool cheap = operation.packed == nullptr && size.B * size.P * size.O < 10000;
             const size_t count = activates && cheap ? activations_.size() : 1;
@@ -50,12 +50,14 @@ class Check {
     }
 
   private:
-    std::vector<Size> sizes(const fastnn::Operation<T>& operation, const Declared& declared) const {
+    std::vector<Size> sizes(const fastnn::Operation<T>& operation, const Declared& declared,
+                            const Definition& definition) const {
         const std::vector<size_t> around = sizes_of(table_);
         const struct {
             size_t B, P;
         } batches[] = {{1, 1}, {2, 1}, {W_ + 1, 1}, {19, 1}, {3, 4}, {1, W_ + 2}};
-        const std::vector<double> settings(fastnn::kMostSettings, 1.0);
+        std::vector<double> settings;
+        for (const std::string& name : declared.settings) settings.push_back(definition.settings.at(name));
         std::vector<Size> made;
         const auto add = [&](size_t B, size_t P, size_t I, size_t O) {
             if (declared.x == declared.a ? I == O : operation.fits({P, I, P, O, settings.data()}))

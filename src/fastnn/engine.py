@@ -235,7 +235,8 @@ class Step:
         below, saved = self._below(index)
         if below == identity:
             return []
-        named = {"below": below, "saved": saved.reshape(dx.shape), "da": dx, "dz": dx}
+        flat = dx.reshape(-1, dx.shape[-1])  # of (rows, positions, channels)
+        named = {"below": below, "saved": saved.reshape(flat.shape), "da": flat, "dz": flat}
         return [Bound(self.kernels.activation_backward, ("below", "saved", "da", "dz"), named)]
 
     def gather(self, x: Array, y: Array, weight: Array | None, rows: Array, mean_weight: float) -> None:

@@ -151,13 +151,18 @@ ALIASES = {
 }
 
 
-def get(init: str | Initializer | float) -> Initializer:
+def get(init: str | Initializer | float, argument: str = "init") -> Initializer:
     """The initialiser of that name; a number is `Constant`. ValueError lists the known names."""
     if isinstance(init, Initializer):
         return init
     if isinstance(init, (int, float)) and not isinstance(init, bool):
-        return Constant(_validate.number("init", init))
+        return Constant(_validate.number(argument, init))
     name = ALIASES.get(init, init) if isinstance(init, str) else None
     if name in INITIALIZERS:
         return INITIALIZERS[name]
-    raise ValueError(f"init is {init!r}, expected a number or one of: {', '.join((*INITIALIZERS, *ALIASES))}")
+    raise ValueError(f"{argument} is {init!r}, expected a number or one of: {', '.join((*INITIALIZERS, *ALIASES))}")
+
+
+def name_of(init: Initializer | None) -> str | Initializer | None:
+    """The name that `get` knows it by, else itself."""
+    return next((name for name, known in INITIALIZERS.items() if known == init), init)

@@ -20,10 +20,13 @@ from fastnn.formulas.losses import (
     Tweedie,
 )
 from fastnn.nn.layers import (
+    GRU,
+    LSTM,
     Activation,
     BatchNorm,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     Layer,
     LayerNorm,
@@ -36,13 +39,16 @@ from fastnn.nn.layers import (
     RMSNorm,
     RReLU,
     Scale,
+    SimpleRNN,
     Softmax,
 )
 
 __all__ = [
     "ACTIVATIONS",
+    "GRU",
     "INITIALIZERS",
     "LOSSES",
+    "LSTM",
     "Activation",
     "BatchNorm",
     "BinaryCrossEntropy",
@@ -51,6 +57,7 @@ __all__ = [
     "CrossEntropy",
     "Dense",
     "Dropout",
+    "Embedding",
     "Expectile",
     "Flatten",
     "Focal",
@@ -70,6 +77,7 @@ __all__ = [
     "Reshape",
     "Residual",
     "Scale",
+    "SimpleRNN",
     "Softmax",
     "Tweedie",
     "Uniform",

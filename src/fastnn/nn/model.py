@@ -63,9 +63,7 @@ class Sequential(Answers):
                         f"{path} is {part!r}, which is in use already, expected one of its own, such as a copy"
                     )
                 used.add(id(part))
-            if isinstance(layer, Normalize) and any(
-                not isinstance(before, Flatten) for before in self.layers[:position]
-            ):
+            if layer.FIRST and any(not isinstance(before, Flatten) for before in self.layers[:position]):
                 raise ValueError(f"layers[{position}] is {layer!r}, expected it directly on the data")
         self._place_layers()
         self.loss: Loss | None = None  # set by a Trainer: what the outputs mean
@@ -133,6 +131,7 @@ class Sequential(Answers):
             for _, part in layer.parts():
                 if hasattr(part, "epsilon"):
                     _validate.epsilon(part.epsilon, self.dtype, part.where)
+                part.check_dtype(self.dtype)
         return Plan.assemble(ops, shape, spans[-1][1], self.dtype), spans
 
     def _bind(self) -> None:

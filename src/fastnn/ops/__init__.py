@@ -4,11 +4,14 @@ from fastnn.ops.activation import activation
 from fastnn.ops.batch_norm import batch_norm
 from fastnn.ops.dense import dense
 from fastnn.ops.dropout import dropout
+from fastnn.ops.embedding import embedding
+from fastnn.ops.last import last
 from fastnn.ops.layer_norm import layer_norm
 from fastnn.ops.maxout import maxout
 from fastnn.ops.operation import Operation
 from fastnn.ops.ordered import ordered
 from fastnn.ops.prelu import prelu
+from fastnn.ops.recurrent import gru, lstm, rnn
 from fastnn.ops.rms_norm import rms_norm
 from fastnn.ops.rrelu import rrelu
 from fastnn.ops.scale import scale
@@ -37,5 +40,10 @@ OPS: dict[str, type[Operation]] = {
         fork,
         turn,
         join,
+        rnn,
+        gru,
+        lstm,
+        last,
+        embedding,
     )
 }

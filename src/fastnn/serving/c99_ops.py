@@ -295,5 +295,9 @@ EMITTED: dict[str, Write] = {
     "turn": _skip,
     "join": _skip,
 }
-REFUSED: dict[str, str] = {"ids": "a C function has no way to refuse a number that is no id"}
+REFUSED: dict[str, str] = {
+    "ids": "a C function has no way to refuse a number that is no id",
+    **dict.fromkeys(("rnn", "gru", "lstm", "last"), "recurrent layers are not written yet"),
+    "embedding": "a C function has no way to refuse a number that is no id",
+}
 ABSENT = ("dropout", "rrelu")

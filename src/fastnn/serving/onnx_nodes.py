@@ -221,6 +221,8 @@ REFUSED = {  # why
     "ids": "ONNX has nothing that refuses what is no id",
     "dropout": "a frozen network has none",
     "rrelu": "a frozen network has leaky_relu there",
+    **dict.fromkeys(("rnn", "gru", "lstm", "last"), "recurrent layers are not written yet"),
+    "embedding": "its ids would go in unchecked",
 }
 
 

@@ -64,6 +64,8 @@ def _parts(layer: Layer, inputs: int, outputs: int, options: dict[str, Any]) -> 
         yield layer, tnn.RMSNorm(inputs, layer.epsilon, **options)
     elif isinstance(layer, layers.Flatten):
         yield layer, tnn.Flatten()
+    elif isinstance(layer, (layers.SimpleRNN, layers.GRU, layers.LSTM)):
+        raise TypeError("torch.nn's returns a pair, which no torch.nn.Sequential hands on")
     elif isinstance(layer, layers.Normalize):
         yield layer, Normalize(layer.shift, layer.scale, options["dtype"])
     else:
@@ -76,7 +78,8 @@ def to_torch(model: Sequential) -> Any:
     `Normalize` becomes a `fastnn.torch.Normalize`. The model's loss is not in it: outputs are those of `predict`.
 
     NotFittedError before the model is built; TypeError names a layer that PyTorch has no module for (Maxout, Ordered,
-    Scale, Residual, Reshape, and the activations binary_step and exponential), or that the model scales its targets.
+    Scale, Residual, Reshape, and the activations binary_step and exponential) or none that a Sequential can hold (the
+    recurrent ones, Embedding), or that the model scales its targets.
 
     >>> model = fastnn.Sequential([nn.Dense(2, activation="tanh")]).build(3, seed=0)
     >>> to_torch(model)
@@ -93,7 +96,7 @@ def to_torch(model: Sequential) -> Any:
     pairs: list[Pair] = []
     for index, (layer, (inputs, outputs)) in enumerate(zip(model.layers, model._spans, strict=True)):
         try:
-            if len(outputs) > 1:
+            if len(outputs) > 1 and not isinstance(layer, (layers.SimpleRNN, layers.GRU, layers.LSTM)):
                 raise TypeError(f"it has rows of shape {outputs}, expected (features,): PyTorch's have channels first")
             made = list(_parts(layer, math.prod(inputs), outputs[0], options))
         except TypeError as error:

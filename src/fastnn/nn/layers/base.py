@@ -35,6 +35,7 @@ class Layer:
     """
 
     KEPT: ClassVar[dict[str, Any]] = {}  # what a fit sets, first values: a model's files and copies have it
+    FIRST: ClassVar[bool] = False  # whether it takes the data themselves, only Flatten being before it
     DISPENSABLE: ClassVar[tuple[str, ...]] = ()  # settings that a built model can do without: they may become None
     index: int | str | None = None
     _model: weakref.ref[Any] | None = None  # which has this layer; place and views outlive it
@@ -157,6 +158,9 @@ class Layer:
     ) -> Tensor:
         assert self.index is not None
         return Tensor(f"{self.index}.{role}", shape, initial, trainable, scaling, penalty)
+
+    def check_dtype(self, dtype: np.dtype) -> None:
+        """ValueError where a model of that dtype cannot have the layer's settings."""
 
     def _view(self, role: str) -> Array:
         if role not in self._views:

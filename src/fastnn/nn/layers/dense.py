@@ -110,8 +110,7 @@ class Dense(Layer):
         given = self.arguments()
         activation, units = given.pop("activation"), given.pop("units")
         follow = [] if activation == activations.identity else [expression(activation)]
-        known = (name for name, init in initializers.INITIALIZERS.items() if init == self.init)
-        return self._written(repr(units), *follow, **given | {"init": next(known, self.init)})
+        return self._written(repr(units), *follow, **given | {"init": initializers.name_of(self.init)})
 
     def arguments(self) -> dict[str, Any]:
         names = ("units", "activation", "init", "bias", "l1", "l2", "decay")

@@ -30,6 +30,7 @@ class Normalize(Layer):
     """
 
     KEPT: ClassVar = {"adapted": False}
+    FIRST: ClassVar = True
 
     def __init__(self, mode: Literal["standard", "minmax"] = "standard", *, per_feature: bool = True) -> None:
         super().__init__()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastnn.nn.layers.base import Layer, chain
-from fastnn.nn.layers.normalize import Normalize
 from fastnn.ops.operation import Shape
 from fastnn.plan import Op
 
@@ -77,6 +76,6 @@ def _checked(name: str, layers: Any) -> tuple[Layer, ...]:
     for position, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             raise TypeError(f"{name}[{position}] of Residual is {layer!r}, expected a layer of fastnn.nn")
-        if any(isinstance(part, Normalize) for _, part in layer.parts()):
+        if any(part.FIRST for _, part in layer.parts()):
             raise ValueError(f"{name}[{position}] of Residual is {layer!r}, expected it directly on the data")
     return tuple(layers)
