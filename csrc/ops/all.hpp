@@ -3,11 +3,14 @@
 
 #include "activation.hpp"
 #include "batch_norm.hpp"
+#include "conv.hpp"
 #include "dense.hpp"
 #include "dropout.hpp"
 #include "layer_norm.hpp"
 #include "maxout.hpp"
 #include "ordered.hpp"
+#include "pad.hpp"
+#include "pool.hpp"
 #include "prelu.hpp"
 #include "rms_norm.hpp"
 #include "rrelu.hpp"
@@ -35,7 +38,12 @@
     X(ordered) \
     X(fork) \
     X(turn) \
-    X(join)
+    X(join) \
+    X(conv) \
+    X(max_pool) \
+    X(avg_pool) \
+    X(pad) \
+    X(upsample)
 // clang-format on
 
 namespace {

@@ -293,5 +293,8 @@ EMITTED: dict[str, Write] = {
     "turn": _skip,
     "join": _skip,
 }
-REFUSED: dict[str, str] = {"ids": "a C function has no way to refuse a number that is no id"}
+REFUSED: dict[str, str] = {
+    "ids": "a C function has no way to refuse a number that is no id",
+    **dict.fromkeys(("conv", "max_pool", "avg_pool", "pad", "upsample"), "images are not written as C yet"),
+}
 ABSENT = ("dropout", "rrelu")

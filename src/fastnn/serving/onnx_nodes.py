@@ -220,6 +220,7 @@ REFUSED = {  # why
     "ids": "ONNX has nothing that refuses what is no id",
     "dropout": "a frozen network has none",
     "rrelu": "a frozen network has leaky_relu there",
+    **dict.fromkeys(("conv", "max_pool", "avg_pool", "pad", "upsample"), "images are not written as ONNX yet"),
 }
 
 

@@ -158,6 +158,10 @@ class Layer:
         assert self.index is not None
         return Tensor(f"{self.index}.{role}", shape, initial, trainable, scaling, penalty)
 
+    def show(self, role: str, view: Array) -> None:
+        """The view of that tensor of the model, now that it is built."""
+        self._views[role] = view
+
     def _view(self, role: str) -> Array:
         if role not in self._views:
             raise AttributeError(f"this {type(self).__name__} has no {role} yet: fit its model, or call model.build")
