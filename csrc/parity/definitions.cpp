@@ -10,12 +10,6 @@ namespace {
 using std::fabs;
 using Values = std::vector<Ref>;
 
-// A sum, and the sum of its terms' sizes, which bounds its error.
-struct Sum {
-    Ref value = 0, size = 0;
-    void add(Ref term) { value += term, size += fabs(term); }
-};
-
 // dense ----------------------------------------------------------------------------------------------------------
 
 void dense_forward(Sample& s) {
@@ -418,8 +412,9 @@ const std::map<std::string, Definition> kDefinitions = {
 }  // namespace
 
 const Definition* definition_named(const std::string& operation) {
-    const auto found = kDefinitions.find(operation);
-    return found == kDefinitions.end() ? nullptr : &found->second;
+    for (const auto* const all : {&kDefinitions, &windowed_definitions()})
+        if (const auto found = all->find(operation); found != all->end()) return &found->second;
+    return nullptr;
 }
 
 }  // namespace parity

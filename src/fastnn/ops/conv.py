@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -131,20 +133,20 @@ class conv(Operation):
         return (slice(start, start + step) for start in range(0, len(x), step))
 
 
-def product(x: Array, w: Array, groups: int) -> Array:
+def product(x: Array, w: Array, groups: int) -> Any:
     """x (..., C) w (C / groups, O): each group with its own columns of w."""
-    rows = x.reshape(-1, groups, x.shape[-1] // groups).transpose(1, 0, 2)
+    rows = x.reshape(math.prod(x.shape[:-1]), groups, x.shape[-1] // groups).transpose(1, 0, 2)
     of_groups = w.reshape(len(w), groups, -1).transpose(1, 0, 2)
-    return np.matmul(rows, of_groups).transpose(1, 0, 2).reshape(*x.shape[:-1], -1)
+    return np.matmul(rows, of_groups).transpose(1, 0, 2).reshape(*x.shape[:-1], w.shape[-1])
 
 
-def transposed(w: Array, over: Window) -> Array:
+def transposed(w: Array, over: Window) -> Any:
     """w (C / groups, O) as (O / groups, C), each group transposed."""
     of_groups = w.reshape(len(w), over.groups, -1).transpose(2, 1, 0)
     return of_groups.reshape(len(of_groups), -1)
 
 
-def correlation(x: Array, dz: Array, groups: int) -> Array:
+def correlation(x: Array, dz: Array, groups: int) -> Any:
     """x^T dz of each group: (C / groups, O)."""
     left = x.reshape(-1, groups, x.shape[-1] // groups).transpose(1, 2, 0)
     right = dz.reshape(-1, groups, dz.shape[-1] // groups).transpose(1, 0, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,7 @@ class avg_pool(_Pool):
         scatter(over, dx, lambda k: each)
 
 
-def counts(over: Window) -> Array:
+def counts(over: Window) -> Any:
     """The cells of each window: (out_height, out_width, 1)."""
     inside = over.seen(np.ones((1, over.h.size * over.w.size * over.channels)))[0, :, :, :1]
     return np.sum([inside[over.h.read(y), over.w.read(v)] for _, y, v in over.places()], axis=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +23,7 @@ Array = np.ndarray
 class _Conv(Product):
     AXES = 2
 
-    def _windows(
-        self, filters: int, kernel: window.Sizes, stride: window.Sizes, padding: window.Padding, dilation: window.Sizes
-    ) -> None:
+    def _windows(self, filters: int, kernel: Any, stride: Any, padding: Any, dilation: Any) -> None:
         self.filters = _validate.integer("filters", filters)
         self.kernel = window.sizes("kernel", kernel, self.AXES)
         self.stride = window.sizes("stride", stride, self.AXES)

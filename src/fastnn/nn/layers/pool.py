@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fastnn.nn.layers import window
 from fastnn.nn.layers.base import Layer
@@ -16,7 +16,7 @@ class _Pool(Layer):
     AXES: ClassVar[int] = 2
     KIND: ClassVar[str] = "max_pool"
 
-    def _windows(self, size: window.Sizes, stride: window.Sizes | None, padding: window.Padding) -> None:
+    def _windows(self, size: Any, stride: Any, padding: Any) -> None:
         self.size = window.sizes("size", size, self.AXES)
         self.stride = None if stride is None else window.sizes("stride", stride, self.AXES)
         self.padding = window.padding(padding, self.AXES)
@@ -42,7 +42,7 @@ class MaxPool1D(_Pool):
     where it is None. Of equals the first gets the gradient; a NaN counts as the largest. `padding`: as of `Conv1D`,
     but nothing outside counts, and it is smaller than the window.
 
-    >>> fastnn.Sequential([nn.MaxPool1D(2)]).build((6, 1), seed=0).predict([[1, 5, 2, 2, 9, 0]]).ravel()
+    >>> fastnn.Sequential([nn.MaxPool1D(2)]).build((6,), seed=0).predict([[1, 5, 2, 2, 9, 0]]).ravel()
     array([5., 2., 9.], dtype=float32)
     """
 
@@ -58,7 +58,7 @@ class AvgPool1D(_Pool):
     it is None. `padding`: as of `Conv1D`, smaller than the window; what lies outside is not counted, as in Keras and
     ONNX: PyTorch's AvgPool1d does so with count_include_pad=False.
 
-    >>> fastnn.Sequential([nn.AvgPool1D(2)]).build((6, 1), seed=0).predict([[1, 5, 2, 2, 9, 0]]).ravel()
+    >>> fastnn.Sequential([nn.AvgPool1D(2)]).build((6,), seed=0).predict([[1, 5, 2, 2, 9, 0]]).ravel()
     array([3. , 2. , 4.5], dtype=float32)
     """
 

@@ -17,8 +17,9 @@ SIDES = ("height", "width")
 def sizes(name: str, value: Any, axes: int, low: int = 1) -> Sizes:
     """One number for all axes, or one for each, as short as it can be written."""
     if isinstance(value, Sequence) and not isinstance(value, str):
-        if len(value) != axes:
-            raise ValueError(f"{name} is {value!r}, expected an integer >= {low}, or {axes}")
+        if len(value) != axes or axes == 1:
+            pair = "" if axes == 1 else ", or a pair of height and width"
+            raise TypeError(f"{name} is {value!r}, expected an integer >= {low}{pair}")
         made = tuple(_validate.integer(name, each, low) for each in value)
         return made[0] if len(set(made)) == 1 else made
     return _validate.integer(name, value, low)
