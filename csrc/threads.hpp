@@ -63,7 +63,7 @@ void run_tasks(int tasks, double nanoseconds, void (*task)(void*, int), void* co
 // `bytes` of this thread's memory, 64-byte aligned, valid until the next call with that slot. The address sanitizer sees
 // where more is touched.
 // Throws std::bad_alloc.
-enum Slot { kPackA, kPackB, kThin, kRow, kGradient, kRunSum, kWhole, kState, kSlots };
+enum Slot { kPackA, kPackB, kThin, kRow, kGradient, kRunSum, kWhole, kState, kImage, kSlots };
 void* scratch(Slot slot, size_t bytes);
 
 }  // namespace fastnn

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +37,24 @@ with warnings.catch_warnings():
     AUTOMATIC = backends.resolve().name
 ENGINES = list(dict.fromkeys(("numpy", AUTOMATIC)))  # the Python engine, and the one users get
 
-LAYERS = [kind for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
-LAYERS.remove(nn.Layer)
-# which take rows of steps, or ids: test_sequences.py has them; the tests of LAYERS are of rows of features
+WINDOWED: dict[type[nn.Layer], tuple[tuple, tuple[int, ...]]] = {  # arguments, and such rows as they take
+    nn.Conv1D: ((2, 3, 1, "same"), (-1, 2)),
+    nn.Conv2D: ((3, (2, 3), (2, 1), ((1, 0), (1, 1))), (-1, 2, 1)),
+    nn.MaxPool1D: ((2,), (-1, 1)),
+    nn.MaxPool2D: ((2, 1, "same"), (-1, 2, 1)),
+    nn.AvgPool1D: ((3, 2, 1), (-1, 2)),
+    nn.AvgPool2D: (((1, 2),), (-1, 2, 1)),
+    nn.GlobalMaxPool: ((), (-1, 2)),
+    nn.GlobalAvgPool: ((), (-1, 2, 1)),
+    nn.ZeroPad: ((1,), (-1, 1)),
+    nn.Upsample: ((2,), (-1, 2, 1)),
+}
+EVERY_LAYER = [kind for kind in vars(nn).values() if inspect.isclass(kind) and issubclass(kind, nn.Layer)]
+EVERY_LAYER.remove(nn.Layer)
+# which take rows of steps, or ids: test_sequences.py has them
 OF_STEPS = [nn.SimpleRNN, nn.GRU, nn.LSTM, nn.Embedding]
-LAYERS = [kind for kind in LAYERS if kind not in OF_STEPS]
+TIMELESS = [kind for kind in EVERY_LAYER if kind not in OF_STEPS]
+LAYERS = [kind for kind in TIMELESS if kind not in WINDOWED]  # these take rows of any shape
 ARGUMENTS = {  # of layers that need some: 4 channels go in and come out
     nn.Dense: lambda: (4,),
     nn.Activation: lambda: ("tanh",),
@@ -53,20 +66,32 @@ ARGUMENTS = {  # of layers that need some: 4 channels go in and come out
 
 
 def arguments(kind: type[nn.Layer]) -> tuple:
+    if kind in WINDOWED:
+        return WINDOWED[kind][0]
     return ARGUMENTS[kind]() if kind in ARGUMENTS else ()
+
+
+def behind(kind: type[nn.Layer]) -> list[nn.Layer]:
+    """What makes rows of an even number of values such as the layer takes."""
+    return [nn.Reshape(WINDOWED[kind][1])] if kind in WINDOWED else []
+
+
+def row_shape(kind: type[nn.Layer]) -> tuple[int, ...]:
+    """Rows that it takes."""
+    return tuple(4 if size == -1 else size for size in WINDOWED[kind][1]) if kind in WINDOWED else (4,)
 
 
 def make_layer(kind: type[nn.Layer]) -> nn.Layer:
     return kind(*arguments(kind))
 
 
-def every_layer(width: int, outputs: int) -> list[nn.Layer]:
-    """A network with every layer, each but the first behind a dense one of so many units: one that is added later is in
-    it."""
+def every_layer(width: int, outputs: int, kinds: Sequence[type[nn.Layer]] = tuple(TIMELESS)) -> list[nn.Layer]:
+    """A network with every layer, each but the first behind a dense one of so many units, an even number: one that is
+    added later is in it."""
     made = [make_layer(nn.Normalize)]
-    for kind in LAYERS:
+    for kind in kinds:
         if kind is not nn.Normalize:  # which comes first
-            made += [nn.Dense(width, "tanh"), make_layer(kind), nn.Flatten()]
+            made += [nn.Dense(width, "tanh"), *behind(kind), make_layer(kind), nn.Flatten()]
     return [*made, nn.Dense(outputs)]
 
 

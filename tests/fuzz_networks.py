@@ -50,8 +50,35 @@ def a_layer(rng: random.Random) -> nn.Layer:
             lambda: rng.choice((nn.SimpleRNN, nn.GRU, nn.LSTM))(units, return_sequences=rng.random() < 0.5),
             lambda: nn.Reshape((-1, rng.choice((1, 2, 3)))),
             lambda: nn.Flatten(),
+            *(lambda make=make: make(rng, units) for make in WINDOWED),
         )
     )()
+
+
+def a_padding(rng: random.Random, most: int = 3) -> str | int:
+    return rng.choice(("valid", "same", "same", 0, rng.randrange(most)))
+
+
+WINDOWED = (  # given a generator and a number of filters
+    lambda rng, n: nn.Conv1D(
+        n,
+        rng.randint(1, 4),
+        rng.randint(1, 2),
+        a_padding(rng),
+        rng.randint(1, 2),
+        activation=rng.choice(("relu", "gelu")),
+    ),
+    lambda rng, n: nn.Conv1D(2 * n, 2, padding=(1, 0), groups=2, bias=False),
+    lambda rng, n: nn.Conv2D(n, (rng.randint(1, 3), 2), rng.randint(1, 3), a_padding(rng), activation="tanh"),
+    lambda rng, n: nn.MaxPool1D(2, rng.choice((None, 1)), a_padding(rng, 2)),
+    lambda rng, n: nn.MaxPool2D(2, rng.choice((None, 1)), "same"),
+    lambda rng, n: nn.AvgPool1D(2, rng.choice((None, 3)), a_padding(rng, 2)),
+    lambda rng, n: nn.AvgPool2D((2, 1), rng.choice((None, 3)), "same"),
+    lambda rng, n: nn.GlobalAvgPool(),
+    lambda rng, n: nn.GlobalMaxPool(),
+    lambda rng, n: nn.ZeroPad(rng.choice((1, (2, 0)))),
+    lambda rng, n: nn.Upsample(2),
+)
 
 
 @functools.cache

@@ -119,8 +119,9 @@ def set_parameters(model: Sequential) -> None:
     """Weights of about 1 / sqrt(I) and everything else a little off its initial value, which is 0, 1 or 1/4."""
     for seed, tensor in enumerate(model.plan.tensors, start=100):
         view = model.state.views[tensor.name]
-        if view.ndim == 2:
-            view[...] = dyadic(seed, *view.shape) * 2.0 ** -(len(view).bit_length() // 2)
+        if view.ndim >= 2:
+            terms = view.size // view.shape[-1]
+            view[...] = dyadic(seed, *view.shape) * 2.0 ** -(terms.bit_length() // 2)
         elif tensor.trainable:
             view += dyadic(seed, *view.shape) / 16.0
 
@@ -226,6 +227,53 @@ def layer_cases() -> Iterator[tuple[str, Case]]:
     yield "maxout in a dense", Case(lambda: [nn.Dense(HIDDEN, nn.Maxout(2)), nn.Dense(OUTPUTS)])
     yield "dropout twice", around(nn.Dropout, lambda: nn.Activation("relu"), lambda: nn.Dropout(0.125))
     yield "batch_norm, a last batch of one row", around(nn.BatchNorm, rows=ROWS - 1)
+
+
+def image_cases() -> Iterator[tuple[str, Case]]:
+    """Channels below and above a vector and a panel, kernels with and without strides, borders and groups."""
+    yield (
+        "conv",
+        Case(
+            lambda: [
+                nn.Conv2D(HIDDEN, 3, padding="same", activation="relu"),
+                nn.MaxPool2D(2),
+                nn.Flatten(),
+                nn.Dense(3),
+            ],
+            shape=(10, 9, 3),
+        ),
+    )
+    yield (
+        "conv strided",
+        Case(
+            lambda: [
+                nn.Conv2D(5, (2, 3), padding=1),
+                nn.Conv2D(18, 3, (2, 1), ((1, 0), (2, 1)), (1, 2), activation="gelu"),
+                nn.Conv2D(36, 1, groups=2, bias=False),
+                nn.AvgPool2D(2, padding="same"),
+                nn.Conv2D(36, 2, groups=36, activation="tanh"),
+                nn.GlobalAvgPool(),
+                nn.Dense(3),
+            ],
+            shape=(9, 8),
+        ),
+    )
+    yield (
+        "conv of sequences",
+        Case(
+            lambda: [
+                nn.Conv1D(16, 5, stride=2, padding=2),
+                nn.BatchNorm(momentum=0.75),
+                nn.ZeroPad((1, 2)),
+                nn.Upsample(2),
+                nn.MaxPool1D(3, 2, 1),
+                nn.Conv1D(32, 3, activation="silu"),
+                nn.GlobalMaxPool(),
+                nn.Dense(3),
+            ],
+            shape=(31, 4),
+        ),
+    )
 
 
 def loss_cases() -> Iterator[tuple[str, Case]]:
@@ -352,7 +400,7 @@ def large_cases() -> Iterator[tuple[str, Case]]:
 
 
 CASES: dict[str, Case] = {}
-for _source in (activation_cases, layer_cases, loss_cases, optimizer_cases, data_cases, large_cases):
+for _source in (activation_cases, layer_cases, image_cases, loss_cases, optimizer_cases, data_cases, large_cases):
     for _name, _case in _source():
         assert _name not in CASES, _name
         CASES[_name] = _case

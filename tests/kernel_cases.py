@@ -19,7 +19,9 @@ from fastnn._random import Key
 from fastnn.contract import Kernels
 from fastnn.formulas.activations import ACTIVATIONS, Activation
 from fastnn.ops import OPS
+from fastnn.ops.operation import Shape, sizes
 from fastnn.ops.spec import Call, Spec
+from fastnn.ops.window import DILATED, WINDOW, Window
 
 Array = np.ndarray
 Named = dict[str, Any]
@@ -56,6 +58,9 @@ class Draw:
     def small(self, *shape: int) -> Array:
         return self(*shape) / 8
 
+    def places(self, *shape: int) -> Array:
+        return self.rng.integers(0, 6, shape).astype(np.int32)
+
     def winners(self, *shape: int) -> Array:
         return self.rng.integers(0, PIECES, shape).astype(np.int32)
 
@@ -71,8 +76,9 @@ class Known:
     settings: Mapping[str, float] = field(default_factory=dict)
     draws: Mapping[str, Callable[..., Array]] = field(default_factory=dict)  # how inputs of a special range are drawn
     inputs: Callable[[int, int], int] = lambda I, O: I  # of the channels that are asked for, what it takes
+    window: Mapping[str, int] | None = None  # settings of one that reads images: of rows (2, 3, channels)
     needs_rows: bool = False  # the mean of no rows is not a number
-    positions: int = 1  # of a row, where they are steps in time
+    steps: int = 1  # positions of a row, where they are steps in time
 
 
 def call_of(name: str, which: str) -> Call:
@@ -106,17 +112,50 @@ def operation(
     assert name in OPERATIONS, f"kernel_cases.OPERATIONS has no bounds for {name}"
     known, call = OPERATIONS[name], call_of(name, which)
     I = known.inputs(I, O)
-    P = known.positions
-    size = {"B": B, "P": P, "N": B * P, "I": I, "O": O, "F": I, "G": O, "V": int(known.settings.get("ids", 0))}
-    arguments = {each: _argument(draw, OPS[name].spec, call, known, each, size, activation) for each in call.names}
+    shapes = passage(name, I, O) if known.window else ((I,), (O,))
+    settings = settings_of(name, I, O)
+    size = sizes(*shapes, B, settings)
+    if known.steps > 1:
+        size = {**size, "P": known.steps, "N": B * known.steps}
+    spec = OPS[name].spec
+    arguments = {each: _argument(draw, spec, call, known, settings, each, size, activation) for each in call.names}
     return Case(arguments, known.bounds[which if which in OPS[name].spec.calls else "forward"])
 
 
+def settings_of(name: str, I: int, O: int) -> dict[str, float]:
+    known = OPERATIONS[name]
+    if known.window is None:
+        return dict(known.settings)
+    groups = {"groups": groups_of(I, O)} if "groups" in OPS[name].spec.setting_names else {}
+    made = {"height": 2, "width": 3, "channels": I, **known.window, **groups}
+    return {each: made[each] for each in OPS[name].spec.setting_names}
+
+
+def groups_of(I: int, O: int) -> int:
+    """One channel each, two of several, or one of all."""
+    return O if I == O else 2 if I % 2 == O % 2 == 0 else 1
+
+
+def passage(name: str, I: int, O: int) -> tuple[Shape, Shape]:
+    """The rows that go in and out of an operation that has positions."""
+    s = settings_of(name, I, O)
+    factors = s.get("factor_height", 1), s.get("factor_width", 1)
+    height, width = s.get("out_height", 2 * factors[0]), s.get("out_width", 3 * factors[1])
+    return (2, 3, I), (int(height), int(width), O)
+
+
 def _argument(
-    draw: Draw, spec: Spec, call: Call, known: Known, name: str, size: Mapping[str, int], activation: Activation
+    draw: Draw,
+    spec: Spec,
+    call: Call,
+    known: Known,
+    settings: Mapping[str, float],
+    name: str,
+    size: Mapping[str, int],
+    activation: Activation,
 ) -> Any:
     if name in spec.setting_names:
-        return known.settings[name]
+        return settings[name]
     if name == "key":
         return KEY
     if name in ("activation", "below"):
@@ -278,7 +317,58 @@ def recurrent(op: str, **settings: float) -> Known:
     """Of three steps, with weights of states that do not let errors grow beyond what is bounded."""
     draws = {"u": Draw.small, "gates": Draw.squashed} | ({"a": Draw.squashed} if op == "rnn" else {})
     bounds = {each: getattr(recurrent_bounds, f"{op}_{each}") for each in ("forward", "backward")}
-    return Known(bounds, settings, draws, positions=3)
+    return Known(bounds, settings, draws, steps=3)
+
+
+def window_of(r: Named) -> Window:
+    names = DILATED if "groups" in r else WINDOW
+    return Window.of(*(r[name] for name in names.split()))
+
+
+def conv_forward(r: Named) -> Named:
+    z, over = np.zeros_like(r["z"]), window_of(r)
+    geometry = {name: r[name] for name in DILATED.split()}
+    OPS["conv"].forward(
+        **geometry, x=np.abs(r["x"]), w=np.abs(r["w"]), b=np.abs(r["b"]), activation=ACTIVATIONS["identity"], z=z, a=z
+    )
+    return dict(z=(r["w"].shape[0] * r["w"].shape[1] + over.groups + 4) * z)
+
+
+def conv_backward(r: Named) -> Named:
+    below, geometry = r["below"], {name: r[name] for name in DILATED.split()}
+    derivative = np.abs(below.derivative(r["saved"], below.alpha) * 1.0)
+    x, dz = np.abs(r["x"]), np.abs(r["dz"])
+    product, dw, db = np.zeros_like(x), np.zeros_like(r["dw"]), np.zeros_like(r["db"])
+    plain = dict(below=ACTIVATIONS["identity"], saved=x, dz=dz, dx=product, dw=dw, db=db)
+    OPS["conv"].backward(**geometry, x=x, w=np.abs(r["w"]), **plain)
+    pixels = dz.shape[0] * dz.shape[1] + 4
+    terms = r["w"].shape[0] * dz.shape[2] + 4
+    dx = terms * product * derivative + product * near(below, r["saved"], derivative)
+    return dict(dx=dx, dw=pixels * dw, db=pixels * db)
+
+
+def pool_size(r: Named) -> int:
+    return int(r["kernel_height"] * r["kernel_width"]) + 4
+
+
+def avg_pool_forward(r: Named) -> Named:
+    a, geometry = np.zeros_like(r["a"]), {name: r[name] for name in WINDOW.split()}
+    OPS["avg_pool"].forward(**geometry, x=np.abs(r["x"]), a=a)
+    return dict(a=pool_size(r) * a)
+
+
+def pool_backward(r: Named) -> Named:
+    name, geometry = "max_pool" if "winner" in r else "avg_pool", {name: r[name] for name in WINDOW.split()}
+    dx, own = np.zeros_like(r["dx"]), {"winner": r["winner"]} if "winner" in r else {}
+    OPS[name].backward(**geometry, **own, da=np.abs(r["da"]), dx=dx)
+    return dict(dx=pool_size(r) * dx)
+
+
+def upsample_backward(r: Named) -> Named:
+    dx = np.zeros_like(r["dx"])
+    geometry = {name: r[name] for name in OPS["upsample"].spec.setting_names}
+    OPS["upsample"].backward(**geometry, da=np.abs(r["da"]), dx=dx)
+    return dict(dx=(geometry["factor_height"] * geometry["factor_width"] + 1) * dx)
 
 
 # What the Specs do not say ------------------------------------------------------------------------------------
@@ -286,6 +376,11 @@ def recurrent(op: str, **settings: float) -> Known:
 PIECES = 3  # of maxout
 IDS = 9
 OFF_CENTRE = {"x": lambda draw, *shape: draw(*shape) + draw.dtype.type(0.5)}  # so that a mean that is left out shows
+
+# Of 2 x 3 pixels: above and left of them is a border of 1, right of them another; windows 3 wide, 2 apart
+PLACES = dict(
+    out_height=2, out_width=2, kernel_height=2, kernel_width=2, stride_height=1, stride_width=2, top=1, left=1
+)
 
 OPERATIONS: dict[str, Known] = {
     "cast": Known({"forward": exact("a")}),
@@ -334,6 +429,32 @@ OPERATIONS: dict[str, Known] = {
     "ordered": Known({"forward": ordered_forward, "backward": ordered_backward}, settings={"targets": 2}),
     "fork": Known({"backward": lambda r: dict(dx=np.abs(r["da"]) + np.abs(r["dother"]))}),
     "turn": Known({"forward": exact("a"), "backward": exact("dx")}),
+    "conv": Known(
+        {"forward": conv_forward, "backward": conv_backward},
+        inputs=lambda I, O: O if O % 3 == 0 else 2 * I if O % 2 == 0 else I,
+        window=PLACES | dict(dilation_height=1, dilation_width=2),
+    ),
+    "max_pool": Known(
+        {"forward": exact("a", "winner"), "backward": pool_backward},
+        draws={"winner": Draw.places},
+        inputs=lambda I, O: O,
+        window=PLACES | dict(kernel_width=3),
+    ),
+    "avg_pool": Known(
+        {"forward": avg_pool_forward, "backward": pool_backward},
+        inputs=lambda I, O: O,
+        window=PLACES | dict(kernel_width=3),
+    ),
+    "pad": Known(
+        {"forward": exact("a"), "backward": exact("dx")},
+        inputs=lambda I, O: O,
+        window=dict(out_height=4, out_width=6, top=1, left=2),
+    ),
+    "upsample": Known(
+        {"forward": exact("a"), "backward": upsample_backward},
+        inputs=lambda I, O: O,
+        window=dict(factor_height=2, factor_width=3),
+    ),
     "join": Known({"forward": lambda r: dict(a=np.abs(r["x"]) + np.abs(r["other"])), "backward": exact("dx")}),
     "rnn": recurrent("rnn", relu=0.0),
     "gru": recurrent("gru"),
@@ -344,6 +465,6 @@ OPERATIONS: dict[str, Known] = {
         settings={"ids": IDS, "padding": 4.0},
         draws={"x": Draw.ids},
         inputs=lambda I, O: 5,
-        positions=5,
+        steps=5,
     ),
 }

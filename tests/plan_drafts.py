@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fastnn import _native
 from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.losses import LOSSES
 from fastnn.ops import OPS
-from fastnn.ops.operation import Shape, sizes
+from fastnn.ops.operation import NONE, Shape, sizes
 
 Random = random.Random
 Tree = Any  # of lists, with numbers and strings for leaves
@@ -31,6 +32,7 @@ class Draft:
         self.ops: list[list[Tree]] = []
         self.ends = dict.fromkeys(BUFFERS, 0)
         self.shape = self.input_shape = self.any_shape()
+        self.geometry: Mapping[str, float] = {}  # of the operation that comes next
         sources = [kind for kind, op in OPS.items() if op.spec.phase == "source"]
         if rng.random() < 0.7:
             self.add(rng.choice(sources), self.shape)
@@ -47,7 +49,7 @@ class Draft:
             if OPS[kind].bracket and depth < 2:
                 self.skip(kind, depth)
             elif not OPS[kind].bracket:
-                self.add(kind, self.outputs_for(kind))
+                self.add(kind, self.outputs_for(kind), self.geometry)
             if self.rng.random() < 0.2:
                 self.shape = self.any_shape(math.prod(self.shape))
 
@@ -68,13 +70,14 @@ class Draft:
         closing = self.add(join, after)
         self.ops[closing][OTHER], self.ops[last][DOTHER] = last, closing
 
-    def add(self, kind: str, outputs: Shape) -> int:
+    def add(self, kind: str, outputs: Shape, geometry: Mapping[str, float] = NONE) -> int:
         """Its place."""
         spec, rng, inputs = OPS[kind].spec, self.rng, self.shape
         activation = rng.choice(list(ACTIVATIONS)) if spec.fuses else "identity"
         saves_z = spec.fuses and ACTIVATIONS[activation].saves == "z"
-        settings = [SETTING_VALUES.get(name, 0.5) for name in spec.setting_names]
-        letters = sizes(inputs, outputs, 1, SETTING_VALUES)
+        known = SETTING_VALUES | geometry
+        settings = [known.get(name, 0.5) for name in spec.setting_names]
+        letters = sizes(inputs, outputs, 1, known)
         tensors = []
         for place, field in enumerate(spec.param_fields + spec.statistic_fields):
             trainable = place < len(spec.param_fields) and rng.random() < 0.9
@@ -91,8 +94,13 @@ class Draft:
     def outputs_for(self, kind: str) -> Shape:
         """Some that the operation can make of the present shape."""
         spec, shape = OPS[kind].spec, self.shape
+        self.geometry = {}
         if spec.x == spec.a:
             return shape
+        if "channels" in spec.setting_names:
+            outputs, self.geometry = self.windows(kind)
+            assert OPS[kind].fits(shape, outputs, self.geometry), (kind, shape, outputs, self.geometry)
+            return outputs
         for _ in range(8):
             channels = self.any_size()
             outputs = self.rng.choice(((*shape[:-1], channels), shape[-1:], (*shape, channels)))
@@ -101,6 +109,35 @@ class Draft:
         return next(
             each for each in ((*shape[:-1], 1), shape[-1:], (*shape, 1)) if OPS[kind].fits(shape, each, SETTING_VALUES)
         )
+
+    def windows(self, kind: str) -> tuple[Shape, dict[str, float]]:
+        """Of an operation on images: rows are taken for images of several rows or of one."""
+        rng, shape, names = self.rng, self.shape, OPS[kind].spec.setting_names
+        pixels, channels = math.prod(shape[:-1]), shape[-1]
+        height = rng.choice([size for size in range(1, pixels + 1) if pixels % size == 0])
+        made = {"height": height, "width": pixels // height, "channels": channels}
+        outputs = []
+        for side, before in (("height", "top"), ("width", "left")):
+            size, kernel, stride = made[side], rng.randint(1, 3), rng.randint(1, 3)
+            dilation = rng.randint(1, 3) if f"dilation_{side}" in names else 1
+            border = rng.randrange(kernel), rng.randrange(kernel)
+            room = size + sum(border) - (kernel - 1) * dilation - 1
+            if room < 0:
+                kernel, border, room = 1, (0, 0), size - 1
+            windows = room // stride + 1
+            if kind == "pad":
+                border = rng.randrange(3), rng.randrange(3)
+                windows = size + sum(border)
+            if kind == "upsample":
+                windows = size * stride
+            outputs.append(windows)
+            made |= {f"out_{side}": windows, f"kernel_{side}": kernel, f"stride_{side}": stride, before: border[0]}
+            made |= {f"dilation_{side}": dilation, f"factor_{side}": stride}
+        groups = rng.choice([each for each in range(1, channels + 1) if channels % each == 0])
+        filters = groups * rng.randint(1, 3) if kind == "conv" else channels
+        made["groups"] = groups
+        positions = rng.choice((tuple(outputs), (math.prod(outputs),)))
+        return (*positions, filters), {name: float(made[name]) for name in names}
 
     def any_size(self) -> int:
         if self.rng.random() < 0.05:

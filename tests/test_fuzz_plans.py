@@ -50,7 +50,7 @@ def test_malformed_plans_are_refused_or_computed():
     assert result.outcomes.total() == 20_000
     refused = sum(count for outcome, count in result.outcomes.items() if outcome.startswith("plan refused"))
     assert refused > 5_000
-    assert result.outcomes["run"] > 4_000
+    assert result.outcomes["run"] > 3_500
     ran = {(kind, name) for kind in ("Trainer", "Predictor") for name in OPS}
     assert ran == set(result.seen), "operations that no case has run"
 

@@ -164,6 +164,7 @@ OPERATIONS = {  # the operation, its file, the file of its layer
     "layer_norm": ("layer_norm", "norm"),
     "maxout": ("maxout", "activations"),
     "scale": ("scale", "norm"),
+    "conv": ("conv", "conv"),
     "fork": ("skip", "residual"),
     "turn": ("skip", "residual"),
     "join": ("skip", "residual"),

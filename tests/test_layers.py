@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from common import BACKENDS, LAYERS, arguments, build, features, make_layer, parameters, stir
+from common import BACKENDS, LAYERS, TIMELESS, arguments, build, features, make_layer, parameters, row_shape, stir
 
 from fastnn import NotFittedError, Sequential, Trainer, nn, optim
 from fastnn.formulas import activations, initializers
@@ -91,6 +91,42 @@ OTHER = {  # every argument of every layer, away from its default
     nn.Residual: {"layers": [nn.Dense(4, nn.PReLU())], "shortcut": [nn.Scale(), nn.Dense(4)]},
     nn.Flatten: {},
     nn.Reshape: {"shape": (2, -1, 1)},
+    nn.Conv1D: {
+        "filters": 6,
+        "kernel": 2,
+        "stride": 2,
+        "padding": (2, 1),
+        "dilation": 3,
+        "groups": 2,
+        "activation": "elu",
+        "init": "he_uniform",
+        "bias": False,
+        "l1": 1e-9,
+        "l2": 0.1,
+        "decay": 0,
+    },
+    nn.Conv2D: {
+        "filters": 6,
+        "kernel": [1, 2],
+        "stride": (1, 3),
+        "padding": [[1, 0], (0, 3)],
+        "dilation": (2, 1),
+        "groups": 3,
+        "activation": nn.PReLU(),
+        "init": nn.Normal(0.1),
+        "bias": False,
+        "l1": 0.5,
+        "l2": 0.1,
+        "decay": 0,
+    },
+    nn.MaxPool1D: {"size": 3, "stride": 1, "padding": (0, 1)},
+    nn.MaxPool2D: {"size": (2, 3), "stride": 3, "padding": 1},
+    nn.AvgPool1D: {"size": 4, "stride": 1, "padding": "same"},
+    nn.AvgPool2D: {"size": 2, "stride": [2, 1], "padding": ((0, 0), (0, 1))},
+    nn.GlobalMaxPool: {},
+    nn.GlobalAvgPool: {},
+    nn.ZeroPad: {"padding": ((1, 2), (0, 3))},
+    nn.Upsample: {"factor": (1, 2)},
     nn.Normalize: {"mode": "minmax", "per_feature": False},
 }
 
@@ -113,12 +149,12 @@ def remade(layer):
     return eval(repr(layer), dict(vars(nn)))
 
 
-@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", TIMELESS, ids=lambda kind: kind.__name__)
 def test_every_argument_of_every_layer_is_tried(kind):
     assert set(inspect.signature(kind).parameters) == set(OTHER.get(kind, ())), f"OTHER lacks some of {kind.__name__}"
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", TIMELESS)
 def test_repr_makes_the_same_layer(kind):
     """With the defaults, with one other argument, with all."""
     plain = make_layer(kind)
@@ -164,7 +200,7 @@ def test_repr_of_a_model_makes_the_same_layers():
     assert [*map(contents, other.layers)] == [*map(contents, model.layers)]
 
 
-@pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", TIMELESS, ids=lambda kind: kind.__name__)
 def test_a_layer_belongs_to_one_place(kind):
     layer = make_layer(kind)
     model = Sequential([layer])
@@ -233,7 +269,7 @@ def test_a_layer_of_a_model_keeps_its_settings(kind, name, built):
     layer = make_layer(kind)
     model = Sequential([layer])
     if built:
-        model.build(4, seed=0)
+        model.build(row_shape(kind), seed=0)
     before = contents(layer)
     fixed = (
         rf"^{name} of layers\[0\] \({kind.__name__}\) is .*: expected a new layer|^bias of .* expected values written"
@@ -509,6 +545,28 @@ OUT_OF_RANGE = [
     (nn.RMSNorm, "epsilon", [0.0, -1e-5, np.nan]),
     (nn.Scale, "init", [np.nan, np.inf]),
     (nn.Normalize, "mode", ["zscore", None]),
+    *(
+        (kind, name, [0, -1])
+        for kind, names in {
+            **dict.fromkeys((nn.Conv1D, nn.Conv2D), ("filters", "kernel", "stride", "dilation", "groups")),
+            **dict.fromkeys((nn.MaxPool1D, nn.MaxPool2D, nn.AvgPool1D, nn.AvgPool2D), ("size", "stride")),
+            nn.Upsample: ("factor",),
+        }.items()
+        for name in names
+    ),
+    *(
+        (conv, name, values)
+        for conv in (nn.Conv1D, nn.Conv2D)
+        for name, values in {
+            **{penalty: [-1.0, np.nan, np.inf] for penalty in ("l1", "l2", "decay")},
+            "init": ["he"],
+            "activation": ["rleu"],
+            "padding": ["full", -1, (1, 2, 3)],
+        }.items()
+    ),
+    *((pool, "padding", ["full", -1, 3, (4, 0)]) for pool in (nn.MaxPool1D, nn.MaxPool2D, nn.AvgPool1D, nn.AvgPool2D)),
+    (nn.Conv2D, "padding", [((1, 2), 3), ((1,), (2,)), (-1, 0)]),
+    (nn.ZeroPad, "padding", ["same", -1, (1, 2, 3)]),
 ]
 
 
@@ -538,7 +596,7 @@ def test_out_of_range_names_the_setting(kind, name, value):
     [
         (kind, name, value)
         for kind, name, _ in OUT_OF_RANGE
-        if name not in ("init", "activation", "mode")
+        if name not in ("init", "activation", "mode", "padding")
         for value in ("3", True, [1], 1j)
     ],
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from common import ENGINES, LAYERS, OF_STEPS, build, features, make_layer, parameters
+from common import ENGINES, EVERY_LAYER, LAYERS, WINDOWED, behind, build, features, make_layer, parameters
 from file_drafts import set_in_header
 
 import fastnn
@@ -27,6 +27,10 @@ ROWS = nn.Softmax, nn.Maxout, nn.PReLU, nn.RReLU
 EVEN = nn.Maxout, nn.Reshape  # which do not take rows of 3 values
 CASES = {
     **{kind.__name__: lambda kind=kind: [make_layer(kind), nn.Dense(2)] for kind in LAYERS if kind not in EVEN},
+    **{
+        kind.__name__: lambda kind=kind: [nn.Dense(4), *behind(kind), make_layer(kind), nn.Flatten(), nn.Dense(2)]
+        for kind in WINDOWED
+    },
     "maxout": lambda: [nn.Dense(6), nn.Maxout(3), nn.Dense(2)],
     "Reshape": lambda: [nn.Dense(4), nn.Reshape((-1, 2)), nn.Dense(2)],
     **{f"Dense({name})": lambda name=name: [nn.Dense(4, name), nn.Dense(2)] for name in nn.ACTIVATIONS},
@@ -81,7 +85,7 @@ def test_every_layer_comes_back(make, dtype, tmp_path):
 
 def test_every_layer_and_initialiser_has_a_case():
     """A layer that is added later is in `nn`, and by that in LAYERS; the table of serialize finds it itself."""
-    assert set(serialize.LAYERS) == {kind.__name__ for kind in [*LAYERS, *OF_STEPS]}
+    assert set(serialize.LAYERS) == {kind.__name__ for kind in EVERY_LAYER}
     assert {type(init).__name__ for init in nn.INITIALIZERS.values()} < set(serialize.INITIALIZERS)
 
 

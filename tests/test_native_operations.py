@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from common import features
 from guarded import call
-from kernel_cases import CALLS, IDS, OPERATIONS, Draw, call_of, kernel, operation
+from kernel_cases import CALLS, IDS, OPERATIONS, Draw, call_of, kernel, operation, passage, settings_of
 
 from fastnn import engine, optim
 from fastnn.backends import make
@@ -57,16 +57,19 @@ def tensor_of(field: Field, index: int, shape: tuple[int, ...], trainable: bool)
 def op_of(kind: str, index: int, inputs: Shape, channels: int | None = None, activation=identity) -> Op:
     """The operation for rows of that shape, with the tensors that its Spec declares."""
     spec, outputs = OPS[kind].spec, (*inputs[:-1], channels or inputs[-1])
+    settings = OPERATIONS[kind].settings
     if kind == "last":
         outputs = inputs[-1:]
     elif kind == "embedding":
         outputs = (*inputs, channels)
-    size = sizes(inputs, outputs, 1, OPERATIONS[kind].settings)
+    elif OPERATIONS[kind].window is not None:
+        settings, outputs = settings_of(kind, inputs[-1], outputs[-1]), passage(kind, inputs[-1], outputs[-1])[1]
+    size = sizes(inputs, outputs, 1, settings)
     tensors = {
         field.name: tensor_of(field, index, field.shape(size), field in spec.param_fields)
         for field in spec.param_fields + spec.statistic_fields
     }
-    return Op(kind, inputs, outputs, tensors, activation, OPERATIONS[kind].settings)
+    return Op(kind, inputs, outputs, tensors, activation, settings)
 
 
 def plan_of(name: str, dtype: type) -> Plan:
@@ -183,7 +186,9 @@ WIDE_STEPS = (253, 9, 97)  # where each goes through time, with products of u
 @pytest.mark.parametrize(("name", "which"), CALLS)
 def test_a_kernel_alone_has_the_same_bits_on_any_threads(name, which, isa):
     """Also where it writes over what it reads, if it may: nothing is read once it is written, or done twice."""
-    wide = WIDE if OPERATIONS[name].positions == 1 else WIDE_STEPS
+    known = OPERATIONS[name]
+    wide = WIDE if known.steps == 1 else WIDE_STEPS
+    wide = (wide[0] // (6 if known.window else 1), *wide[1:])
     case, run = operation(Draw(np.float64), name, which, *wide), kernel(native.kernels(isa), name, which)
     native.set_threads(1)
     expected = call(run, case, np.float64)

@@ -177,7 +177,7 @@ def test_every_layer(kind, dtype, tmp_path):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_layer_in_one_network(dtype, tmp_path):
-    model = stir(Sequential(every_layer(12, 3), dtype=dtype).build(5, seed=0))
+    model = stir(Sequential(every_layer(12, 3, LAYERS), dtype=dtype).build(5, seed=0))
     adapt(model)
     predictions_agree(model, tmp_path, 10 * TOLERANCE[dtype])  # some 50 operations one after the other
 
@@ -630,7 +630,7 @@ def test_activations_are_read_again(activation, dtype, opset, tmp_path):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_layer_is_read_again(dtype, tmp_path):
-    model = stir(Sequential(every_layer(12, 3), dtype=dtype).build(5, seed=0))
+    model = stir(Sequential(every_layer(12, 3, LAYERS), dtype=dtype).build(5, seed=0))
     adapt(model)
     model.to_onnx(tmp_path / "m.onnx")
     again = reads_as_it_runs(tmp_path / "m.onnx", (5,), 10 * TOLERANCE[dtype])

@@ -18,6 +18,7 @@ from fastnn._random import Key
 from fastnn.contract import Kernels
 from fastnn.formulas.activations import ACTIVATIONS, identity
 from fastnn.ops import OPS
+from fastnn.ops.window import WINDOW
 
 BACKENDS = pytest.mark.parametrize(("backend", "kernels"), backend_parameters())
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -34,6 +35,20 @@ SHOWN = 3 / 4 * np.tanh(3 / 8)  # the first output of the lstm worked out below
 DH = 13 / 5 - 9 * L / 200  # and what its gradients come from
 DC = 9 / 50 + 9 * DH / 16
 FIRST, LAST = np.array([DC / 8, 0, 3 * DC / 8, 3 * DH / 32]), np.array([-27 / 800, 9 * L / 200, 27 / 400, 2 / 5])
+IMAGE = [[1, 2, 0, 3, -1, 1, 0, 2, 4]]  # 1 2 0 / 3 -1 1 / 0 2 4
+
+
+def window(
+    height: int, width: int, out: tuple, kernel: tuple, stride: tuple, before: tuple, channels: int = 1
+) -> Named:
+    numbers = (height, width, channels, *out, *kernel, *stride, *before)
+    return dict(zip(WINDOW.split(), numbers, strict=True))
+
+
+SMALL = window(3, 3, (2, 2), (2, 2), (1, 1), (0, 0))
+PLAIN = dict(dilation_height=1, dilation_width=1, groups=1)
+LINE = window(1, 3, (1, 2), (1, 2), (1, 2), (0, 1), channels=2) | PLAIN | {"groups": 2}  # two groups of one channel
+AROUND = window(3, 3, (2, 2), (3, 3), (2, 2), (1, 1))  # of the corners' windows 4 cells of 9 are in the image
 
 
 class By(NamedTuple):
@@ -310,6 +325,107 @@ HAND: dict[str, list[By]] = {
             "backward",
             dict(x=[[9, 9, 0, np.log(3), np.log(3), 0]], targets=2, da=[[1, 2, 4, 8, 16, 32]]),
             dict(dx=[[21, 42, 10, 30, 12, 16]]),
+        ),
+    ],
+    "conv": [
+        # kernel 1 2 / -1 3: z = 1 + 4 - 3 - 3 - 8, 2 + 0 + 1 + 3 - 8, 3 - 2 + 0 + 6 - 8, -1 + 2 - 2 + 12 - 8
+        By(
+            "forward",
+            dict(x=IMAGE, w=[[[1]], [[2]], [[-1]], [[3]]], b=[-8], **SMALL, **PLAIN, activation=half),
+            dict(z=[[[-9], [-2], [-1], [3]]], a=[[[-4.5], [-1], [-0.5], [3]]]),
+        ),
+        # dz 1 2 / -1 3: dx = 1, 2 + 2, 4 / -1 - 1, 3 - 2 - 2 + 3, 6 + 6 / 1, -3 - 3, 9; halved where saved is not > 0
+        # dw = 1 + 4 - 3 - 3, 2 + 0 + 1 + 3, 3 - 2 + 0 + 6, -1 + 2 - 2 + 12
+        By(
+            "backward",
+            dict(
+                x=IMAGE,
+                w=[[[1]], [[2]], [[-1]], [[3]]],
+                **SMALL,
+                **PLAIN,
+                below=half,
+                saved=[[1, -1, 2, 0, 3, 1, -2, 1, 5]],
+                dz=[[[1], [2], [-1], [3]]],
+            ),
+            dict(dx=[[1, 2, 4, -1, 2, 12, 0.5, -6, 9]], dw=[[[-1]], [[6]], [[7]], [[11]]], db=[5]),
+        ),
+        # pixels (1 10) (2 20) (3 30), windows of 2, from -1 and from 1 on: 0 + 3, 0 - 10 + 1 and 2 + 9, 40 - 30 + 1
+        By(
+            "forward",
+            dict(x=[[1, 10, 2, 20, 3, 30]], w=[[[1, 2]], [[3, -1]]], b=[0, 1], **LINE, activation=half),
+            dict(z=[[[3, -9], [11, 11]]], a=[[[3, -4.5], [11, 11]]]),
+        ),
+        # dx = 1 3, 2 (-1) and 3 1, -1 2 and 3 3, -1 (-1); dw = 0 + 3 2, 0 - 20 and 1 + 3 3, 2 10 - 30
+        By(
+            "backward",
+            dict(
+                x=[[1, 10, 2, 20, 3, 30]],
+                w=[[[1, 2]], [[3, -1]]],
+                **LINE,
+                below=identity,
+                saved=[[1, 10, 2, 20, 3, 30]],
+                dz=[[[1, 2], [3, -1]]],
+            ),
+            dict(dx=[[3, -2, 3, -2, 9, 1]], dw=[[[6, -20]], [[10, -10]]], db=[4, 1]),
+        ),
+    ],
+    "max_pool": [
+        By("forward", dict(x=IMAGE, **SMALL), dict(a=[[[3], [2], [3], [4]]], winner=[[[2], [0], [0], [3]]])),
+        By("forward", dict(x=IMAGE, **AROUND), dict(a=[[[3], [2], [3], [4]]], winner=[[[7], [3], [1], [4]]])),
+        By(  # of equals the first; what is outside is not 0
+            "forward",
+            dict(x=[[-2, -2, -3]], **window(1, 3, (1, 2), (1, 3), (1, 1), (0, 1))),
+            dict(a=[[[-2], [-2]]], winner=[[[1], [0]]]),
+        ),
+        By(
+            "backward",
+            dict(**SMALL, winner=[[[2], [0], [0], [3]]], da=[[[1], [2], [4], [8]]]),
+            dict(dx=[[0, 2, 0, 5, 0, 0, 0, 0, 8]]),
+        ),
+    ],
+    "avg_pool": [  # 1 + 2 + 3 - 1, 2 + 0 - 1 + 1, 3 - 1 + 0 + 2, -1 + 1 + 2 + 4, each of 4 cells
+        By("forward", dict(x=IMAGE, **AROUND), dict(a=[[[1.25], [0.5], [1], [1.5]]])),
+        By("forward", dict(x=IMAGE, **SMALL), dict(a=[[[1.25], [0.5], [1], [1.5]]])),
+        By(  # the last window has one cell
+            "forward",
+            dict(x=[[1, 2, 5]], **window(1, 3, (1, 2), (1, 2), (1, 2), (0, 0))),
+            dict(a=[[[1.5], [5]]]),
+        ),
+        By(
+            "backward",
+            dict(**AROUND, da=[[[4], [8], [12], [16]]]),
+            dict(dx=[[1, 1 + 2, 2, 1 + 3, 1 + 2 + 3 + 4, 2 + 4, 3, 3 + 4, 4]]),
+        ),
+    ],
+    "pad": [
+        By(
+            "forward",
+            dict(x=[[1, 2, 3, 4]], height=2, width=2, channels=1, out_height=3, out_width=3, top=1, left=0),
+            dict(a=[[[0], [0], [0], [1], [2], [0], [3], [4], [0]]]),
+        ),
+        By(
+            "backward",
+            dict(
+                **dict(height=2, width=2, channels=1, out_height=3, out_width=3, top=1, left=0),
+                da=[[[1], [2], [3], [4], [5], [6], [7], [8], [9]]],
+            ),
+            dict(dx=[[4, 5, 7, 8]]),
+        ),
+    ],
+    "upsample": [
+        By(
+            "forward",
+            dict(x=[[1, 2]], height=1, width=2, channels=1, factor_height=2, factor_width=3),
+            dict(a=[[[1], [1], [1], [2], [2], [2]] * 2]),
+        ),
+        # 1 + 2 + 3 + 7 + 8 + 9, 4 + 5 + 6 + 10 + 11 + 12
+        By(
+            "backward",
+            dict(
+                **dict(height=1, width=2, channels=1, factor_height=2, factor_width=3),
+                da=[[[1], [2], [3], [4], [5], [6], [7], [8], [9], [10], [11], [12]]],
+            ),
+            dict(dx=[[30, 48]]),
         ),
     ],
     "fork": [

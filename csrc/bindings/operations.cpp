@@ -217,6 +217,25 @@ const std::vector<Bound>& bound() {
     return all;
 }
 
+// Whether such rows may become such. A kernel that has `channels` among its settings takes its sizes from there: they must be
+// those of the arrays.
+template <class T>
+void check(const Declared& declared, const Operation<T>& operation, const Letters& letters, Call<T>& call) {
+    size_t from = call.P;
+    const auto refuse = [&] {
+        value_error(declared.name + " cannot make " + std::to_string(call.O) + " values out of " +
+                    std::to_string(call.I));
+    };
+    const double channels = declared.setting("channels", call.settings, 0);
+    if (channels >= 1 && channels <= static_cast<double>(call.F)) {
+        call.I = static_cast<size_t>(channels), from = call.F / call.I;
+        if (from * call.I != call.F) refuse();
+    }
+    if (!operation.fits({from, call.I, call.P, call.O, call.settings})) refuse();
+    const Sizes sizes(declared, call.settings, call.B, call.P, call.I, call.O, call.F);
+    if (letters.get<'K'>(sizes.K) != sizes.K || letters.get<'J'>(sizes.J) != sizes.J) refuse();
+}
+
 // f(table, operation, call): the arguments of an operation's call, bound by its Spec.
 template <const CallSpec Declared::* which, class F>
 void with_call(const Args& args, F&& f) {
@@ -239,11 +258,9 @@ void with_call(const Args& args, F&& f) {
         call.P = letters.get<'N'>(0) > 0 ? 1 : letters.get<'P'>(1);
         call.O = letters.get<'O'>(letters.get<'G'>());
         call.I = letters.get<'I'>(letters.get<'F'>(call.O)), call.F = letters.get<'F'>(call.P * call.I);
-        if (spec.checks && !operation.fits({call.P, call.I, call.P, call.O, call.settings}))
-            value_error(declared.name + " cannot make " + std::to_string(call.O) + " values out of " +
-                        std::to_string(call.I));
+        if (spec.checks) check(declared, operation, letters, call);
         if (spec.table >= 0) check_table(spec, call, letters);
-        const Unlocked unlocked(operation.ns(call.B * call.P, call.I, call.O));
+        const Unlocked unlocked(operation.ns(call.B * call.P, call.I, call.O, call.settings));
         f(declared, operation, call);
     });
 }

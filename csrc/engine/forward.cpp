@@ -72,7 +72,7 @@ template <class T>
 double forward_ns(const Table<T>& kernels, const Plan& plan, size_t n) {
     double ns = 0;
     for (const Op& op : plan.ops)
-        ns += kernels.operations[op.code].ns(n * op.positions, op.inputs, op.outputs) *
+        ns += kernels.operations[op.code].ns(n * op.positions, op.inputs, op.outputs, op.settings.data()) *
               (op.whole ? kWholeNs : 1);
     return ns;
 }

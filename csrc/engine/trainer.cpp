@@ -186,7 +186,7 @@ class Trainer<T>::Impl final : public Program {
     }
 
     double forward_ns(const Op& op, size_t inputs, size_t rows) const {
-        return kernels_.operations[op.code].ns(rows * op.positions, inputs, op.outputs);
+        return kernels_.operations[op.code].ns(rows * op.positions, inputs, op.outputs, op.settings.data());
     }
     double step_ns(size_t rows) const {
         double ns = 0;

@@ -168,8 +168,9 @@ struct Operation {
     size_t (*gather)(const Call<T>&, const Rows& data, const int64_t* rows, size_t B, size_t following,
                      size_t F, T* out);
     bool sparse;  // of a source: sparse rows may go on as they are; of another: it takes those, see Call
-    double (*ns)(size_t N, size_t I, size_t O);  // of forward over N positions, for deciding on threads
-    bool (*fits)(const Passage&);                // where the Spec lets them differ
+    // Of forward over N positions, for deciding on threads.
+    double (*ns)(size_t N, size_t I, size_t O, const double* settings);
+    bool (*fits)(const Passage&);  // where the Spec lets them differ
 };
 
 }  // namespace fastnn

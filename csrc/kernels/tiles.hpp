@@ -23,49 +23,68 @@ constexpr size_t kWide = 8;  // vectors a few-row tile may span: 1x64 float has 
 using Micro = void (*)(size_t K, const Real* a, size_t lda, const Real* b, size_t ldb, const Real* bias,
                        bool first, Real* c, size_t ldc, size_t lanes);
 
-template <size_t R, size_t C, bool across, bool partial>
-void micro(size_t K, const Real* __restrict a, size_t lda, const Real* __restrict b, size_t ldb,
-           const Real* bias, bool first, Real* c, size_t ldc, size_t lanes) {
+// A tile of c in registers: begun, made of runs of k, stored.
+template <size_t R, size_t C, bool partial>
+struct Tile {
     V acc[R][C];
-    const auto last = [&](const Real* p) { return lanes == W ? load(p) : load_part(p, lanes); };
+    size_t lanes;
 
-    if (first) {
-        FASTNN_UNROLL
-        for (size_t j = 0; j < C; ++j) {
-            const V start = bias == nullptr ? V{} : j + 1 < C ? load(bias + j * W) : last(bias + j * W);
+    FASTNN_INLINE V last(const Real* p) const { return lanes == W ? load(p) : load_part(p, lanes); }
+
+    FASTNN_INLINE Tile(const Real* bias, bool first, const Real* c, size_t ldc, size_t lanes_)
+        : lanes(lanes_) {
+        if (first) {
             FASTNN_UNROLL
-            for (size_t i = 0; i < R; ++i) acc[i][j] = start;
+            for (size_t j = 0; j < C; ++j) {
+                const V start = bias == nullptr ? V{} : j + 1 < C ? load(bias + j * W) : last(bias + j * W);
+                FASTNN_UNROLL
+                for (size_t i = 0; i < R; ++i) acc[i][j] = start;
+            }
+        } else {
+            FASTNN_UNROLL
+            for (size_t i = 0; i < R; ++i) FASTNN_UNROLL
+            for (size_t j = 0; j < C; ++j)
+                acc[i][j] = j + 1 < C ? load(c + i * ldc + j * W) : last(c + i * ldc + j * W);
         }
-    } else {
+    }
+
+    template <bool across>
+    FASTNN_INLINE void add(size_t K, const Real* __restrict a, size_t lda, const Real* __restrict b,
+                           size_t ldb) {
+        // By 4: of the 25 instructions around 12 FMAs, a fifth only count.
+        FASTNN_UNROLL_BY_4
+        for (size_t k = 0; k < K; ++k, b += ldb) {
+            V row[C];
+            FASTNN_UNROLL
+            for (size_t j = 0; j < C; ++j)
+                row[j] = partial && j + 1 == C ? load_part(b + j * W, lanes) : load(b + j * W);
+            FASTNN_UNROLL
+            for (size_t i = 0; i < R; ++i) {
+                const V x = broadcast(across ? a[i] : a[i * lda]);
+                FASTNN_UNROLL
+                for (size_t j = 0; j < C; ++j) acc[i][j] += x * row[j];
+            }
+            a += across ? lda : 1;
+        }
+    }
+
+    FASTNN_INLINE void end(Real* c, size_t ldc) const {
         FASTNN_UNROLL
         for (size_t i = 0; i < R; ++i) FASTNN_UNROLL
         for (size_t j = 0; j < C; ++j)
-            acc[i][j] = j + 1 < C ? load(c + i * ldc + j * W) : last(c + i * ldc + j * W);
+            if (j + 1 < C || lanes == W)
+                store(c + i * ldc + j * W, acc[i][j]);
+            else
+                store_part(c + i * ldc + j * W, acc[i][j], lanes);
     }
+};
 
-    // By 4: of the 25 instructions around 12 FMAs, a fifth only count.
-    FASTNN_UNROLL_BY_4
-    for (size_t k = 0; k < K; ++k, b += ldb) {
-        V row[C];
-        FASTNN_UNROLL
-        for (size_t j = 0; j < C; ++j)
-            row[j] = partial && j + 1 == C ? load_part(b + j * W, lanes) : load(b + j * W);
-        FASTNN_UNROLL
-        for (size_t i = 0; i < R; ++i) {
-            const V x = broadcast(across ? a[i] : a[i * lda]);
-            FASTNN_UNROLL
-            for (size_t j = 0; j < C; ++j) acc[i][j] += x * row[j];
-        }
-        a += across ? lda : 1;
-    }
-
-    FASTNN_UNROLL
-    for (size_t i = 0; i < R; ++i) FASTNN_UNROLL
-    for (size_t j = 0; j < C; ++j)
-        if (j + 1 < C || lanes == W)
-            store(c + i * ldc + j * W, acc[i][j]);
-        else
-            store_part(c + i * ldc + j * W, acc[i][j], lanes);
+template <size_t R, size_t C, bool across, bool partial>
+void micro(size_t K, const Real* __restrict a, size_t lda, const Real* __restrict b, size_t ldb,
+           const Real* bias, bool first, Real* c, size_t ldc, size_t lanes) {
+    Tile<R, C, partial> tile(bias, first, c, ldc, lanes);
+    tile.template add<across>(K, a, lda, b, ldb);
+    tile.end(c, ldc);
 }
 
 template <size_t R, size_t C>

@@ -3,6 +3,7 @@
 
 #include "activation.hpp"
 #include "batch_norm.hpp"
+#include "conv.hpp"
 #include "dense.hpp"
 #include "dropout.hpp"
 #include "embedding.hpp"
@@ -10,6 +11,8 @@
 #include "layer_norm.hpp"
 #include "maxout.hpp"
 #include "ordered.hpp"
+#include "pad.hpp"
+#include "pool.hpp"
 #include "prelu.hpp"
 #include "recurrent.hpp"
 #include "rms_norm.hpp"
@@ -43,7 +46,12 @@
     X(gru) \
     X(lstm) \
     X(last) \
-    X(embedding)
+    X(embedding) \
+    X(conv) \
+    X(max_pool) \
+    X(avg_pool) \
+    X(pad) \
+    X(upsample)
 // clang-format on
 
 namespace {

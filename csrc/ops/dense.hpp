@@ -152,8 +152,8 @@ struct dense : Operation {
                  {});
     }
 
-    static double ns(size_t N, size_t I, size_t O) {
-        return Operation::ns(N, I, O) +
+    static double ns(size_t N, size_t I, size_t O, const double* settings) {
+        return Operation::ns(N, I, O, settings) +
                static_cast<double>(N) * static_cast<double>(O) * static_cast<double>(I) / (3.0 * W);
     }
 };

@@ -23,7 +23,7 @@ struct Operation {
     static constexpr size_t (*gather)(const Call&, const fastnn::Rows&, const int64_t*, size_t, size_t,
                                       size_t, Real*) = nullptr;
     static constexpr bool sparse = false;
-    static double ns(size_t N, size_t, size_t O) {
+    static double ns(size_t N, size_t, size_t O, const double*) {
         return 0.3 * static_cast<double>(N) * static_cast<double>(O);
     }
     static bool fits(const fastnn::Passage&) { return true; }

@@ -38,7 +38,7 @@ struct ordered : Operation {
         });
     }
 
-    static double ns(size_t N, size_t, size_t O) {
+    static double ns(size_t N, size_t, size_t O, const double*) {
         return (2.0 * static_cast<double>(O) + 5) * static_cast<double>(N);
     }
 

@@ -58,14 +58,14 @@ struct Recurrent : Operation {
                                                           to + rows.begin * wide);
     }
 
-    static double ns(size_t N, size_t I, size_t O) {
+    static double ns(size_t N, size_t I, size_t O, const double*) {
         const double units = static_cast<double>(N) * static_cast<double>(O);
         return units * (static_cast<double>(G * (I + O)) / (3.0 * W) + 0.5 * G);
     }
     // f(first, n) for slabs of the rows.
     template <class F>
     static void for_slabs(const Call& c, Range rows, F&& f) {
-        share(rows.size(), ns(c.P, 0, c.O), MR, [&](size_t begin, size_t end) {
+        share(rows.size(), ns(c.P, 0, c.O, nullptr), MR, [&](size_t begin, size_t end) {
             for (size_t n = 0; begin < end; begin += n)
                 f(rows.begin + begin, n = std::min(kSlab, end - begin));
         });

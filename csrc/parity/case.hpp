@@ -30,6 +30,8 @@ inline Cuts pieces(size_t n) {
 
 struct Size {
     size_t B, P, I, O;
+    size_t F = P * I;                             // values of a row that comes in
+    std::map<std::string, double> settings = {};  // instead of the definition's
 };
 
 template <class T>
@@ -39,10 +41,11 @@ class Case {
          const Definition& definition, const Size& size)
         : operation_(operation), declared_(declared), definition_(definition) {
         call_.B = size.B, call_.P = size.P, call_.I = size.I, call_.O = size.O;
-        call_.F = size.P * size.I;
+        call_.F = size.F;
         call_.moment = &moment_, call_.op = 5;
         for (size_t i = 0; i < declared_.settings.size(); ++i)
-            call_.settings[i] = definition.settings.at(declared_.settings[i]);
+            call_.settings[i] =
+                (size.settings.empty() ? definition.settings : size.settings).at(declared_.settings[i]);
         for (const auto* spec : {&declared_.forward, &declared_.backward, &declared_.predict})
             for (const auto& argument : spec->arguments)
                 if (is_array(argument)) add(argument);
@@ -142,7 +145,7 @@ class Case {
     // A sample for the definition; statistics as they were.
     Sample sample(const Activation* activation) const {
         Sample s;
-        s.B = call_.B, s.P = call_.P, s.I = call_.I, s.O = call_.O;
+        s.B = call_.B, s.P = call_.P, s.I = call_.I, s.O = call_.O, s.F = call_.F;
         s.eps = std::numeric_limits<T>::epsilon();
         s.activation = activation, s.alpha = call_.below.alpha, s.key = call_.key();
         for (size_t i = 0; i < declared_.settings.size(); ++i)
@@ -287,7 +290,7 @@ class Case {
         for (size_t i = 0; i + 1 < cuts.size(); ++i) function(call_, {cuts[i], cuts[i + 1]});
     }
     fastnn::Sizes sizes() const {
-        return {declared_, call_.settings, call_.B, call_.P, call_.I, call_.O, call_.P * call_.I};
+        return {declared_, call_.settings, call_.B, call_.P, call_.I, call_.O, call_.F};
     }
     size_t matrix_rows(size_t t) const {
         const auto& dims = declared_.params[t].dims;

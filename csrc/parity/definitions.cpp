@@ -411,9 +411,8 @@ const std::map<std::string, Definition> kDefinitions = {
 }  // namespace
 
 const Definition* definition_named(const std::string& operation) {
-    for (const auto* definitions : {&kDefinitions, &of_sequences()})
-        if (const auto found = definitions->find(operation); found != definitions->end())
-            return &found->second;
+    for (const auto* const all : {&kDefinitions, &of_sequences(), &windowed_definitions()})
+        if (const auto found = all->find(operation); found != all->end()) return &found->second;
     return nullptr;
 }
 

@@ -38,7 +38,9 @@ class Check {
         if (declared.source) return;  // sources.cpp
         if (definition == nullptr) return report_.skip(declared.name);
         const bool activates = declared.forward.has(fastnn::Role::activation, false);
-        for (const Size& size : sizes(operation, declared, *definition)) {
+        const auto all = definition->geometries.empty() ? sizes(operation, declared, *definition)
+                                                        : windowed(operation, declared, *definition);
+        for (const Size& size : all) {
             // where a case takes long, one activation each
             const bool cheap = operation.packed == nullptr && size.B * size.P * size.O < 10000;
             const size_t count = activates && cheap ? activations_.size() : 1;
@@ -81,6 +83,30 @@ class Check {
             add(63, 7, 300, 300);
             add(63, 7, 600, 300);
         }
+        return made;
+    }
+
+    // Images of each geometry, of channels around the vector widths: in one group, in two, and one channel each.
+    std::vector<Size> windowed(const fastnn::Operation<T>& operation, const Declared& declared,
+                               const Definition& definition) const {
+        std::vector<Size> made;
+        size_t turn = 0;
+        for (const size_t O : sizes_of(table_))
+            for (const size_t I : sizes_of(table_))
+                for (const size_t groups : {size_t(1), size_t(2), O}) {
+                    auto settings = definition.geometries[turn++ % definition.geometries.size()];
+                    settings["channels"] = static_cast<double>(I);
+                    if (settings.count("groups")) settings["groups"] = static_cast<double>(groups);
+                    const auto at = [&](const char* name) { return static_cast<size_t>(settings.at(name)); };
+                    const size_t from = at("height") * at("width");
+                    const size_t P = settings.count("out_height")
+                                         ? at("out_height") * at("out_width")
+                                         : from * at("factor_height") * at("factor_width");
+                    std::vector<double> numbers;
+                    for (const std::string& name : declared.settings) numbers.push_back(settings.at(name));
+                    if (groups > 0 && operation.fits({from, I, P, O, numbers.data()}))
+                        made.push_back({1 + turn % 3, P, I, O, from * I, settings});
+                }
         return made;
     }
 

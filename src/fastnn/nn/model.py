@@ -144,7 +144,7 @@ class Sequential(Answers):
             places.setdefault(str(part.index), part)  # a layer, not its activation, whose views are the layer's
         for name, view in self.state.views.items():
             index, _, role = name.rpartition(".")
-            places[index]._views[role] = view
+            places[index].show(role, view)
 
     def plan_for(self, inputs: int | Shape) -> Plan:
         """The plan, or the one that building for rows of `inputs` values would make."""

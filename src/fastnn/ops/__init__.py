@@ -2,6 +2,7 @@
 
 from fastnn.ops.activation import activation
 from fastnn.ops.batch_norm import batch_norm
+from fastnn.ops.conv import conv
 from fastnn.ops.dense import dense
 from fastnn.ops.dropout import dropout
 from fastnn.ops.embedding import embedding
@@ -10,6 +11,8 @@ from fastnn.ops.layer_norm import layer_norm
 from fastnn.ops.maxout import maxout
 from fastnn.ops.operation import Operation
 from fastnn.ops.ordered import ordered
+from fastnn.ops.pad import pad, upsample
+from fastnn.ops.pool import avg_pool, max_pool
 from fastnn.ops.prelu import prelu
 from fastnn.ops.recurrent import gru, lstm, rnn
 from fastnn.ops.rms_norm import rms_norm
@@ -45,5 +48,10 @@ OPS: dict[str, type[Operation]] = {
         lstm,
         last,
         embedding,
+        conv,
+        max_pool,
+        avg_pool,
+        pad,
+        upsample,
     )
 }

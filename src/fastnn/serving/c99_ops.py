@@ -299,5 +299,6 @@ REFUSED: dict[str, str] = {
     "ids": "a C function has no way to refuse a number that is no id",
     **dict.fromkeys(("rnn", "gru", "lstm", "last"), "recurrent layers are not written yet"),
     "embedding": "a C function has no way to refuse a number that is no id",
+    **dict.fromkeys(("conv", "max_pool", "avg_pool", "pad", "upsample"), "images are not written as C yet"),
 }
 ABSENT = ("dropout", "rrelu")

@@ -223,6 +223,7 @@ REFUSED = {  # why
     "rrelu": "a frozen network has leaky_relu there",
     **dict.fromkeys(("rnn", "gru", "lstm", "last"), "recurrent layers are not written yet"),
     "embedding": "its ids would go in unchecked",
+    **dict.fromkeys(("conv", "max_pool", "avg_pool", "pad", "upsample"), "images are not written as ONNX yet"),
 }
 
 

@@ -35,6 +35,12 @@ _SETTINGS: dict[str, Callable[[activations.Activation], Any]] = {
 }
 
 
+_IMAGES = (
+    *(layers.Conv1D, layers.Conv2D, layers.MaxPool1D, layers.MaxPool2D, layers.AvgPool1D, layers.AvgPool2D),
+    *(layers.GlobalMaxPool, layers.GlobalAvgPool, layers.ZeroPad, layers.Upsample),
+)
+
+
 def _parts(layer: Layer, inputs: int, outputs: int, options: dict[str, Any]) -> Iterator[tuple[Layer, Any]]:
     """The modules of one layer, each with the layer that has its tensors. TypeError where PyTorch has none."""
     if isinstance(layer, (layers.Dense, layers.Activation)):
@@ -68,6 +74,8 @@ def _parts(layer: Layer, inputs: int, outputs: int, options: dict[str, Any]) -> 
         raise TypeError("torch.nn's returns a pair, which no torch.nn.Sequential hands on")
     elif isinstance(layer, layers.Normalize):
         yield layer, Normalize(layer.shift, layer.scale, options["dtype"])
+    elif isinstance(layer, _IMAGES):
+        raise TypeError("convolutions, pools and what is made of images are not written as modules yet")
     else:
         raise TypeError("torch.nn has no such module")
 
@@ -78,8 +86,9 @@ def to_torch(model: Sequential) -> Any:
     `Normalize` becomes a `fastnn.torch.Normalize`. The model's loss is not in it: outputs are those of `predict`.
 
     NotFittedError before the model is built; TypeError names a layer that PyTorch has no module for (Maxout, Ordered,
-    Scale, Residual, Reshape, and the activations binary_step and exponential) or none that a Sequential can hold (the
-    recurrent ones, Embedding), or that the model scales its targets.
+    Scale, Residual, Reshape, and the activations binary_step and exponential), or none that a Sequential can hold (the
+    recurrent ones, Embedding), one that is not written yet (Conv1D, Conv2D, MaxPool1D, MaxPool2D, AvgPool1D, AvgPool2D,
+    GlobalMaxPool, GlobalAvgPool, ZeroPad, Upsample), or that the model scales its targets.
 
     >>> model = fastnn.Sequential([nn.Dense(2, activation="tanh")]).build(3, seed=0)
     >>> to_torch(model)

@@ -162,6 +162,10 @@ class Layer:
     def check_dtype(self, dtype: np.dtype) -> None:
         """ValueError where a model of that dtype cannot have the layer's settings."""
 
+    def show(self, role: str, view: Array) -> None:
+        """The view of that tensor of the model, now that it is built."""
+        self._views[role] = view
+
     def _view(self, role: str) -> Array:
         if role not in self._views:
             raise AttributeError(f"this {type(self).__name__} has no {role} yet: fit its model, or call model.build")
