@@ -317,6 +317,16 @@ def recurrent(op: str, **settings: float) -> Known:
     """Of three steps, with weights of states that do not let errors grow beyond what is bounded."""
     draws = {"u": Draw.small, "gates": Draw.squashed} | ({"a": Draw.squashed} if op == "rnn" else {})
     bounds = {each: getattr(recurrent_bounds, f"{op}_{each}") for each in ("forward", "backward")}
+
+    def predict(r: Named) -> Named:
+        """As forward, of which it keeps a alone."""
+        kept = {"gates": 4, "cell": 1, "before": 1}
+        kept = {name: np.empty((*r["a"].shape[:2], n * r["a"].shape[2])) for name, n in kept.items()}
+        made = r | kept | {"a": r["a"].copy()}
+        OPS[op].forward(*(made[name] for name in call_of(op, "forward").names))
+        return {"a": bounds["forward"](made)["a"]}
+
+    bounds["predict"] = predict
     return Known(bounds, settings, draws, steps=3)
 
 

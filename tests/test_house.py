@@ -168,6 +168,8 @@ OPERATIONS = {  # the operation, its file, the file of its layer
     "fork": ("skip", "residual"),
     "turn": ("skip", "residual"),
     "join": ("skip", "residual"),
+    "last": ("last", "recurrent"),
+    "embedding": ("embedding", "embedding"),
 }
 
 

@@ -456,6 +456,7 @@ HAND: dict[str, list[By]] = {
             dict(x=[[[1], [-1]], [[-2], [1]]], w=[[2]], u=[[-1]], b=[1], relu=1.0),
             dict(before=[[[0], [3]], [[0], [0]]], a=[[[3], [0]], [[0], [3]]]),
         ),
+        By("predict", dict(x=[[[L], [0]]], w=[[1]], u=[[3 * L]], b=[-L / 2], relu=0.0), dict(a=[[[1 / 2], [4 / 5]]])),
         # 5 (1 - 16/25) = 9/5, then (1 + 2 9/5) 3/4
         By(
             "backward",
@@ -492,6 +493,13 @@ HAND: dict[str, list[By]] = {
                 a=[[[3 / 8], [47 / 80]]],
             ),
         ),
+        By(
+            "predict",
+            dict(
+                x=[[[L], [0]]], w=[[1, -2, 1]], u=[[8 * L / 3, -8 * L / 3, 16 * L / 3]], b=[0, 0, -L / 2], bu=[0, L, 0]
+            ),
+            dict(a=[[[3 / 8], [47 / 80]]]),
+        ),
         # The last step, dh = 2: dz = 2 (3/8 - 1/2) 1/4, dn = 2 1/2 3/4, dq = 3/4 3/4, dr = 3/4 (-4) 3/16. To the first
         # go 2 1/2 - 9/16 2 + 1/16 + 9/16 4 = 35/16: dh = 51/16, dz = 51/16 (0 - 1/2) 3/16, dn = 51/16 3/4 3/4,
         # dq = dn / 2, dr = dn 2 1/4. dx = dr - 2 dz + 3 dn
@@ -526,6 +534,11 @@ HAND: dict[str, list[By]] = {
                 cell=[[[3 / 8], [111 / 160]]],
                 a=[[[SHOWN], [np.tanh(111 / 160) / 2]]],
             ),
+        ),
+        By(
+            "predict",
+            dict(x=[[[L], [0]]], w=[[1, 0, 0.5, 1]], u=[[L / SHOWN, -2 * L / SHOWN, L / SHOWN, 0]], b=[0, L, 0, 0]),
+            dict(a=[[[SHOWN], [np.tanh(111 / 160) / 2]]]),
         ),
         # The last step, dh = 2: dc = 2 1/2 9/25, di = dc (-1/2) 3/16, df = dc L/2 1/4, dg = dc 1/4 3/4, do = 2 4/5 1/4.
         # To the first go dc / 2 = 9/50 and -27/800 2 - 9L/200 + 27/400 + 2/5 4: DH and DC there, di = DC 1/2 1/4,

@@ -72,18 +72,33 @@ struct Recurrent : Operation {
     }
 
     static void forward(const Call& c, Range rows) {
-        const size_t first = rows.begin * c.P, wide = G * c.O, ld = D * c.O;
-        multiply({Form::NN, rows.size() * c.P, wide, c.I, c.x + first * c.I, c.I, c.params[0], wide,
-                  c.params[2], Cell::kept(c) + first * ld, ld, c.packed[kWeight]},
-                 {});
-        for_slabs(c, rows, [&](size_t begin, size_t n) { through_time(c, begin, n); });
+        const size_t first = rows.begin * c.P, ld = D * c.O;
+        multiply(inputs(c, first, rows.size() * c.P, c.I, Cell::kept(c) + first * ld, ld), {});
+        for_slabs(c, rows, [&](size_t begin, size_t n) { through_time<true>(c, begin, n); });
+    }
+    // Nothing is kept but what goes out: what the gates of 640 rows of 50 steps are kept in is 16 MB, which passes through
+    // memory. The products with w of a few rows are made at once all the same: a call a step costs more than they do.
+    static void predict(const Call& c, Range rows) {
+        for_slabs(c, rows, [&](size_t begin, size_t n) { through_time<false>(c, begin, n); });
+    }
+    static constexpr size_t kAtOnce = size_t(1) << 17;  // bytes
+
+    // x w + b of N positions that lie `ldx` apart.
+    static Product inputs(const Call& c, size_t first, size_t N, size_t ldx, Real* to, size_t ld) {
+        const size_t wide = G * c.O;
+        return {Form::NN, N,           wide, c.I, c.x + first * c.I, ldx, c.params[0],
+                wide,     c.params[2], to,   ld,  c.packed[kWeight]};
     }
 
+    template <bool training>
     static void through_time(const Call& c, size_t begin, size_t n) {
-        const size_t O = c.O, wide = G * O;
-        Real* const h = own(n * (O + wide) + wide);
-        Real *const products = h + n * O, *const none = products + n * wide;
-        for_vectors(n * O, [&](size_t j, auto lanes) { store(h + j, V{}, lanes); });
+        const size_t O = c.O, wide = G * O, ld = training ? D * O : wide;
+        const bool at_once = training || n * c.P * wide * sizeof(Real) <= kAtOnce;
+        const size_t sums_of = training ? 0 : at_once ? n * c.P : n;
+        Real* const h = own(n * (2 * O + wide) + wide + sums_of * wide);
+        Real *const past = h + n * O, *const products = past + n * O, *const none = products + n * wide;
+        Real* const sums = training ? Cell::kept(c) + begin * c.P * ld : none + wide;
+        for_vectors(2 * n * O, [&](size_t j, auto lanes) { store(h + j, V{}, lanes); });
         for_vectors(wide, [&](size_t j, auto lanes) { store(none + j, V{}, lanes); });
         const Product p{Form::NN,    n,    wide,
                         O,           h,    O,
@@ -91,12 +106,18 @@ struct Recurrent : Operation {
                         products,    wide, c.packed[kRecurrent]};
         const bool by_dots = is_narrow(p);
         const Real* const start = p.bias ? p.bias : none;
+        if (!training && at_once) product(inputs(c, begin * c.P, n * c.P, c.I, sums, wide));
         for (size_t t = 0; t < c.P; ++t) {
+            if (!at_once) product(inputs(c, begin * c.P + t, n, c.P * c.I, sums, wide));
             if (t > 0) multiply_on_one_thread(p, {}, by_dots);
-            for (size_t i = 0; i < n; ++i)
-                Cell::step(c, (begin + i) * c.P + t, t, t > 0 ? products + i * wide : start, h + i * O);
+            for (size_t i = 0; i < n; ++i) {
+                const size_t at = i * c.P + t;
+                Cell::template step<training>(c, begin * c.P + at, t, sums + (at_once ? at : i) * ld,
+                                              t > 0 ? products + i * wide : start, h + i * O, past + i * O);
+            }
         }
     }
+    static void product(const Product& p) { multiply_on_one_thread(p, {}, is_narrow(p)); }
 
     // dgates, which gradient and backward read, and copies of them as panels: those of a run of rows, then those of the next.
     static void prepare(const Call& c, Range rows) {
@@ -184,9 +205,13 @@ struct Recurrent : Operation {
     static const Real* inner_bias(const Call&) { return nullptr; }
     static void inner_sums(const Call&) {}
 
-    // The state of position `at`: into the output, and where the next step and the gradient of u will look for it.
-    static FASTNN_INLINE void keep_state(const Call& c, size_t at, size_t t, size_t j, V value, auto lanes) {
+    // The state of position `at`: into the output, to the next step, and where the gradient of u will look for it.
+    template <bool training>
+    static FASTNN_INLINE void keep_state(const Call& c, size_t at, size_t t, size_t j, V value, Real* h,
+                                         auto lanes) {
         store(c.a + at * c.O + j, value, lanes);
+        store(h + j, value, lanes);
+        if (!training) return;
         Real* const to = before(c) + at * c.O + j;
         if (t == 0) store(to, V{}, lanes);
         if (t + 1 < c.P) store(to + c.O, value, lanes);
@@ -200,6 +225,7 @@ struct rnn : Recurrent<rnn, 1, 1> {
                                .scratch = "before:BPO dgates:BPO",
                                .forward = "x w u b relu -> before a",
                                .backward = "x w u relu before a da -> dgates dx? dw du db",
+                               .predict = "x w u b relu -> a",
                                .x = "BPI",
                                .a = "BPO"};
     static bool fits(const fastnn::Passage& p) { return p.settings[0] == 0 || p.settings[0] == 1; }
@@ -207,14 +233,13 @@ struct rnn : Recurrent<rnn, 1, 1> {
     static Real* kept(const Call& c) { return c.a; }
     static Real* dkept(const Call& c) { return scratch<Real>(c, 1); }
 
-    static void step(const Call& c, size_t at, size_t t, const Real* products, Real* h) {
-        const Real* const z = c.a + at * c.O;
+    template <bool training>
+    static void step(const Call& c, size_t at, size_t t, const Real* sums, const Real* products, Real* h,
+                     Real*) {
         const bool relu = c.settings[0] != 0;
         for_vectors(c.O, [&](size_t j, auto lanes) {
-            const V sum = load(z + j, lanes) + load(products + j, lanes);
-            const V value = relu ? max(V{}, sum) : tanh(sum);
-            store(h + j, value, lanes);
-            keep_state(c, at, t, j, value, lanes);
+            const V sum = load(sums + j, lanes) + load(products + j, lanes);
+            keep_state<training>(c, at, t, j, relu ? max(V{}, sum) : tanh(sum), h, lanes);
         });
     }
     static void step_back(const Call& c, size_t at, size_t, const Real* dh, Real*, Real* d) {
@@ -235,6 +260,7 @@ struct gru : Recurrent<gru, 3, 4> {
                                .scratch = "before:BPO gates:BP4O dgates:BP4O",
                                .forward = "x w u b bu -> before gates a",
                                .backward = "x w u before gates da -> dgates dx? dw du db dbu",
+                               .predict = "x w u b bu -> a",
                                .x = "BPI",
                                .a = "BPO"};
 
@@ -247,20 +273,23 @@ struct gru : Recurrent<gru, 3, 4> {
         column_sums(N, O, dkept(c) + 3 * O, 4 * O, c.dparams[3] + 2 * O);
     }
 
-    static void step(const Call& c, size_t at, size_t t, const Real* products, Real* h) {
+    template <bool training>
+    static void step(const Call& c, size_t at, size_t t, const Real* sums, const Real* products, Real* h,
+                     Real*) {
         const size_t O = c.O;
-        Real* const gates = kept(c) + at * 4 * O;
+        Real* const gates = training ? kept(c) + at * 4 * O : nullptr;
         for_vectors(O, [&](size_t j, auto lanes) {
             const auto sum = [&](size_t gate) {
-                return load(gates + gate * O + j, lanes) + load(products + gate * O + j, lanes);
+                return load(sums + gate * O + j, lanes) + load(products + gate * O + j, lanes);
             };
             const V r = sigmoid(sum(0)), z = sigmoid(sum(1)), q = load(products + 2 * O + j, lanes);
-            const V n = tanh(load(gates + 2 * O + j, lanes) + r * q);
+            const V n = tanh(load(sums + 2 * O + j, lanes) + r * q);
             const V value = (1 - z) * n + z * load(h + j, lanes);
-            store(gates + j, r, lanes), store(gates + O + j, z, lanes);
-            store(gates + 2 * O + j, n, lanes), store(gates + 3 * O + j, q, lanes);
-            store(h + j, value, lanes);
-            keep_state(c, at, t, j, value, lanes);
+            if (training) {
+                store(gates + j, r, lanes), store(gates + O + j, z, lanes);
+                store(gates + 2 * O + j, n, lanes), store(gates + 3 * O + j, q, lanes);
+            }
+            keep_state<training>(c, at, t, j, value, h, lanes);
         });
     }
     static void step_back(const Call& c, size_t at, size_t, const Real* dh, Real* past, Real* d) {
@@ -289,6 +318,7 @@ struct lstm : Recurrent<lstm, 4, 4> {
                                .scratch = "before:BPO gates:BP4O cell:BPO dgates:BP4O",
                                .forward = "x w u b -> before gates cell a",
                                .backward = "x w u before gates cell da -> dgates dx? dw du db",
+                               .predict = "x w u b -> a",
                                .x = "BPI",
                                .a = "BPO"};
 
@@ -296,20 +326,25 @@ struct lstm : Recurrent<lstm, 4, 4> {
     static Real* cell(const Call& c) { return scratch<Real>(c, 2); }
     static Real* dkept(const Call& c) { return scratch<Real>(c, 3); }
 
-    static void step(const Call& c, size_t at, size_t t, const Real* products, Real* h) {
+    template <bool training>
+    static void step(const Call& c, size_t at, size_t t, const Real* sums, const Real* products, Real* h,
+                     Real* past) {
         const size_t O = c.O;
-        Real *const gates = kept(c) + at * 4 * O, *const cells = cell(c) + at * O;
+        Real* const gates = training ? kept(c) + at * 4 * O : nullptr;
+        Real* const cells = training ? cell(c) + at * O : nullptr;
         for_vectors(O, [&](size_t j, auto lanes) {
             const auto sum = [&](size_t gate) {
-                return load(gates + gate * O + j, lanes) + load(products + gate * O + j, lanes);
+                return load(sums + gate * O + j, lanes) + load(products + gate * O + j, lanes);
             };
             const V i = sigmoid(sum(0)), f = sigmoid(sum(1)), g = tanh(sum(2)), o = sigmoid(sum(3));
-            const V previous = t > 0 ? load(cells - O + j, lanes) : V{};
-            const V state = f * previous + i * g, value = o * tanh(state);
-            store(gates + j, i, lanes), store(gates + O + j, f, lanes);
-            store(gates + 2 * O + j, g, lanes), store(gates + 3 * O + j, o, lanes);
-            store(cells + j, state, lanes), store(h + j, value, lanes);
-            keep_state(c, at, t, j, value, lanes);
+            const V state = f * load(past + j, lanes) + i * g, value = o * tanh(state);
+            store(past + j, state, lanes);
+            if (training) {
+                store(gates + j, i, lanes), store(gates + O + j, f, lanes);
+                store(gates + 2 * O + j, g, lanes), store(gates + 3 * O + j, o, lanes);
+                store(cells + j, state, lanes);
+            }
+            keep_state<training>(c, at, t, j, value, h, lanes);
         });
     }
     static void step_back(const Call& c, size_t at, size_t t, const Real* dh, Real* past, Real* d) {

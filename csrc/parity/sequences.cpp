@@ -232,9 +232,10 @@ void embedding_backward(Sample& s) {
 }
 
 const std::map<std::string, Definition> kDefinitions = {
-    {"rnn", {.settings = {{"relu", 0}}, .forward = rnn_forward, .backward = rnn_backward}},
-    {"gru", {.forward = gru_forward, .backward = gru_backward}},
-    {"lstm", {.forward = lstm_forward, .backward = lstm_backward}},
+    {"rnn",
+     {.settings = {{"relu", 0}}, .forward = rnn_forward, .backward = rnn_backward, .predict = rnn_forward}},
+    {"gru", {.forward = gru_forward, .backward = gru_backward, .predict = gru_forward}},
+    {"lstm", {.forward = lstm_forward, .backward = lstm_backward, .predict = lstm_forward}},
     {"last", {.forward = last_forward, .backward = last_backward}},
     {"embedding",
      {.spans = {{"x", {0, 11, true}}},

@@ -28,6 +28,10 @@ def _remember(a: Array, before: Array) -> None:
     before[:, 0], before[:, 1:] = 0.0, a[:, :-1]
 
 
+def _gates(a: Array) -> Array:
+    return np.empty((*a.shape[:2], 4 * a.shape[2]), a.dtype)
+
+
 def _of_inputs(x: Array, w: Array, d: Array, dx: Array | None, dw: Array, db: Array) -> None:
     """What reaches x, w and b of the gradients d of the gates."""
     if dx is not None:
@@ -48,6 +52,7 @@ class rnn(Operation):
         scratch="before:BPO dgates:BPO",
         forward="x w u b relu -> before a",
         backward="x w u relu before a da -> dgates dx? dw du db",
+        predict="x w u b relu -> a",
         x="BPI",
         a="BPO",
     )
@@ -64,6 +69,10 @@ class rnn(Operation):
         for t in range(a.shape[1]):
             a[:, t] = f(a[:, t] + _products(t, a[:, t - 1], u, 0.0), 0.0)
         _remember(a, before)
+
+    @staticmethod
+    def predict(x: Array, w: Array, u: Array, b: Array, relu: float, a: Array) -> None:
+        rnn.forward(x, w, u, b, relu, np.empty_like(a), a)
 
     @staticmethod
     def backward(
@@ -90,6 +99,7 @@ class gru(Operation):
         scratch="before:BPO gates:BP4O dgates:BP4O",
         forward="x w u b bu -> before gates a",
         backward="x w u before gates da -> dgates dx? dw du db dbu",
+        predict="x w u b bu -> a",
         x="BPI",
         a="BPO",
     )
@@ -110,6 +120,10 @@ class gru(Operation):
             h = (1.0 - z) * n + z * h
             a[:, t] = h
         _remember(a, before)
+
+    @staticmethod
+    def predict(x: Array, w: Array, u: Array, b: Array, bu: Array, a: Array) -> None:
+        gru.forward(x, w, u, b, bu, np.empty_like(a), _gates(a), a)
 
     @staticmethod
     def backward(
@@ -145,6 +159,7 @@ class lstm(Operation):
         scratch="before:BPO gates:BP4O cell:BPO dgates:BP4O",
         forward="x w u b -> before gates cell a",
         backward="x w u before gates cell da -> dgates dx? dw du db",
+        predict="x w u b -> a",
         x="BPI",
         a="BPO",
     )
@@ -161,6 +176,10 @@ class lstm(Operation):
             c = f * c + i * g
             cell[:, t], a[:, t] = c, o * np.tanh(c)
         _remember(a, before)
+
+    @staticmethod
+    def predict(x: Array, w: Array, u: Array, b: Array, a: Array) -> None:
+        lstm.forward(x, w, u, b, np.empty_like(a), _gates(a), np.empty_like(a), a)
 
     @staticmethod
     def backward(
