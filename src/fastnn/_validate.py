@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _frames, _rounding, _sparse, _text
+from fastnn._text import short
 
 Array = np.ndarray
 GATHERED = tuple(
@@ -45,27 +46,27 @@ def number(
     left, right = "(" if open_low or math.isinf(low) else "[", ")" if open_high or math.isinf(high) else "]"
     expected = "a finite number" if infinite else f"a finite number in {left}{low:g}, {high:g}{right}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {value!r}, expected {expected}")
+        raise TypeError(f"{name} is {short(value)}, expected {expected}")
     try:
         real = float(value)
     except OverflowError:
         raise ValueError(f"{name} is too large a number, expected {expected}") from None
     outside = real < low or real > high or (open_low and real == low) or (open_high and real == high)
     if not math.isfinite(real) or outside:
-        raise ValueError(f"{name} is {value!r}, expected {expected}")
+        raise ValueError(f"{name} is {short(value)}, expected {expected}")
     return real
 
 
 def integer(name: str, value: Any, low: int = 1) -> int:
     """An integer >= low, or TypeError / ValueError."""
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, expected an integer >= {low}")
+        raise TypeError(f"{name} is {short(value)}, expected an integer >= {low}")
     try:
         whole = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer >= {low}") from None
+        raise TypeError(f"{name} is {short(value)}, expected an integer >= {low}") from None
     if whole < low:
-        raise ValueError(f"{name} is {value!r}, expected an integer >= {low}")
+        raise ValueError(f"{name} is {short(value)}, expected an integer >= {low}")
     return whole
 
 
@@ -74,7 +75,7 @@ def epsilon(value: float, dtype: np.dtype, whose: str) -> None:
     smallest = float(np.finfo(dtype).tiny)
     if value < smallest:
         raise ValueError(
-            f"epsilon of {whose} is {value!r}, expected at least {smallest:.2g}, which {dtype} can divide by"
+            f"epsilon of {whose} is {short(value)}, expected at least {smallest:.2g}, which {dtype} can divide by"
         )
 
 
@@ -90,7 +91,7 @@ def sizes(name: str, value: Any, low: int = 1, also: str = "") -> tuple[int, ...
     try:
         return tuple(integer(name, size, low) for size in (value if several else (value,)))
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} is {value!r}, expected an integer >= 1 or several{also}") from None
+        raise type(error)(f"{name} is {short(value)}, expected an integer >= 1 or several{also}") from None
 
 
 def indices(name: str, value: Any) -> Array:
@@ -104,7 +105,7 @@ def indices(name: str, value: Any) -> Array:
 def flag(name: str, value: Any) -> bool:
     """True or False, or TypeError: "no" is not False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, expected True or False")
+        raise TypeError(f"{name} is {short(value)}, expected True or False")
     return bool(value)
 
 
@@ -114,7 +115,7 @@ def seed(value: Any) -> int:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     whole = integer("seed", value, low=0)
     if whole >= 1 << 64:
-        raise ValueError(f"seed is {value!r}, expected an integer below 2^64")
+        raise ValueError(f"seed is {short(value)}, expected an integer below 2^64")
     return whole
 
 
@@ -123,9 +124,9 @@ def float_dtype(value: Any) -> np.dtype:
     try:
         dtype = np.dtype(value if value is not None else object)  # NumPy reads None as float64
     except TypeError:
-        raise ValueError(f"dtype is {value!r}, expected float32 or float64") from None
+        raise ValueError(f"dtype is {short(value)}, expected float32 or float64") from None
     if dtype.type not in (np.float32, np.float64):
-        raise ValueError(f"dtype is {value!r}, expected float32 or float64")
+        raise ValueError(f"dtype is {short(value)}, expected float32 or float64")
     native: np.dtype = np.dtype(dtype.type)  # of this machine's byte order
     return native
 

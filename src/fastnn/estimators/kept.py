@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _validate
+from fastnn._text import short
 from fastnn._version import __version__
 from fastnn.errors import ModelFormatError
 from fastnn.estimators import classes
@@ -27,7 +28,7 @@ from fastnn.formulas.losses import Loss
 from fastnn.nn.model import Sequential
 from fastnn.nn.reading import checked_names, restore_state, state_of
 from fastnn.nn.serialize import ESTIMATOR as FORMAT
-from fastnn.nn.serialize import loss_from_config, loss_to_config, same_keys, short
+from fastnn.nn.serialize import loss_from_config, loss_to_config, same_keys
 from fastnn.plan import BUFFERS, Plan, Snapshot, State, aligned
 from fastnn.training.trainer import Trainer
 

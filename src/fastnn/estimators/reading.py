@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._text import short
 from fastnn.errors import ModelFormatError
 from fastnn.estimators import kept
 from fastnn.estimators.classifier import MLPClassifier
 from fastnn.estimators.regressor import MLPRegressor
-from fastnn.nn.serialize import same_keys, short
+from fastnn.nn.serialize import same_keys
 
 Array = np.ndarray
 Estimator = MLPClassifier | MLPRegressor

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn import _frames, _hints, _rounding, _text, _validate, backends, files
 from fastnn._lock import FitLock
+from fastnn._text import short
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.data import Data, Features
 from fastnn.formulas import losses
@@ -111,8 +112,8 @@ class Sequential(Answers):
         most = MOST_DIMENSIONS - 1
         if not shape or (len(shape) > most and not self.takes_any_shape) or math.prod(shape) > initial.MOST_VALUES:
             raise ValueError(
-                f"inputs is {inputs!r}, expected one to {most} sizes of a row (more under Flatten or Reshape), 2^40 "
-                f"values at most"
+                f"inputs is {short(inputs)}, expected one to {most} sizes of a row (more under Flatten or Reshape), "
+                f"2^40 values at most"
             )
         plan, spans = self._lower(shape)
         state = initial.state(self.layers, plan, _validate.seed(seed))

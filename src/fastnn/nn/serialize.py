@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._text import short
 from fastnn._version import __version__
 from fastnn.errors import ModelFormatError
 from fastnn.formulas import activations, initializers, losses
@@ -131,11 +132,6 @@ def same_keys(where: str, got: Set[str], expected: Set[str]) -> None:
     for problem, names in (("has no", expected - got), ("has the unknown field", got - expected)):
         if names:
             raise ModelFormatError(f"{where} {problem} {', '.join(sorted(names))}")
-
-
-def short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 # Losses ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import _hints, _validate
+from fastnn._text import short
 from fastnn.formulas.rules import RULES, Rule
 
 Array = np.ndarray
@@ -355,4 +356,4 @@ def get(optimizer: str | Optimizer) -> Optimizer:
         return optimizer
     if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
         return OPTIMIZERS[optimizer]()
-    raise ValueError(f"optimizer is {optimizer!r}, expected an Optimizer or one of: {', '.join(OPTIMIZERS)}")
+    raise ValueError(f"optimizer is {short(optimizer)}, expected an Optimizer or one of: {', '.join(OPTIMIZERS)}")
