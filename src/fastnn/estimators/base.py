@@ -215,7 +215,7 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
             self._begin_curves()
         targets = self._targets(y)
         data = self._model.checked(features, targets, None, loss, advice=_SCALE)
-        checked = _validate.sample_weight(weight, len(data), self._model.dtype, outputs=outputs)
+        checked = self._checked_weight(weight, sample_weight, len(data), outputs)
         samples = Samples(replace(data, weight=checked), y, targets, weight, sample_weight)
         if self.solver == "lbfgs":
             self._fit_lbfgs(samples)
@@ -223,6 +223,15 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
             self._fit_stochastic(samples, validation, random, incremental)
         if not self._model.state.finite():
             raise _not_finite()
+
+    def _checked_weight(self, weight: Any, given: Any, rows: int, outputs: int) -> Array | None:
+        """The weights as the Trainer takes them. Where they have a class's, those that were given by themselves first,
+        so that errors name the argument that is wrong."""
+        dtype = self._model.dtype
+        if weight is given:
+            return _validate.sample_weight(weight, rows, dtype)
+        _validate.sample_weight(given, rows, dtype)
+        return _validate.sample_weight(weight, rows, dtype, name="class_weight", outputs=outputs)
 
     def _check_arrays(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         """X and y as arrays that fit together, as scikit-learn has it. The values of X are not looked at."""

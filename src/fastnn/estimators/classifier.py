@@ -15,8 +15,9 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, unique_label
 
 from fastnn import _frames
 from fastnn.estimators.base import BaseMLP
+from fastnn.estimators.class_weights import class_weights
 from fastnn.estimators.frozen import of_classifier
-from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, class_weights, kind_of
+from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, kind_of
 from fastnn.formulas.losses import Loss
 from fastnn.serving import Frozen
 

@@ -8,10 +8,11 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit, log_expit
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fastnn import backends
+from fastnn._text import short
+from fastnn.estimators.class_weights import class_weights
 from fastnn.formulas import losses
 from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.metrics import link, log_shares, shares
@@ -126,10 +127,12 @@ class Labels:
         each = [class_weight] * len(columns) if isinstance(class_weight, str) else class_weight
         if not isinstance(each, list) or len(each) != len(columns):
             raise ValueError(
-                f"class_weight is {class_weight!r}, expected 'balanced' or a list of {len(columns)} dicts, one for "
-                f"each column of y"
+                f"class_weight is {short(class_weight)}, expected 'balanced' or a list of {len(columns)} dicts, "
+                f"one for each column of y"
             )
-        weights = [class_weights(one, column, sample_weight) for one, column in zip(each, columns, strict=True)]
+        names = ["class_weight" if isinstance(class_weight, str) else f"class_weight[{k}]" for k in range(len(each))]
+        given = zip(each, columns, names, strict=True)
+        weights = [class_weights(one, column, sample_weight, name) for one, column, name in given]
         units = [1] * len(columns) if self.kind == ANY else [_units(known) for known in self.classes]
         return np.repeat(np.stack(weights, axis=1), units, axis=1)
 
@@ -168,18 +171,6 @@ class Labels:
         if self.kind != SEVERAL:
             return [z]
         return np.split(z, np.cumsum([_units(known) for known in self.classes])[:-1], axis=1)
-
-
-def class_weights(class_weight: Any, y: Array, sample_weight: Array | None) -> Array:
-    """The weight (n,) of each row's class: of "balanced" n / (classes * rows of the class), rows counted by their own
-    weights, so that a weight of 2 is a row twice; else that of a dict. ValueError otherwise."""
-    if not isinstance(class_weight, str):
-        weights: Array = compute_sample_weight(class_weight, y)
-        return weights
-    classes, numbers = np.unique(y, return_inverse=True)
-    counts = np.bincount(numbers, weights=sample_weight)
-    weights = counts.sum() / (len(classes) * counts)
-    return weights[numbers]
 
 
 def _units(classes: Array) -> int:
