@@ -42,6 +42,7 @@ from fastnn.formulas.losses import Loss
 from fastnn.plan import Snapshot
 from fastnn.training.callbacks import EMA, ProgressBar
 from fastnn.training.run import Callback
+from fastnn.training.targets import shiftable
 from fastnn.training.trainer import Trainer
 
 Array = np.ndarray
@@ -50,7 +51,8 @@ _ARRAYS: dict[str, Any] = {  # of X: its values are read once, by `_validate.fea
     "dtype": (np.float64, np.float32, np.uint8),  # what rows are gathered from as it is; others become the first
     "ensure_all_finite": False,
 }
-_SCALE = "scale it, as with sklearn.preprocessing.StandardScaler, or take dtype='float64'"
+_WIDER = "take dtype='float64'"
+_SCALE = f"scale it, as with sklearn.preprocessing.StandardScaler, or {_WIDER}"
 
 
 class Views(list[Array]):
@@ -214,7 +216,7 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
         if self.solver in STOCHASTIC and not hasattr(self, "loss_curve_"):
             self._begin_curves()
         targets = self._targets(y)
-        data = self._model.checked(features, targets, None, loss, advice=_SCALE)
+        data = self._model.checked(features, targets, None, loss, advice=_SCALE if shiftable(loss) else _WIDER)
         checked = self._checked_weight(weight, sample_weight, len(data), outputs)
         samples = Samples(replace(data, weight=checked), y, targets, weight, sample_weight)
         if self.solver == "lbfgs":

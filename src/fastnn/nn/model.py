@@ -259,13 +259,15 @@ class Sequential(Answers):
         dtype: Any = None,
         prefix: str = "",
         advice: str | None = None,
+        scaled: bool = False,
     ) -> Data:
         """X, y and their weights checked against each other, this model and the loss; nothing is changed. `Data` in the
         place of X has all three, and was checked.
 
         dtype: of targets and weights, the model's where it is None. prefix: of the arguments' names in errors. advice:
         what to do, said with a PrecisionWarning, where targets to learn from lose their digits in that dtype; None:
-        nothing is learned from them.
+        nothing is learned from them. scaled: their scale is to be learned: they come back in float64, which it is taken
+        from.
         """
         loss = losses.get(loss)
         if isinstance(X, Data) and (y is not None or sample_weight is not None):
@@ -282,7 +284,8 @@ class Sequential(Answers):
         rows = len(features)
         given = _validate.target_numbers(y, name=f"{prefix}y")
         columns = _frames.column_names(y)
-        target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y", names=columns)
+        widest = np.dtype(np.float64) if scaled or self.target_scale is not None else wanted
+        target = _validate.targets(given, loss, rows, outputs, widest, name=f"{prefix}y", names=columns)
         given_weight = _validate.given_weight(sample_weight, name=f"{prefix}sample_weight")
         weight = _validate.sample_weight(given_weight, rows, wanted, name=f"{prefix}sample_weight")
         if advice is not None and target.ndim == 2 and self.target_scale is None:
