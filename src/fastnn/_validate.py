@@ -337,30 +337,13 @@ def features(
     _size(name, array.shape, inputs)
     if array.dtype in GATHERED:  # in its own dtype: Normalize sees the same values in any memory layout
         array = _by_rows(array)
-    finite_rows(name, array, row_shape, dtype, feature_names(X))
+    finite_rows(name, array, row_shape, dtype, _frames.given_names(_frames.feature_names(X)))
     if advice is not None:
         _rounding.warn_of_features(name, array, dtype, advice, exact)
     if array.dtype not in GATHERED:  # whole numbers of over 24 bits, such as time stamps, need more than float32
         exactly = np.float32 if np.can_cast(array.dtype, np.float32) else np.float64
         array = np.ascontiguousarray(array, dtype=exactly if exact else dtype)
     return array, row_shape
-
-
-def feature_names(X: Any) -> list[str] | None:
-    """The column names of a data frame whose names are all strings, else None. ValueError where one is there twice."""
-    columns = getattr(X, "column_names", getattr(X, "columns", None))  # the former of pyarrow
-    names = None if columns is None or callable(columns) else list(columns)
-    return _text.unique_names(names) if names and all(isinstance(name, str) for name in names) else None
-
-
-def same_names(names: list[str] | None, fitted: list[str] | None, *, name: str = "X") -> None:
-    """ValueError where X is a data frame whose columns are not those of the fit, in their order."""
-    if fitted is not None and names is not None and names != fitted:
-        shorter = min(len(names), len(fitted))
-        wrong = next((i for i in range(shorter) if names[i] != fitted[i]), shorter)
-        got = f"column {names[wrong]!r}" if wrong < len(names) else "no column"
-        expected = repr(fitted[wrong]) if wrong < len(fitted) else "none"
-        raise ValueError(f"{name} has {got} at position {wrong}, but this model was fitted with {expected} there")
 
 
 def same_row_shape(

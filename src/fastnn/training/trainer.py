@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _hints, _rounding, _text, _validate, backends
+from fastnn import _frames, _hints, _rounding, _text, _validate, backends
 from fastnn.contract import Backend
 from fastnn.data import Data
 from fastnn.engine import Objective
@@ -406,8 +406,8 @@ class Trainer:
     def _checked_validation(self, data: Data, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
         """Rows to measure on, which must be like `data`, those to learn from."""
         name = f"{prefix}X"
-        names = X.names if isinstance(X, Data) else _validate.feature_names(X)
-        _validate.same_names(names, data.names, name=name)
+        names = X.names if isinstance(X, Data) else _frames.feature_names(X)
+        _frames.same_names(names, data.names, name=name)
         features = self.model.features(X, name=name)
         any_shape, other = self.model.takes_any_shape, "X has rows of shape"
         _validate.same_row_shape(features.row_shape, data.row_shape, any_shape=any_shape, name=name, other=other)
@@ -455,7 +455,7 @@ class Trainer:
             targets.warn_if_far(model, self.loss, data, rows)
         model.loss, model.target_scale = self.loss, scale
         if model.feature_names is None:
-            model.feature_names = first.names
+            model.feature_names = _frames.given_names(first.names)
         model._note_shape(first.row_shape)
 
 
