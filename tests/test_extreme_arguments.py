@@ -118,6 +118,44 @@ def test_epsilon_of_a_layer(kind, dtype):
         Trainer(model, "mse", seed=0).fit(constant, constant, epochs=1, verbose=False)
 
 
+# Settings that a dtype makes infinite ---------------------------------------------------------------------------------
+
+_leaky = nn.ACTIVATIONS["leaky_relu"].with_alpha
+_elu = nn.ACTIVATIONS["elu"].with_alpha
+SETTINGS = {
+    "alpha of leaky_relu": lambda huge: nn.Activation(_leaky(huge)),
+    "alpha of elu": lambda huge: nn.Dense(2, _elu(huge)),
+    "upper": lambda huge: nn.RReLU(0.1, huge),
+    "lower": lambda huge: nn.Dense(2, nn.RReLU(huge, huge)),
+    "epsilon": lambda huge: nn.BatchNorm(epsilon=huge),
+    "epsilon of a LayerNorm": lambda huge: nn.LayerNorm(epsilon=huge),
+    "epsilon of an RMSNorm": lambda huge: nn.RMSNorm(epsilon=huge),
+    "l1": lambda huge: nn.Dense(2, l1=huge),
+    "l2": lambda huge: nn.Dense(2, l2=huge),
+    "decay": lambda huge: nn.Dense(2, decay=huge),
+}
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+def test_a_setting_that_float32_makes_infinite(what):
+    name = what.split(" of a ")[0].split(" of an ")[0]
+    for layers in ([SETTINGS[what](1e39)], [nn.Residual([SETTINGS[what](1e39)])]):
+        with pytest.raises(ValueError, match=rf"^{name} of layers\[0\].* is 1e\+39, expected at most 3.4e\+38, which"):
+            Sequential(layers).build(2)
+    Sequential([SETTINGS[what](3e38)]).build(2)
+    Sequential([SETTINGS[what](1e39)], dtype="float64").build(2)
+
+
+@pytest.mark.parametrize("kind", WITH_EPSILON)
+def test_an_epsilon_of_an_optimizer_that_float32_makes_infinite(kind):
+    made = trainer(optimizer=kind(epsilon=1e39))
+    for start in (made.fit, made.find_lr):
+        with pytest.raises(ValueError, match=r"^epsilon of the optimizer is 1e\+39, expected at most 3.4e\+38, which"):
+            start(X, Y)
+    assert not made.model.built
+    trainer(optimizer=kind(epsilon=1e39), dtype="float64").fit(X, Y, epochs=1, verbose=False)
+
+
 # What scikit-learn would convert ------------------------------------------------------
 
 

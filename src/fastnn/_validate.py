@@ -70,8 +70,17 @@ def integer(name: str, value: Any, low: int = 1) -> int:
     return whole
 
 
+def held(name: str, value: float, dtype: np.dtype, whose: str) -> None:
+    """ValueError for a setting that is infinite in dtype, though it is a number."""
+    largest = float(np.finfo(dtype).max)
+    if abs(value) > largest:
+        raise ValueError(f"{name} of {whose} is {short(value)}, expected at most {largest:.2g}, which {dtype} holds")
+
+
 def epsilon(value: float, dtype: np.dtype, whose: str) -> None:
-    """ValueError for an epsilon that is 0 in dtype, or that its divisions make infinite: below the smallest normal."""
+    """ValueError for an epsilon that is infinite in dtype, or 0, or makes divisions infinite: below the smallest normal
+    number."""
+    held("epsilon", value, dtype, whose)
     smallest = float(np.finfo(dtype).tiny)
     if value < smallest:
         raise ValueError(
@@ -137,7 +146,7 @@ def _array(name: str, value: Any) -> Array:
         raise ValueError(f"{name} is None, expected an array of numbers")
     if _sparse.is_sparse(value):
         raise TypeError(f"{name} is a sparse matrix, expected a dense array: call {name}.toarray()")
-    _frames.unmasked(name, value)
+    _frames.plain(name, value)
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             shared: Array = np.from_dlpack(value)
@@ -157,7 +166,7 @@ def _real(name: str, value: Any) -> Array:
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     if kind == "c":
         raise ValueError(f"{name} has complex values ({array.dtype}), expected real numbers")
-    if kind in "mM":
+    if kind in "mMV":  # the last of records in a list
         raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
     _text.refuse_numerals(name, array)
     try:

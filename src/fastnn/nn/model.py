@@ -132,8 +132,7 @@ class Sequential(Answers):
         ops, spans = chain(self.layers, shape)
         for layer in self.layers:
             for _, part in layer.parts():
-                if hasattr(part, "epsilon"):
-                    _validate.epsilon(part.epsilon, self.dtype, part.where)
+                rechecks.settings_fit(part, self.dtype)
         return Plan.assemble(ops, shape, spans[-1][1], self.dtype), spans
 
     def _bind(self) -> None:

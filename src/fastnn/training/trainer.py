@@ -353,7 +353,8 @@ class Trainer:
         return run
 
     def _check_epsilon(self) -> None:
-        """ValueError where the optimizer's epsilon is 0 in the model's dtype: the first gradient of 0 would be NaN."""
+        """ValueError where the optimizer's epsilon is 0 in the model's dtype, so that the first gradient of 0 would be
+        NaN, or infinite: nothing would be learned."""
         epsilon = getattr(self.optimizer, "epsilon", None)
         if isinstance(epsilon, float):
             _validate.epsilon(epsilon, self.model.dtype, "the optimizer")
