@@ -65,7 +65,7 @@ def load(name: str) -> Backend:
     source = BACKENDS[name]
     try:
         module = importlib.import_module(source.module)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # the second of a library that cannot be mapped: llvmlite's, of 120 MB
         raise BackendUnavailable(f"backend {name!r} is not available ({error}): {source.remedy}") from error
     own = [getattr(module, walk, None) for walk in ("PREDICT", "TRAIN_STEPS")]
     return make(name, module.KERNELS, *own, **getattr(module, "PROPERTIES", {}))
