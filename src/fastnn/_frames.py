@@ -1,4 +1,4 @@
-"""What data frames and masked arrays say beside their values: names of columns, and that values do not count."""
+"""What data frames, masked arrays and records say beside their values: names, and that values do not count."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 from fastnn import _text
 
 
-def unmasked(name: str, value: Any) -> None:
-    """ValueError where values are masked: NumPy's functions, and scikit-learn's, take what is below the mask.
+def plain(name: str, value: Any) -> None:
+    """ValueError where values are masked, TypeError for records, arrays whose dtype has names: NumPy's functions, and
+    scikit-learn's, take what is below the mask, and records of one number for that number.
 
-    >>> unmasked("y", np.ma.masked_array([1.0, -999.0], mask=[False, True]))
+    >>> plain("y", np.ma.masked_array([1.0, -999.0], mask=[False, True]))
     Traceback (most recent call last):
     ValueError: y is a masked array with 1 masked values, expected none
     """
@@ -20,6 +21,10 @@ def unmasked(name: str, value: Any) -> None:
     if ma is not None and ma.is_masked(value):
         masked = int(ma.getmaskarray(value).sum())
         raise ValueError(f"{name} is a masked array with {masked} masked values, expected none")
+    fields = getattr(getattr(value, "dtype", None), "names", None)
+    if isinstance(fields, tuple) and fields:
+        listed = ", ".join(fields)
+        raise TypeError(f"{name} has records with the fields {listed}, expected numbers: those of [{fields[0]!r}]")
 
 
 def feature_names(X: Any) -> list[str] | None:

@@ -162,7 +162,7 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
     ) -> None:
         """One fit, and what comes before it. Where its arguments are refused the estimator is what it was before;
         RuntimeError within another."""
-        _frames.unmasked("y", y)  # before its classes are learned
+        _frames.plain("y", y)  # before its classes are learned
         with lock_of(self).held(), self._restored():
             before()
             self._checked_fit(X, y, sample_weight, validation, incremental)
@@ -247,7 +247,7 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
     def _as_arrays(self, X: Any, *y: Any, **options: Any) -> Any:
         no_dates("X", X)
         for name, value in zip(("X", "y"), (X, *y), strict=False):
-            _frames.unmasked(name, value)
+            _frames.plain(name, value)
         try:
             return validate_data(self, X, *y, **options, **_ARRAYS)
         except OverflowError:

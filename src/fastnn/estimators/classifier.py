@@ -228,8 +228,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy: the share of rows whose classes are all right, by weight."""
-        _frames.unmasked("y", y)
-        _frames.unmasked("sample_weight", sample_weight)
+        _frames.plain("y", y)
+        _frames.plain("sample_weight", sample_weight)
         if not isinstance(getattr(self, "classes_", None), list):
             return float(super().score(X, y, sample_weight))
         right = (np.asarray(y) == self.predict(X)).all(axis=1)
