@@ -147,24 +147,30 @@ class Labels:
         return np.stack(chosen, axis=1) if self.kind == SEVERAL else chosen[0]
 
     def probabilities(self, z: Array, loss: Loss) -> Any:
-        """(n, K) in float64, whose rows sum to 1 but for ANY; a list of them for SEVERAL."""
+        """(n, K) in float64, whose rows sum to 1 but for ANY; a list of them for SEVERAL. One class has 1."""
         z = z.astype(np.float64)
         if loss.link == "softmax":
-            return link(loss, z, backends.resolve().kernels.ops)
+            return link(loss, self._of_one(z), backends.resolve().kernels.ops)
         if self.kind == ANY:
             return np.clip(expit(z), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))  # no label is certain
-        parts = [_shares(part) for part in self._parts(z)]
+        columns = zip(self._parts(z), self.columns, strict=True)
+        parts = [_shares(part) if len(known) > 1 else np.ones((len(z), 1)) for part, known in columns]
         return parts if self.kind == SEVERAL else parts[0]
 
     def log_probabilities(self, z: Array, loss: Loss) -> Any:
         """The logarithms of `probabilities` from the logits: finite where a probability rounds to 0."""
         z = z.astype(np.float64)
         if loss.link == "softmax":
-            return log_shares(z)
+            return log_shares(self._of_one(z))
         if self.kind == ANY:
             return log_expit(z)
-        parts = [_log_shares(part) for part in self._parts(z)]
+        columns = zip(self._parts(z), self.columns, strict=True)
+        parts = [_log_shares(part) if len(known) > 1 else np.zeros((len(z), 1)) for part, known in columns]
         return parts if self.kind == SEVERAL else parts[0]
+
+    def _of_one(self, z: Array) -> Array:
+        """The logits of the classes there are: one where all rows were of one, though a softmax learns two."""
+        return z[:, :1].copy() if len(self.classes) == 1 else z
 
     def _parts(self, z: Array) -> list[Array]:
         """The logits of each column."""
