@@ -91,6 +91,8 @@ class Optimizer(Penalties):
             object.__setattr__(self, item.name, checked)  # a float, whatever kind of number it was
 
     def __init_subclass__(cls) -> None:
+        instead = "`coefficients` and a property `rule`, or optim.rule(name, formula)"
+        _hints.refuse_methods(cls, ("step", "update", "update_step", "apply_gradients", "__call__"), instead)
         if "__repr__" not in vars(cls):  # which a dataclass leaves alone
             cls.__repr__ = Optimizer.__repr__  # type: ignore[method-assign]
 
