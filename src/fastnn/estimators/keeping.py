@@ -65,6 +65,7 @@ class Keeping:
         parameters = {name: encoded(without_numpy(value), name) for name, value in self.get_params(False).items()}
         self._check_for_file()
         fitted, arrays = kept.fitted_of(self, optimizer=False) if self.__sklearn_is_fitted__() else (None, {})
+        kept.check_size(parameters, fitted)
         return kept.header_of(type(self).__name__, parameters, fitted), arrays
 
     def _check_for_file(self) -> None:

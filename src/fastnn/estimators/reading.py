@@ -24,6 +24,7 @@ KINDS: dict[str, type[MLPClassifier] | type[MLPRegressor]] = {
 def assembled(header: dict[str, Any], arrays: dict[str, Array]) -> Estimator:
     """The estimator that a file's header and arrays are. ModelFormatError where they say what cannot be."""
     parameters, fitted = kept.checked_header(header)
+    kept.check_size(parameters, fitted)
     kind = KINDS.get(header["class"])
     if kind is None:
         raise ModelFormatError(f"class is {short(header['class'])}, expected one of: {', '.join(KINDS)}")
