@@ -98,7 +98,7 @@ LINES = {
         ("test_faults.py::test_denormal_numbers_survive_every_call",),
     ),
     19: Line("fork after a fit", "the child fits, to the same bits", (FORKS,)),
-    20: Line("fork while another thread fits", "both end (native); see below for numpy", (FORKS,)),
+    20: Line("fork while another thread fits", "both end (native); see below for numpy and numba", (FORKS,)),
     21: Line(
         "several joblib workers",
         "share the processors",
