@@ -64,7 +64,11 @@ LINES = {
             "test_estimators.py::test_errors_of_classes_are_scikit_learns",
         ),
     ),
-    10: Line("one class", "fits: probability 1", ("test_faults.py::test_a_single_class",)),
+    10: Line(
+        "one class",
+        "fits: probability 1",
+        ("test_faults.py::test_a_single_class", "test_one_class.py::test_its_probability_is_1"),
+    ),
     11: Line("negative weights, all zero", "ValueError", ("test_faults.py::test_sample_weights",)),
     12: Line(
         "hyper-parameters out of range",
@@ -94,7 +98,7 @@ LINES = {
         ("test_faults.py::test_denormal_numbers_survive_every_call",),
     ),
     19: Line("fork after a fit", "the child fits, to the same bits", (FORKS,)),
-    20: Line("fork while another thread fits", "both end (native); see below for numpy", (FORKS,)),
+    20: Line("fork while another thread fits", "both end (native); see below for numpy and numba", (FORKS,)),
     21: Line(
         "several joblib workers",
         "share the processors",

@@ -677,3 +677,35 @@ def test_a_pipe_that_closes_is_no_error(tmp_path):
 def test_the_former_name_has_the_same():
     assert table.__all__ == tabular.__all__
     assert all(getattr(table, name) is getattr(tabular, name) for name in tabular.__all__)
+
+
+@pytest.mark.parametrize(
+    ("written", "classes"),
+    [
+        (["1", "2", "10"], [1, 2, 10]),
+        (["1.0", "2.5", "10.0"], [1.0, 2.5, 10.0]),
+        (["007", "07", "7"], ["007", "07", "7"]),
+        (["b", " a", "a ", "None"], ["None", "a", "b"]),
+        (["0.0", "-0.0", "1.0"], [0.0, 1.0]),  # one number, written in two ways
+        (["1", "1.0", "2"], ["1", "1.0", "2"]),
+    ],
+)
+def test_labels_of_many_rows_are_those_of_their_texts(written, classes):
+    """Each distinct text is looked at once; row by row Python finds the same."""
+    rows = np.random.default_rng(0).choice(written, 1000)
+    found = tabular.targets.target(pandas.Series(rows, dtype=object), "y", "classification")
+    assert found.classes == classes and list(map(type, found.classes)) == list(map(type, classes))
+    kind = type(classes[0])
+    assert [found.classes[label] for label in found.values] == [kind(text.strip()) for text in rows]
+    again = tabular.targets.labels(pandas.Series(rows, dtype=object), "y", classes)
+    if len(set(map(float, written)) if kind is float else classes) == len(set(map(str.strip, written))):
+        np.testing.assert_array_equal(again, found.values)
+
+
+def test_a_target_of_many_numbers_has_all_their_digits():
+    numbers = np.random.default_rng(0).normal(size=5000)
+    written = pandas.Series([f"{number!r} " for number in numbers.tolist()], dtype=object)
+    found = tabular.targets.target(written, "y")
+    assert found.classes is None and np.array_equal(found.values, numbers)
+    with pytest.raises(ValueError, match="has text such as '1_0', expected numbers for a regression"):
+        tabular.targets.target(pandas.Series(["1.5", "1_0", "2.5"]), "y", "regression")

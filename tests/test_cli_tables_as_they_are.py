@@ -331,6 +331,15 @@ IN_ONE = "its one column 'a;b;y' has separators in its name, say --separator \";
 NAMES = "values, but the first line has 1 names: "
 SAID = {
     "semicolons": (GOOD.replace(",", ";"), f"has no column 'y': {IN_ONE}"),
+    "semicolons, and a comma in a name": (
+        "weight, kg;a;y\n" + "1;2;u\n3;4;v\n" * 20,
+        "has no column 'y': its column 'kg;a;y' has separators in its name, say --separator \";\"",
+    ),
+    "tabs, and a comma in a name": (
+        "a\tweight, kg\ty\n" + "1\t2\tu\n3\t4\tv\n" * 20,
+        "has no column 'y': its column 'kg\\ty' has separators in its name, say --separator \"\\t\"",
+    ),
+    "a name that is not there": (GOOD.replace("y", "z", 1), "has no column 'y', expected one of: "),
     "tabs": (GOOD.replace(",", "\t"), r'say --separator "\t"'),
     "a comment": ("# measured in May\n" + GOOD, f"line 2 has 3 {NAMES}does it begin with a comment"),
     "decimal commas": (EUROPEAN, f"line 2 has 2 {NAMES}{IN_ONE}"),

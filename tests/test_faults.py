@@ -107,7 +107,7 @@ BAD_ROWS = {
     "date objects": ([[datetime.date.today()] * 4], TypeError, "{X} has dtype object, expected numbers"),
     "text": ([["a", "b", "c", "d"]], ValueError, "{X} has dtype <U1, expected numbers.*'a'"),
     "ragged": ([[1, 2, 3, 4], [1, 2, 3]], ValueError, "{X} is not an array"),
-    "records": (np.zeros(3, dtype="f4,f4"), (TypeError, ValueError), "{X} has (dtype|shape)"),
+    "records": (np.zeros(3, dtype="f4,f4"), (TypeError, ValueError), "{X} has records with the fields"),
     "None among numbers": ([[None, 1.0, 2.0, 3.0]], ValueError, "Input {X} contains NaN"),
     "masked": (np.ma.masked_greater(X, 1.0), ValueError, "{X} is a masked array with [0-9]+ masked values"),
 }
@@ -659,6 +659,35 @@ def test_asking_for_what_is_missing_is_an_error():
     assert len(lines) == 4, done.stderr
     assert all("backend 'native' is not available" in line and "compiler" in line for line in lines[:2])
     assert all("backend 'numba' is not available" in line and "[numba]" in line for line in lines[2:])
+
+
+def test_a_library_that_cannot_be_mapped_means_the_next_backend():
+    """As under a limit of memory, where numba's import ends with an OSError of llvmlite's."""
+    code = """
+        import sys, warnings
+        class Unmapped:
+            def find_spec(self, name, path=None, target=None):
+                if name in ("llvmlite", "fastnn._native"):
+                    raise OSError(f"Could not find/load shared object file of {name!r}")
+        sys.meta_path.insert(0, Unmapped())
+        import fastnn
+        from fastnn import backends, nn
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            print(backends.resolve().name, [str(warning.message)[:90] for warning in caught])
+        print("numba" in backends.available(), "native" in backends.available())
+        try:
+            backends.load("numba")
+        except fastnn.BackendUnavailable as error:
+            print(error)
+        model = fastnn.Sequential([nn.Dense(1)])
+        print(len(fastnn.Trainer(model, "mse", seed=0).fit([[0.0], [1.0]], [0.0, 1.0], epochs=2)))
+    """
+    done = run_python(code)
+    first, kinds, numba, epochs = done.stdout.splitlines()
+    assert first.startswith("numpy [") and "using numpy, which is slower: backend 'native'" in first, done.stderr
+    assert kinds == "False False" and epochs == "2"
+    assert "backend 'numba' is not available (Could not find/load shared object file of 'llvmlite')" in numba
 
 
 def test_an_unknown_backend_in_the_environment():

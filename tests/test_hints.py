@@ -135,3 +135,28 @@ def test_errors_of_properties_stay_their_own():
         with pytest.raises(fastnn.NotFittedError, match="not built yet"):
             getattr(model, name)
     assert not hasattr(model, "plan")
+
+
+@pytest.mark.parametrize("name", ["forward", "call", "__call__", "backward"])
+@pytest.mark.parametrize("base", [nn.Dense, nn.Layer, nn.BatchNorm])
+def test_a_layer_with_a_computation_of_its_own_is_refused(base, name):
+    """It would be computed as its base."""
+    with pytest.raises(
+        TypeError, match=rf"^Mine has a method '{name}', which fastnn does not call, expected oper.*`ops`"
+    ):
+        type("Mine", (base,), {name: lambda self, x: 2 * x})
+
+
+@pytest.mark.parametrize("name", ["step", "update", "update_step", "apply_gradients"])
+@pytest.mark.parametrize("base", [optim.Adam, optim.SGD, optim.Optimizer])
+def test_an_optimizer_with_a_step_of_its_own_is_refused(base, name):
+    with pytest.raises(TypeError, match=rf"^Mine has a method '{name}', which fastnn does not call, .* optim\.rule"):
+        type("Mine", (base,), {name: lambda self, g: g})
+
+
+def test_other_methods_of_a_subclass_are_its_own():
+    class Wide(nn.Dense):
+        def double(self):
+            return Wide(2 * self.units)
+
+    assert Sequential([Wide(1).double()]).build(2, seed=0).predict(X[:, :2]).shape == (6, 2)

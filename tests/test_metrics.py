@@ -271,6 +271,52 @@ def test_targets_that_are_rounded_away_to_learn_from(y):
         Trainer(Sequential([nn.Dense(columns)]), "mse", seed=0).fit([(X, y)], epochs=1, verbose=False)
 
 
+WIDER = r"take Sequential\(layers, dtype='float64'\)$"
+SHIFTED = "subtract its mean, or " + WIDER
+
+
+def own_loss():
+    return nn.loss("own", lambda z, y, p: (z - y) ** 2, lambda z, y, p: 2.0 * (z - y))
+
+
+@pytest.mark.filterwarnings("ignore::fastnn.TargetWarning")
+@pytest.mark.parametrize(
+    ("loss", "advice"),
+    {
+        "mse": r"take Trainer\(..., scale_targets=True\)", "mae": r"take Trainer\(..., scale_targets=True\)",
+        "log_cosh": SHIFTED, "gaussian": SHIFTED, "quantiles": SHIFTED,  # less a constant they are targets as well
+        "gamma": WIDER, "poisson": WIDER, "tweedie": WIDER, "own": WIDER,  # > 0; nobody knows
+    }.items(),
+)  # fmt: skip
+def test_the_advice_fits_the_loss(loss, advice):
+    chosen = {"quantiles": nn.Quantiles([0.1, 0.9]), "own": own_loss()}.get(loss, loss)
+    y = 1e8 + X[:, 0]
+    for rows, said in (((X, y), advice), (([(X, y)],), WIDER if advice == WIDER else SHIFTED)):
+        made = Trainer(Sequential([nn.Dense(2 if loss in ("gaussian", "quantiles") else 1)]), chosen, optim.SGD(0.0))
+        with pytest.warns(fastnn.PrecisionWarning, match=rf"which float32 rounds away: {said}") as caught:
+            made.fit(*rows, epochs=1, verbose=False)
+        assert len([w for w in caught if w.category is fastnn.PrecisionWarning]) == 1
+        if "scale_targets" in said:  # what is advised is taken
+            Trainer(Sequential([nn.Dense(1)]), chosen, scale_targets=True).fit(*rows, epochs=1, verbose=False)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "scale it, as with .*StandardScaler, or take dtype='float64'$"),
+        ({"loss": "gamma"}, "take dtype='float64'$"),
+    ],
+)
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_an_estimator_says_it_once_in_its_own_words(settings, said, solver):
+    with pytest.warns(fastnn.PrecisionWarning, match=rf"which float32 rounds away: {said}") as caught:
+        fastnn.MLPRegressor(hidden_layer_sizes=(), dtype="float32", max_iter=1, solver=solver, **settings).fit(
+            X, 1e8 + X[:, 0]
+        )
+    assert len([w for w in caught if w.category is fastnn.PrecisionWarning]) == 1
+
+
 @pytest.mark.filterwarnings("error::fastnn.PrecisionWarning")
 @pytest.mark.parametrize("y", [X[:, 0] + 100, np.full(60, 1e8), np.arange(60), X[:, 0] * 1e15])
 def test_targets_that_float32_holds(y):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from common import ENGINES
 
+import fastnn
 from fastnn import Sequential, backends, nn, optim
 from fastnn.engine import Batches, Objective
 
@@ -36,6 +37,39 @@ def while_fitting(estimator, monkeypatch, then, fit=None):
     finally:
         go_on.set()
         thread.join()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("before", [False, True], ids=["first", "second"])
+def test_an_estimator_is_not_saved_while_it_is_fitted(before, monkeypatch, tmp_path):
+    estimators = pytest.importorskip("fastnn.estimators")
+    model = estimators.MLPRegressor(hidden_layer_sizes=(8,), max_iter=3, random_state=0)
+    if before:
+        model.fit(X, Y)
+
+    def refused():
+        with pytest.raises(RuntimeError, match=r"^MLPRegressor is being fitted, expected to be saved before or after"):
+            model.save(tmp_path / "model")
+        return pickle.loads(pickle.dumps(model))
+
+    copied = while_fitting(model, monkeypatch, refused)
+    assert not (tmp_path / "model").exists()
+    monkeypatch.undo()
+    for each in (model, copied.fit(X, Y)):
+        each.save(tmp_path / "model")
+        np.testing.assert_array_equal(fastnn.load(tmp_path / "model").predict(X), each.predict(X))
+        assert not hasattr(each, "_begun")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_callback_does_not_save_its_estimator(tmp_path):
+    estimators = pytest.importorskip("fastnn.estimators")
+    save = fastnn.Lambda(on_epoch_end=lambda run: model.save(tmp_path / "model"))
+    model = estimators.MLPRegressor(max_iter=3, callbacks=[save])
+    with pytest.raises(
+        RuntimeError, match=r"^MLPRegressor is being fitted, expected to be saved before or after that$"
+    ):
+        model.fit(X, Y)
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])

@@ -216,7 +216,10 @@ REFUSED = {
     "poisson": (lambda: fit(trainer("poisson"), np.abs(Z[:, 0])), "loss is poisson, whose targets cannot be scaled"),
     "classes": (lambda: trainer("cross_entropy", 2).fit(X, [0, 1] * 150), "y has class labels, expected values"),
     "batches": (lambda: trainer().fit([(X, Y)]), "X is batches, whose targets are not known before"),
-    "huge": (lambda: fit(trainer(), 1e200 * Z[:, 0]), "a value too large for float32"),
+    "huge": (
+        lambda: fit(trainer(), 1e200 * Z[:, 0]),
+        "y has numbers that are too large, expected squares below 1.8e308",
+    ),
 }
 
 
@@ -224,6 +227,40 @@ REFUSED = {
 def test_what_cannot_be_scaled(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("validation", ["rows", "fraction", "batches", None])
+def test_targets_that_float32_does_not_hold(validation):
+    """They are scaled in float64: a fit of 1e100 y is one of y, in other units."""
+    unit = 1e100
+    histories = []
+    for factor in (1.0, unit):
+        y = factor * (Z[:, 0] + 3.0)
+        held = {"rows": (X[:50], y[:50]), "fraction": 0.25, "batches": [(X[:50], y[:50])], None: None}[validation]
+        made = trainer(metrics=["mae"])
+        fit(made, y, epochs=3, validation=held)
+        fit(made, y, epochs=2, validation=held)
+        found = made.evaluate(X, y)
+        assert found["loss"] == pytest.approx(((made.model.predict(X)[:, 0] - y) ** 2).mean(), rel=1e-9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fastnn.RateWarning)  # of 5 steps
+            warnings.simplefilter("error", RuntimeWarning)
+            assert made.find_lr(X, y, steps=5).loss[0] > 0.0
+        histories.append((made.history, made.model.predict(X) / factor))
+    (plain, z), (huge, large) = histories
+    for name, power in {"loss": 2, "mae": 1, "val_loss": 2, "val_mae": 1}.items():
+        if name in plain:
+            np.testing.assert_allclose(np.array(huge[name]) / unit**power, plain[name], rtol=1e-4)
+    np.testing.assert_allclose(large, z, rtol=1e-3, atol=1e-5)
+
+
+def test_targets_far_beyond_those_of_the_first_fit():
+    made = trainer()
+    fit(made, Z[:, 0])
+    before = made.model.state.parameters.copy()
+    with pytest.raises(ValueError, match=r"^y has numbers that are too large for float32 where they are scaled by"):
+        fit(made, 1e60 * Z[:, 0])
+    assert np.array_equal(made.model.state.parameters, before)
 
 
 def test_a_model_that_was_fitted_without():

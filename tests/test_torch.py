@@ -680,3 +680,15 @@ def test_importing_fastnn_does_not_import_pytorch():
     result = run_python("import sys, fastnn; print('torch' in sys.modules)")
     assert result.stdout.strip() == "False", result.stderr
     assert "torch" in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [("mse", r"subtract its mean, or take module.double\(\)$"), ("poisson", r"take module.double\(\)$")],
+)
+def test_targets_that_are_rounded_away(loss, said):
+    x = torch.linspace(-1, 1, 60).reshape(-1, 1)
+    y = 1e8 + x.double().numpy()[:, 0]
+    with pytest.warns(fastnn.PrecisionWarning, match=rf"^y spreads .* which float32 rounds away: {said}") as caught:
+        bridge.fit(tnn.Sequential(tnn.Linear(1, 1)), x, y, loss=loss, optimizer=optim.SGD(0.0), epochs=1)
+    assert len(caught) == 1

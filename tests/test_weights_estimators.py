@@ -222,7 +222,7 @@ def test_partial_fit_and_given_validation_do_not_see_rows_of_weight_0():
 def test_where_no_row_has_a_weight():
     with pytest.raises(ValueError, match=r"sample_weight is all zero|Sample weights must contain"):
         small().fit(X, BINARY, np.zeros(300))
-    with pytest.raises(ValueError, match="sample_weight is all zero"):
+    with pytest.raises(ValueError, match="class_weight is 0 for all classes"):
         small(class_weight={"yes": 0.0, "no": 0.0}).fit(X, BINARY)
     y = np.array(["b", "c", "a"] + ["b", "c"] * 15)[:30]
     weighs = small(class_weight={"b": 0.0, "c": 0.0}, early_stopping=True, validation_fraction=0.9)

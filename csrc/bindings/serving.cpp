@@ -77,13 +77,13 @@ PyObject* predict(const Predictor& p, PyObject* x, PyObject* out) {
         std::vector<double> large(values > 64 ? values : 0);
         void* const z = values > 64 ? large.data() : small;
         if (!run(p, in, x, Answer::prediction, z)) return ask_owner(p, "predict_for", x, out);
-        if (p.watches && !p.engine->finite(values, z)) return ask_owner(p, "predict_for", x, out);
+        if (!p.engine->finite(values, z)) return ask_owner(p, "predict_for", x, out);
         double* const y = static_cast<double*>(to);
         floats ? p.scaling.apply(static_cast<const float*>(z), in.n, y)
                : p.scaling.apply(static_cast<const double*>(z), in.n, y);
     } else {
         if (!run(p, in, x, Answer::prediction, to)) return ask_owner(p, "predict_for", x, out);
-        if (p.watches && !p.engine->finite(values, to)) return ask_owner(p, "predict_for", x, out);
+        if (!p.engine->finite(values, to)) return ask_owner(p, "predict_for", x, out);
     }
     return result.release().ptr();
 }
@@ -99,8 +99,7 @@ PyObject* predict_proba(const Predictor& p, PyObject* x) {
     if (!result) return nullptr;
     void* const to = py::detail::array_proxy(result.ptr())->data;
     if (!run(p, in, x, Answer::probabilities, to)) return ask_owner(p, "predict_proba_for", x, nullptr);
-    if (p.watches && !p.engine->finite(in.n * columns, to))
-        return ask_owner(p, "predict_proba_for", x, nullptr);
+    if (!p.engine->finite(in.n * columns, to)) return ask_owner(p, "predict_proba_for", x, nullptr);
     return result.release().ptr();
 }
 
@@ -119,7 +118,7 @@ PyObject* predict_class(const Predictor& p, PyObject* x) {
     double z[kMost];
     const bool one_value = !p.positive || p.outputs == 1;
     if (!p.classifies || p.result.nd != 1 || !one_value || p.outputs > kMost || !read(p, x, in) ||
-        !in.single || !run(p, in, x, Answer::logits, z) || (p.watches && !p.engine->finite(p.outputs, z)))
+        !in.single || !run(p, in, x, Answer::logits, z) || !p.engine->finite(p.outputs, z))
         return ask_owner(p, "predict_class_for", x, nullptr);
     const bool floats = p.engine->type_number() == kTypeNumber<float>;
     const float* const narrow = reinterpret_cast<const float*>(z);
@@ -303,7 +302,7 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
                   const py::object& owner, const py::tuple& shapes, const py::object& names,
                   const py::object& classes, const py::object& scaling, const py::tuple& flags,
                   const py::object& int8) {
-    const auto both = tuple_of(shapes, "shapes", 2), given_flags = tuple_of(flags, "flags", 4);
+    const auto both = tuple_of(shapes, "shapes", 2), given_flags = tuple_of(flags, "flags", 3);
     size_t inputs = 0, outputs = 0;
     const Shape row = shape_of(both[0], "the shape of a row", &inputs);
     const Shape result = shape_of(both[1], "the shape of a result", &outputs);
@@ -312,7 +311,7 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
     const bool floats = Args::type_number(given.array(0, "parameters")) == kTypeNumber<float>;
     std::unique_ptr<Engine> engine;
     Link linked;
-    const bool live = number_of<bool>(given_flags[3], "live");
+    const bool live = number_of<bool>(given_flags[2], "live");
     if (floats) {
         linked = link_of<float>(isa, link);
         engine.reset(new EngineOf<float>(isa, ops, inputs, buffers, linked, live, int8));
@@ -330,8 +329,7 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
         if (scales.shift.size() != outputs) value_error("scaling has another number of shifts");
     }
     const bool exact = number_of<bool>(given_flags[0], "exact");
-    const bool watches = number_of<bool>(given_flags[1], "watches");
-    const bool one = number_of<bool>(given_flags[2], "whether a class is one value");
+    const bool one = number_of<bool>(given_flags[1], "whether a class is one value");
     py::object named = tuple_or_nothing(names, "names", inputs);
     // as many as predict_class may index
     py::object known = tuple_or_nothing(classes, "classes", one ? 2 : outputs);
@@ -347,7 +345,7 @@ py::object freeze(int isa, const py::list& ops, const py::tuple& buffers, const 
     p->engine = engine.release();
     new (&p->scaling) Scaling(std::move(scales));
     p->row = row, p->result = result, p->inputs = inputs, p->outputs = outputs;
-    p->exact = exact, p->watches = watches, p->rows = live;
+    p->exact = exact, p->rows = live;
     p->row_ns = p->engine->ns(1);
     p->positive = one, p->classifies = linked.operation >= 0;
     return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(p));

@@ -46,7 +46,8 @@ class EngineOf final : public Engine {
         const Extents extents = extents_of(buffers);
         const Int8 int8 = int8_of(isa, ops, described);
         const auto make = [&](bool (*stop)(void*), void* context) {
-            frozen_.emplace(table_of<T>(isa), std::move(plan), tensors, extents, link, live, int8, stop, context);
+            frozen_.emplace(table_of<T>(isa), std::move(plan), tensors, extents, link, live, int8, stop,
+                            context);
         };
         if (kNumberNs * static_cast<double>(extents.parameters) < kReleaseGil)
             make([](void*) { return false; }, nullptr);
@@ -161,7 +162,6 @@ struct Predictor {
     double row_ns;  // what a row takes, about
     bool rows;      // a row alone goes to the owner
     bool exact;     // other dtypes than the engine's go to the owner, which may warn
-    bool watches;   // predictions that are not finite do
     bool positive;  // a class is one value above 0
     bool classifies;
 };

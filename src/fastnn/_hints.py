@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -195,3 +195,16 @@ def of_network(name: str, activations: Mapping[str, Any]) -> str | None:
     if found in activations:
         return f"nn.Activation({found!r}), or nn.Dense(units, {found!r})"
     return _NETWORK.get(small)
+
+
+def refuse_methods(kind: type, names: Iterable[str], instead: str) -> None:
+    """TypeError where a class has a method of that name which its base has not: PyTorch and Keras would call it. Here
+    nobody does, and the base would be computed in silence.
+
+    >>> refuse_methods(type("Mine", (), {"forward": print}), ["forward"], "operations from its `ops`")
+    Traceback (most recent call last):
+    TypeError: Mine has a method 'forward', which fastnn does not call, expected operations from its `ops`
+    """
+    own = next((name for name in names if callable(vars(kind).get(name))), None)
+    if own is not None:
+        raise TypeError(f"{kind.__name__} has a method {own!r}, which fastnn does not call, expected {instead}")

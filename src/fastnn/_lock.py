@@ -45,6 +45,11 @@ class FitLock:
         """Whether a thread holds it."""
         return self._lock.locked()
 
+    def check_free(self, expected: str) -> None:
+        """RuntimeError where a thread holds it, of what may go on beside others of its kind but not beside a fit."""
+        if self.locked():
+            raise RuntimeError(f"{self._what} is being fitted, expected {expected}")
+
     def release(self) -> None:
         self._owner = None
         self._lock.release()

@@ -58,12 +58,12 @@ def update(
     /,
 ) -> None: ...
 
-# A Predictor, which asks its `owner`, a serving.Predictor, where it does not answer itself. buffers: parameters,
-# statistics, scaling; copied. link: what makes probabilities, or None: operation, activation, whether of one value z it
-# makes f(-z) and f(z), whether predictions have it. shapes: of a row that goes in and out. scaling: shifts and scale of
-# the targets, or None. flags: whether other dtypes than the network's are the owner's, whether predictions that are not
-# finite are, whether a class is a value above 0, whether it is live: of buffers that are not copied and may change, and
-# of rows, never of one alone.
+# A Predictor, which asks its `owner`, a serving.Predictor, where it does not answer itself, or with what is not finite.
+# buffers: parameters, statistics, scaling; copied. link: what makes probabilities, or None: operation, activation,
+# whether of one value z it makes f(-z) and f(z), whether predictions have it. shapes: of a row that goes in and out.
+# scaling: shifts and scale of the targets, or None. flags: whether other dtypes than the network's are the owner's,
+# whether a class is a value above 0, whether it is live: of buffers that are not copied and may change, and of rows,
+# never of one alone.
 def freeze(
     isa: int,
     ops: list[tuple[Any, ...]],
@@ -74,7 +74,7 @@ def freeze(
     names: tuple[str, ...] | None,
     classes: tuple[Any, ...] | None,
     scaling: tuple[tuple[float, ...], float] | None,
-    flags: tuple[bool, bool, bool, bool],
+    flags: tuple[bool, bool, bool],
     int8: tuple[int, tuple[tuple[Array, Array, Array] | None, ...]] | None,
     /,
 ) -> Any: ...

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _frames, _rounding, _sparse, _text
+from fastnn._text import short
 
 Array = np.ndarray
 GATHERED = tuple(
@@ -45,36 +46,45 @@ def number(
     left, right = "(" if open_low or math.isinf(low) else "[", ")" if open_high or math.isinf(high) else "]"
     expected = "a finite number" if infinite else f"a finite number in {left}{low:g}, {high:g}{right}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {value!r}, expected {expected}")
+        raise TypeError(f"{name} is {short(value)}, expected {expected}")
     try:
         real = float(value)
     except OverflowError:
         raise ValueError(f"{name} is too large a number, expected {expected}") from None
     outside = real < low or real > high or (open_low and real == low) or (open_high and real == high)
     if not math.isfinite(real) or outside:
-        raise ValueError(f"{name} is {value!r}, expected {expected}")
+        raise ValueError(f"{name} is {short(value)}, expected {expected}")
     return real
 
 
 def integer(name: str, value: Any, low: int = 1) -> int:
     """An integer >= low, or TypeError / ValueError."""
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, expected an integer >= {low}")
+        raise TypeError(f"{name} is {short(value)}, expected an integer >= {low}")
     try:
         whole = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer >= {low}") from None
+        raise TypeError(f"{name} is {short(value)}, expected an integer >= {low}") from None
     if whole < low:
-        raise ValueError(f"{name} is {value!r}, expected an integer >= {low}")
+        raise ValueError(f"{name} is {short(value)}, expected an integer >= {low}")
     return whole
 
 
+def held(name: str, value: float, dtype: np.dtype, whose: str) -> None:
+    """ValueError for a setting that is infinite in dtype, though it is a number."""
+    largest = float(np.finfo(dtype).max)
+    if abs(value) > largest:
+        raise ValueError(f"{name} of {whose} is {short(value)}, expected at most {largest:.2g}, which {dtype} holds")
+
+
 def epsilon(value: float, dtype: np.dtype, whose: str) -> None:
-    """ValueError for an epsilon that is 0 in dtype, or that its divisions make infinite: below the smallest normal."""
+    """ValueError for an epsilon that is infinite in dtype, or 0, or makes divisions infinite: below the smallest normal
+    number."""
+    held("epsilon", value, dtype, whose)
     smallest = float(np.finfo(dtype).tiny)
     if value < smallest:
         raise ValueError(
-            f"epsilon of {whose} is {value!r}, expected at least {smallest:.2g}, which {dtype} can divide by"
+            f"epsilon of {whose} is {short(value)}, expected at least {smallest:.2g}, which {dtype} can divide by"
         )
 
 
@@ -90,7 +100,7 @@ def sizes(name: str, value: Any, low: int = 1, also: str = "") -> tuple[int, ...
     try:
         return tuple(integer(name, size, low) for size in (value if several else (value,)))
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} is {value!r}, expected an integer >= 1 or several{also}") from None
+        raise type(error)(f"{name} is {short(value)}, expected an integer >= 1 or several{also}") from None
 
 
 def indices(name: str, value: Any) -> Array:
@@ -104,7 +114,7 @@ def indices(name: str, value: Any) -> Array:
 def flag(name: str, value: Any) -> bool:
     """True or False, or TypeError: "no" is not False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, expected True or False")
+        raise TypeError(f"{name} is {short(value)}, expected True or False")
     return bool(value)
 
 
@@ -114,7 +124,7 @@ def seed(value: Any) -> int:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
     whole = integer("seed", value, low=0)
     if whole >= 1 << 64:
-        raise ValueError(f"seed is {value!r}, expected an integer below 2^64")
+        raise ValueError(f"seed is {short(value)}, expected an integer below 2^64")
     return whole
 
 
@@ -123,9 +133,9 @@ def float_dtype(value: Any) -> np.dtype:
     try:
         dtype = np.dtype(value if value is not None else object)  # NumPy reads None as float64
     except TypeError:
-        raise ValueError(f"dtype is {value!r}, expected float32 or float64") from None
+        raise ValueError(f"dtype is {short(value)}, expected float32 or float64") from None
     if dtype.type not in (np.float32, np.float64):
-        raise ValueError(f"dtype is {value!r}, expected float32 or float64")
+        raise ValueError(f"dtype is {short(value)}, expected float32 or float64")
     native: np.dtype = np.dtype(dtype.type)  # of this machine's byte order
     return native
 
@@ -136,7 +146,7 @@ def _array(name: str, value: Any) -> Array:
         raise ValueError(f"{name} is None, expected an array of numbers")
     if _sparse.is_sparse(value):
         raise TypeError(f"{name} is a sparse matrix, expected a dense array: call {name}.toarray()")
-    _frames.unmasked(name, value)
+    _frames.plain(name, value)
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             shared: Array = np.from_dlpack(value)
@@ -156,7 +166,7 @@ def _real(name: str, value: Any) -> Array:
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     if kind == "c":
         raise ValueError(f"{name} has complex values ({array.dtype}), expected real numbers")
-    if kind in "mM":
+    if kind in "mMV":  # the last of records in a list
         raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
     _text.refuse_numerals(name, array)
     try:
@@ -336,30 +346,13 @@ def features(
     _size(name, array.shape, inputs)
     if array.dtype in GATHERED:  # in its own dtype: Normalize sees the same values in any memory layout
         array = _by_rows(array)
-    finite_rows(name, array, row_shape, dtype, feature_names(X))
+    finite_rows(name, array, row_shape, dtype, _frames.given_names(_frames.feature_names(X)))
     if advice is not None:
         _rounding.warn_of_features(name, array, dtype, advice, exact)
     if array.dtype not in GATHERED:  # whole numbers of over 24 bits, such as time stamps, need more than float32
         exactly = np.float32 if np.can_cast(array.dtype, np.float32) else np.float64
         array = np.ascontiguousarray(array, dtype=exactly if exact else dtype)
     return array, row_shape
-
-
-def feature_names(X: Any) -> list[str] | None:
-    """The column names of a data frame whose names are all strings, else None. ValueError where one is there twice."""
-    columns = getattr(X, "column_names", getattr(X, "columns", None))  # the former of pyarrow
-    names = None if columns is None or callable(columns) else list(columns)
-    return _text.unique_names(names) if names and all(isinstance(name, str) for name in names) else None
-
-
-def same_names(names: list[str] | None, fitted: list[str] | None, *, name: str = "X") -> None:
-    """ValueError where X is a data frame whose columns are not those of the fit, in their order."""
-    if fitted is not None and names is not None and names != fitted:
-        shorter = min(len(names), len(fitted))
-        wrong = next((i for i in range(shorter) if names[i] != fitted[i]), shorter)
-        got = f"column {names[wrong]!r}" if wrong < len(names) else "no column"
-        expected = repr(fitted[wrong]) if wrong < len(fitted) else "none"
-        raise ValueError(f"{name} has {got} at position {wrong}, but this model was fitted with {expected} there")
 
 
 def same_row_shape(

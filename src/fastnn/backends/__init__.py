@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fastnn import engine
+from fastnn._text import short
 from fastnn.contract import Backend, Kernels
 from fastnn.errors import BackendUnavailable, FallbackWarning, callers
 
@@ -60,11 +61,11 @@ def make(
 def load(name: str) -> Backend:
     """The backend of that name. ValueError where there is none, BackendUnavailable where it is not installed."""
     if name not in BACKENDS:
-        raise ValueError(f"backend is {name!r}, expected 'auto' or one of: {', '.join(BACKENDS)}")
+        raise ValueError(f"backend is {short(name)}, expected 'auto' or one of: {', '.join(BACKENDS)}")
     source = BACKENDS[name]
     try:
         module = importlib.import_module(source.module)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # the second of a library that cannot be mapped: llvmlite's, of 120 MB
         raise BackendUnavailable(f"backend {name!r} is not available ({error}): {source.remedy}") from error
     own = [getattr(module, walk, None) for walk in ("PREDICT", "TRAIN_STEPS")]
     return make(name, module.KERNELS, *own, **getattr(module, "PROPERTIES", {}))
@@ -104,7 +105,7 @@ def _from_environment(raw: Any) -> Backend:
     """raw: the variable's value, as it is stored."""
     name = (raw if raw is None or isinstance(raw, str) else os.fsdecode(raw)) or "auto"
     if name != "auto" and name not in BACKENDS:
-        raise ValueError(f"FASTNN_BACKEND is {name!r}, expected 'auto' or one of: {', '.join(BACKENDS)}")
+        raise ValueError(f"FASTNN_BACKEND is {short(name)}, expected 'auto' or one of: {', '.join(BACKENDS)}")
     return load(_automatic() if name == "auto" else name)
 
 
@@ -113,7 +114,7 @@ def resolve(backend: str | Backend | None = None) -> Backend:
     if isinstance(backend, Backend):
         return backend
     if backend is not None and not isinstance(backend, str):
-        raise TypeError(f"backend is {backend!r}, expected 'auto' or one of: {', '.join(BACKENDS)}")
+        raise TypeError(f"backend is {short(backend)}, expected 'auto' or one of: {', '.join(BACKENDS)}")
     if backend is None or backend == "auto":
         backend = _chosen.get()
         if backend is None:

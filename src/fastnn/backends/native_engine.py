@@ -149,7 +149,7 @@ class Engine:
             None if names is None else tuple(names),
             None if classes is None else tuple(classes.tolist()),
             frozen.scaling,
-            (border.new and not border.exact, frozen.normalizes, frozen.one_value, live),
+            (border.new and not border.exact, frozen.one_value, live),
             None if int8 is None else (self.int8_way, int8),
         )
 

@@ -52,6 +52,9 @@ def _compile(
     except ImportError:
         _warn(what, "numba is not installed, which would compile it: the extra [numba]")
         return None
+    except OSError as error:  # its library cannot be mapped, as under a limit of memory
+        _warn(what, f"numba cannot be loaded ({error})")
+        return None
     try:
         return own_numba.compiled(own_numba.Wanted(kind, functions, dtype, *counts))
     except Exception as error:  # numba's own errors have no base that is documented

@@ -42,6 +42,7 @@ from fastnn.formulas.losses import Loss
 from fastnn.plan import Snapshot
 from fastnn.training.callbacks import EMA, ProgressBar
 from fastnn.training.run import Callback
+from fastnn.training.targets import shiftable
 from fastnn.training.trainer import Trainer
 
 Array = np.ndarray
@@ -50,7 +51,8 @@ _ARRAYS: dict[str, Any] = {  # of X: its values are read once, by `_validate.fea
     "dtype": (np.float64, np.float32, np.uint8),  # what rows are gathered from as it is; others become the first
     "ensure_all_finite": False,
 }
-_SCALE = "scale it, as with sklearn.preprocessing.StandardScaler, or take dtype='float64'"
+_WIDER = "take dtype='float64'"
+_SCALE = f"scale it, as with sklearn.preprocessing.StandardScaler, or {_WIDER}"
 
 
 class Views(list[Array]):
@@ -160,7 +162,7 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
     ) -> None:
         """One fit, and what comes before it. Where its arguments are refused the estimator is what it was before;
         RuntimeError within another."""
-        _frames.unmasked("y", y)  # before its classes are learned
+        _frames.plain("y", y)  # before its classes are learned
         with lock_of(self).held(), self._restored():
             before()
             self._checked_fit(X, y, sample_weight, validation, incremental)
@@ -214,8 +216,8 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
         if self.solver in STOCHASTIC and not hasattr(self, "loss_curve_"):
             self._begin_curves()
         targets = self._targets(y)
-        data = self._model.checked(features, targets, None, loss, advice=_SCALE)
-        checked = _validate.sample_weight(weight, len(data), self._model.dtype, outputs=outputs)
+        data = self._model.checked(features, targets, None, loss, advice=_SCALE if shiftable(loss) else _WIDER)
+        checked = self._checked_weight(weight, sample_weight, len(data), outputs)
         samples = Samples(replace(data, weight=checked), y, targets, weight, sample_weight)
         if self.solver == "lbfgs":
             self._fit_lbfgs(samples)
@@ -223,6 +225,15 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
             self._fit_stochastic(samples, validation, random, incremental)
         if not self._model.state.finite():
             raise _not_finite()
+
+    def _checked_weight(self, weight: Any, given: Any, rows: int, outputs: int) -> Array | None:
+        """The weights as the Trainer takes them. Where they have a class's, those that were given by themselves first,
+        so that errors name the argument that is wrong."""
+        dtype = self._model.dtype
+        if weight is given:
+            return _validate.sample_weight(weight, rows, dtype)
+        _validate.sample_weight(given, rows, dtype)
+        return _validate.sample_weight(weight, rows, dtype, name="class_weight", outputs=outputs)
 
     def _check_arrays(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         """X and y as arrays that fit together, as scikit-learn has it. The values of X are not looked at."""
@@ -236,7 +247,7 @@ class BaseMLP(Keeping, Reporting, Predicting, BaseEstimator):
     def _as_arrays(self, X: Any, *y: Any, **options: Any) -> Any:
         no_dates("X", X)
         for name, value in zip(("X", "y"), (X, *y), strict=False):
-            _frames.unmasked(name, value)
+            _frames.plain(name, value)
         try:
             return validate_data(self, X, *y, **options, **_ARRAYS)
         except OverflowError:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._text import short
 from fastnn.errors import ModelFormatError
 from fastnn.estimators.labels import ANY, ONE, ONE_OF_TWO, SEVERAL, Labels
 from fastnn.formulas.losses import Loss
-from fastnn.nn.serialize import same_keys, short
+from fastnn.nn.serialize import same_keys
 
 Array = np.ndarray
 _KINDS = (ONE_OF_TWO, ONE, ANY, SEVERAL)

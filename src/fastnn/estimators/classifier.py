@@ -15,8 +15,9 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, unique_label
 
 from fastnn import _frames
 from fastnn.estimators.base import BaseMLP
+from fastnn.estimators.class_weights import class_weights
 from fastnn.estimators.frozen import of_classifier
-from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, class_weights, kind_of
+from fastnn.estimators.labels import ANY, LOSS_NAMES, ONE_OF_TWO, SEVERAL, Labels, kind_of
 from fastnn.formulas.losses import Loss
 from fastnn.serving import Frozen
 
@@ -227,8 +228,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy: the share of rows whose classes are all right, by weight."""
-        _frames.unmasked("y", y)
-        _frames.unmasked("sample_weight", sample_weight)
+        _frames.plain("y", y)
+        _frames.plain("sample_weight", sample_weight)
         if not isinstance(getattr(self, "classes_", None), list):
             return float(super().score(X, y, sample_weight))
         right = (np.asarray(y) == self.predict(X)).all(axis=1)

@@ -9,6 +9,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from fastnn import files
+from fastnn._lock import lock_of
 from fastnn.estimators import kept
 from fastnn.estimators.network import Layout
 from fastnn.estimators.plain import encoded, without_numpy
@@ -39,7 +40,8 @@ class Keeping:
 
         TypeError or ValueError, before anything is written, for what a file cannot hold, by name: a parameter that is
         an object of your own (callbacks, a scorer, a RandomState, a loss), one that `fit` would refuse, an attribute
-        that is not scikit-learn's, an estimator of a class of your own. OSError where the file cannot be written.
+        that is not scikit-learn's, an estimator of a class of your own. RuntimeError while it is being fitted, by this
+        thread or another. OSError where the file cannot be written.
 
         >>> import tempfile
         >>> X, y = np.eye(6), np.array(list("aabbcc"))
@@ -51,10 +53,20 @@ class Keeping:
         (MLPClassifier(hidden_layer_sizes=(8,), max_iter=2, random_state=0,
                       solver='lbfgs'), True)
         """
+        lock, expected = lock_of(self), "to be saved before or after that"
+        lock.check_free(expected)
+        try:
+            header, arrays = self._for_file()
+        finally:  # whatever came of a fit that began meanwhile
+            lock.check_free(expected)
+        files.write(path, header, arrays)
+
+    def _for_file(self) -> tuple[dict[str, Any], kept.Arrays]:
         parameters = {name: encoded(without_numpy(value), name) for name, value in self.get_params(False).items()}
         self._check_for_file()
         fitted, arrays = kept.fitted_of(self, optimizer=False) if self.__sklearn_is_fitted__() else (None, {})
-        files.write(path, kept.header_of(type(self).__name__, parameters, fitted), arrays)
+        kept.check_size(parameters, fitted)
+        return kept.header_of(type(self).__name__, parameters, fitted), arrays
 
     def _check_for_file(self) -> None:
         kind = type(self)
@@ -134,7 +146,7 @@ class Keeping:
             except TypeError:
                 whole: dict[str, Any] = super().__getstate__()  # type: ignore[misc]  # BaseEstimator's, behind this base
                 return whole
-        known = given.keys() | kept.KNOWN if is_fitted else given.keys()
+        known = {*given, *(kept.KNOWN if is_fitted else ()), "_begun"}  # the last of a fit in progress
         others = {name: value for name, value in vars(self).items() if name not in known}
         header = kept.header_of(type(self).__name__, parameters, fitted)
         return {"header": header, "arrays": arrays, "objects": objects, "others": others}

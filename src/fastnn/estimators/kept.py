@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _validate
+from fastnn._text import short
 from fastnn._version import __version__
 from fastnn.errors import ModelFormatError
 from fastnn.estimators import classes
@@ -27,7 +28,7 @@ from fastnn.formulas.losses import Loss
 from fastnn.nn.model import Sequential
 from fastnn.nn.reading import checked_names, restore_state, state_of
 from fastnn.nn.serialize import ESTIMATOR as FORMAT
-from fastnn.nn.serialize import loss_from_config, loss_to_config, same_keys, short
+from fastnn.nn.serialize import MOST_LAYERS, check_count, loss_from_config, loss_to_config, same_keys
 from fastnn.plan import BUFFERS, Plan, Snapshot, State, aligned
 from fastnn.training.trainer import Trainer
 
@@ -169,6 +170,19 @@ def checked_header(header: Any) -> tuple[Header, Header | None]:
         raise ModelFormatError(f"version is {found}, expected {VERSION}: written by {writer}, this is {__version__}")
     check_fields("the header", header, FIELDS)
     return header["parameters"], header["fitted"]
+
+
+def check_size(parameters: Any, fitted: Any) -> None:
+    """ModelFormatError where a file would make more layers than one may have, four at most of a hidden one."""
+    check_count([parameters, fitted], "the estimator")
+    layout = fitted.get("layout") if isinstance(fitted, dict) else None
+    for hidden in (parameters.get("hidden_layer_sizes"), layout.get("hidden") if isinstance(layout, dict) else None):
+        sizes = next(iter(hidden.values()), None) if isinstance(hidden, dict) else hidden  # {"tuple": [...]}
+        if isinstance(sizes, list) and 4 * len(sizes) >= MOST_LAYERS:
+            most = MOST_LAYERS // 4 - 1
+            raise ModelFormatError(
+                f"the estimator has {len(sizes):,} hidden layers, expected at most {most:,} in a file"
+            )
 
 
 def parameters_from(said: Header) -> dict[str, Any]:

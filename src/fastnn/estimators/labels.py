@@ -8,10 +8,11 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit, log_expit
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from fastnn import backends
+from fastnn._text import short
+from fastnn.estimators.class_weights import class_weights
 from fastnn.formulas import losses
 from fastnn.formulas.losses import LOSSES, Loss
 from fastnn.metrics import link, log_shares, shares
@@ -126,10 +127,12 @@ class Labels:
         each = [class_weight] * len(columns) if isinstance(class_weight, str) else class_weight
         if not isinstance(each, list) or len(each) != len(columns):
             raise ValueError(
-                f"class_weight is {class_weight!r}, expected 'balanced' or a list of {len(columns)} dicts, one for "
-                f"each column of y"
+                f"class_weight is {short(class_weight)}, expected 'balanced' or a list of {len(columns)} dicts, "
+                f"one for each column of y"
             )
-        weights = [class_weights(one, column, sample_weight) for one, column in zip(each, columns, strict=True)]
+        names = ["class_weight" if isinstance(class_weight, str) else f"class_weight[{k}]" for k in range(len(each))]
+        given = zip(each, columns, names, strict=True)
+        weights = [class_weights(one, column, sample_weight, name) for one, column, name in given]
         units = [1] * len(columns) if self.kind == ANY else [_units(known) for known in self.classes]
         return np.repeat(np.stack(weights, axis=1), units, axis=1)
 
@@ -144,42 +147,36 @@ class Labels:
         return np.stack(chosen, axis=1) if self.kind == SEVERAL else chosen[0]
 
     def probabilities(self, z: Array, loss: Loss) -> Any:
-        """(n, K) in float64, whose rows sum to 1 but for ANY; a list of them for SEVERAL."""
+        """(n, K) in float64, whose rows sum to 1 but for ANY; a list of them for SEVERAL. One class has 1."""
         z = z.astype(np.float64)
         if loss.link == "softmax":
-            return link(loss, z, backends.resolve().kernels.ops)
+            return link(loss, self._of_one(z), backends.resolve().kernels.ops)
         if self.kind == ANY:
             return np.clip(expit(z), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))  # no label is certain
-        parts = [_shares(part) for part in self._parts(z)]
+        columns = zip(self._parts(z), self.columns, strict=True)
+        parts = [_shares(part) if len(known) > 1 else np.ones((len(z), 1)) for part, known in columns]
         return parts if self.kind == SEVERAL else parts[0]
 
     def log_probabilities(self, z: Array, loss: Loss) -> Any:
         """The logarithms of `probabilities` from the logits: finite where a probability rounds to 0."""
         z = z.astype(np.float64)
         if loss.link == "softmax":
-            return log_shares(z)
+            return log_shares(self._of_one(z))
         if self.kind == ANY:
             return log_expit(z)
-        parts = [_log_shares(part) for part in self._parts(z)]
+        columns = zip(self._parts(z), self.columns, strict=True)
+        parts = [_log_shares(part) if len(known) > 1 else np.zeros((len(z), 1)) for part, known in columns]
         return parts if self.kind == SEVERAL else parts[0]
+
+    def _of_one(self, z: Array) -> Array:
+        """The logits of the classes there are: one where all rows were of one, though a softmax learns two."""
+        return z[:, :1].copy() if len(self.classes) == 1 else z
 
     def _parts(self, z: Array) -> list[Array]:
         """The logits of each column."""
         if self.kind != SEVERAL:
             return [z]
         return np.split(z, np.cumsum([_units(known) for known in self.classes])[:-1], axis=1)
-
-
-def class_weights(class_weight: Any, y: Array, sample_weight: Array | None) -> Array:
-    """The weight (n,) of each row's class: of "balanced" n / (classes * rows of the class), rows counted by their own
-    weights, so that a weight of 2 is a row twice; else that of a dict. ValueError otherwise."""
-    if not isinstance(class_weight, str):
-        weights: Array = compute_sample_weight(class_weight, y)
-        return weights
-    classes, numbers = np.unique(y, return_inverse=True)
-    counts = np.bincount(numbers, weights=sample_weight)
-    weights = counts.sum() / (len(classes) * counts)
-    return weights[numbers]
 
 
 def _units(classes: Array) -> int:

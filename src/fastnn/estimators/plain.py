@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._text import short
 from fastnn.errors import ModelFormatError
 from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
@@ -25,7 +26,6 @@ from fastnn.nn.serialize import (
     loss_from_config,
     loss_to_config,
     same_keys,
-    short,
     to_config,
 )
 from fastnn.optim import optimizers, schedules

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._text import short
 from fastnn.errors import ModelFormatError
 from fastnn.estimators import kept
 from fastnn.estimators.classifier import MLPClassifier
 from fastnn.estimators.regressor import MLPRegressor
-from fastnn.nn.serialize import same_keys, short
+from fastnn.nn.serialize import same_keys
 
 Array = np.ndarray
 Estimator = MLPClassifier | MLPRegressor
@@ -23,6 +24,7 @@ KINDS: dict[str, type[MLPClassifier] | type[MLPRegressor]] = {
 def assembled(header: dict[str, Any], arrays: dict[str, Array]) -> Estimator:
     """The estimator that a file's header and arrays are. ModelFormatError where they say what cannot be."""
     parameters, fitted = kept.checked_header(header)
+    kept.check_size(parameters, fitted)
     kind = KINDS.get(header["class"])
     if kind is None:
         raise ModelFormatError(f"class is {short(header['class'])}, expected one of: {', '.join(KINDS)}")

@@ -169,8 +169,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """R^2 of the predictions, by weight: scikit-learn's, but that masked values are refused."""
-        _frames.unmasked("y", y)
-        _frames.unmasked("sample_weight", sample_weight)
+        _frames.plain("y", y)
+        _frames.plain("sample_weight", sample_weight)
         return float(super().score(X, y, sample_weight))
 
     def _learn_targets(self, y: Any, incremental: bool) -> None:

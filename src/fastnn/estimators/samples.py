@@ -44,7 +44,7 @@ def weights_of(sample_weight: Any, X: Any) -> tuple[Any, Array | None]:
     weight 0 is as if it were not there, its class too. ValueError where none has one."""
     if sample_weight is None:
         return None, None
-    _frames.unmasked("sample_weight", sample_weight)
+    _frames.plain("sample_weight", sample_weight)
     weight = _check_sample_weight(sample_weight, X)
     rows = np.flatnonzero(weight)
     if len(rows) == 0:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import _validate
+from fastnn._text import short
 from fastnn.formulas.special import erf
 
 Formula = Callable[[Any, float], Any]
@@ -242,4 +243,4 @@ def get(activation: str | Activation | None) -> Activation:
     if isinstance(activation, str) and activation in ACTIVATIONS:
         return ACTIVATIONS[activation]
     known = ", ".join((*ACTIVATIONS, *ROW_ACTIVATIONS))
-    raise ValueError(f"activation is {activation!r}, expected one of: {known}")
+    raise ValueError(f"activation is {short(activation)}, expected one of: {known}")

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from fastnn import _validate
+from fastnn._text import short
 
 Array = np.ndarray
 
@@ -160,7 +161,9 @@ def get(init: str | Initializer | float, argument: str = "init") -> Initializer:
     name = ALIASES.get(init, init) if isinstance(init, str) else None
     if name in INITIALIZERS:
         return INITIALIZERS[name]
-    raise ValueError(f"{argument} is {init!r}, expected a number or one of: {', '.join((*INITIALIZERS, *ALIASES))}")
+    raise ValueError(
+        f"{argument} is {short(init)}, expected a number or one of: {', '.join((*INITIALIZERS, *ALIASES))}"
+    )
 
 
 def name_of(init: Initializer | None) -> str | Initializer | None:

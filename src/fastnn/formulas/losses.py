@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastnn import _validate
+from fastnn._text import short
 from fastnn.formulas.activations import ACTIVATIONS
 from fastnn.formulas.own import evaluated, fingerprint
 
@@ -374,7 +375,7 @@ def get(loss: str | Loss) -> Loss:
         return loss
     if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]
-    raise ValueError(f"loss is {loss!r}, expected one of: {', '.join(LOSSES)}")
+    raise ValueError(f"loss is {short(loss)}, expected one of: {', '.join(LOSSES)}")
 
 
 def Huber(delta: float = 1.0) -> Loss:

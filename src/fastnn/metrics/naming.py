@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fastnn._text import short
 from fastnn.formulas.losses import Loss
 from fastnn.metrics.answers import classifies, has_probabilities
 from fastnn.metrics.definition import Metric, Mode, checked, unwrapped
@@ -70,7 +71,7 @@ def named_metrics(metrics: Metrics, loss: Loss) -> dict[str, Metric]:
     ImportError for one that needs scikit-learn where that is missing."""
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
         example = metrics if isinstance(metrics, str) else "accuracy"
-        raise TypeError(f"metrics is {metrics!r}, expected a list: [{example!r}]")
+        raise TypeError(f"metrics is {short(metrics)}, expected a list: [{example!r}]")
     named: dict[str, Metric] = {}
     for name, one in metrics.items() if isinstance(metrics, Mapping) else [(None, each) for each in metrics]:
         made = _for_loss(one, loss)
@@ -95,19 +96,23 @@ def _for_loss(one: One, loss: Loss) -> Metric:
         found = lookup(one)
         if found is None:
             raise ValueError(
-                f"metrics has {one!r}, expected one of {', '.join(METRICS)} or a function of (y, prediction)"
+                f"metrics has {short(one)}, expected one of {', '.join(METRICS)} or a function of (y, prediction)"
             )
         if found.task is not None and (found.task == "classes") != classifies(loss):
-            raise ValueError(f"metrics has {one!r}, expected a loss of {found.task} for it, not {loss}")
+            raise ValueError(f"metrics has {short(one)}, expected a loss of {found.task} for it, not {loss}")
         if loss.width > 1:
-            raise ValueError(f"metrics has {one!r}, expected a function: {loss} has {loss.width} outputs for a target")
+            raise ValueError(
+                f"metrics has {short(one)}, expected a function: {loss} has {loss.width} outputs for a target"
+            )
         available(found)
     else:
         if hasattr(one, "_score_func"):
-            raise ValueError(f"metrics has {one!r}, a scorer of (estimator, X, y), expected its function or its name")
+            raise ValueError(
+                f"metrics has {short(one)}, a scorer of (estimator, X, y), expected its function or its name"
+            )
         if not callable(one):
             raise ValueError(
-                f"metrics has {one!r}, expected one of {', '.join(METRICS)} or a function of (y, prediction)"
+                f"metrics has {short(one)}, expected one of {', '.join(METRICS)} or a function of (y, prediction)"
             )
         found = one if isinstance(one, Metric) else metric(one)
         if found.task is not None and ((found.task == "classes") != classifies(loss) or loss.width > 1):

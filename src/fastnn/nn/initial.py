@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastnn._text import short
 from fastnn.nn.layers import Layer
 from fastnn.plan import Plan, State
 
@@ -16,7 +17,9 @@ def state(layers: Sequence[Layer], plan: Plan, seed: int) -> State:
     """The state of the plan that these layers became. ValueError names what it cannot hold so many or so large of."""
     for tensor in plan.tensors:
         if tensor.size > MOST_VALUES:
-            raise ValueError(f"{_owner(layers, tensor.name)} has shape {tensor.shape}, expected 2^40 values at most")
+            raise ValueError(
+                f"{_owner(layers, tensor.name)} has shape {short(tensor.shape)}, expected 2^40 values at most"
+            )
     made = State(plan)
     with np.errstate(over="ignore"):  # of the cast, whose result is looked at
         made.initialize(seed)

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn import _frames, _hints, _rounding, _text, _validate, backends, files
 from fastnn._lock import FitLock
+from fastnn._text import short
 from fastnn._validate import MOST_DIMENSIONS
 from fastnn.data import Data, Features
 from fastnn.formulas import losses
@@ -109,8 +110,8 @@ class Sequential(Answers):
         most = MOST_DIMENSIONS - 1
         if not shape or (len(shape) > most and not self.takes_any_shape) or math.prod(shape) > initial.MOST_VALUES:
             raise ValueError(
-                f"inputs is {inputs!r}, expected one to {most} sizes of a row (more under Flatten or Reshape), 2^40 "
-                f"values at most"
+                f"inputs is {short(inputs)}, expected one to {most} sizes of a row (more under Flatten or Reshape), "
+                f"2^40 values at most"
             )
         plan, spans = self._lower(shape)
         state = initial.state(self.layers, plan, _validate.seed(seed))
@@ -129,8 +130,7 @@ class Sequential(Answers):
         ops, spans = chain(self.layers, shape)
         for layer in self.layers:
             for _, part in layer.parts():
-                if hasattr(part, "epsilon"):
-                    _validate.epsilon(part.epsilon, self.dtype, part.where)
+                rechecks.settings_fit(part, self.dtype)
                 part.check_dtype(self.dtype)
         return Plan.assemble(ops, shape, spans[-1][1], self.dtype), spans
 
@@ -257,13 +257,15 @@ class Sequential(Answers):
         dtype: Any = None,
         prefix: str = "",
         advice: str | None = None,
+        scaled: bool = False,
     ) -> Data:
         """X, y and their weights checked against each other, this model and the loss; nothing is changed. `Data` in the
         place of X has all three, and was checked.
 
         dtype: of targets and weights, the model's where it is None. prefix: of the arguments' names in errors. advice:
         what to do, said with a PrecisionWarning, where targets to learn from lose their digits in that dtype; None:
-        nothing is learned from them.
+        nothing is learned from them. scaled: their scale is to be learned: they come back in float64, which it is taken
+        from.
         """
         loss = losses.get(loss)
         if isinstance(X, Data) and (y is not None or sample_weight is not None):
@@ -280,7 +282,8 @@ class Sequential(Answers):
         rows = len(features)
         given = _validate.target_numbers(y, name=f"{prefix}y")
         columns = _frames.column_names(y)
-        target = _validate.targets(given, loss, rows, outputs, wanted, name=f"{prefix}y", names=columns)
+        widest = np.dtype(np.float64) if scaled or self.target_scale is not None else wanted
+        target = _validate.targets(given, loss, rows, outputs, widest, name=f"{prefix}y", names=columns)
         given_weight = _validate.given_weight(sample_weight, name=f"{prefix}sample_weight")
         weight = _validate.sample_weight(given_weight, rows, wanted, name=f"{prefix}sample_weight")
         if advice is not None and target.ndim == 2 and self.target_scale is None:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from fastnn import _text, _validate, files
+from fastnn._text import short
 from fastnn.errors import ModelFormatError
 from fastnn.nn import rechecks
 from fastnn.nn.model import Sequential
-from fastnn.nn.serialize import check_header, layer_from_config, loss_from_config, same_keys, short
+from fastnn.nn.serialize import check_header, layer_from_config, loss_from_config, same_keys
 from fastnn.nn.target_scale import TargetScale
 from fastnn.plan import Plan, State
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from fastnn import _validate
 from fastnn.data import Data
+from fastnn.formulas.activations import Activation
 from fastnn.formulas.losses import Loss
 from fastnn.plan import Plan
 
@@ -19,6 +21,19 @@ def one_row_of_outputs(plan: Plan) -> None:
         raise ValueError(
             f"the model makes rows of shape {plan.output_shape}, expected (outputs,) for a loss: end with Flatten()"
         )
+
+
+def settings_fit(layer: Any, dtype: np.dtype) -> None:
+    """ValueError where a number among the layer's settings is none in dtype: it would be infinite, or divide by 0. What
+    parameters begin with is said where they are drawn."""
+    for name, value in vars(layer).items():
+        if type(value) is float and name != "init":
+            _validate.held(name, value, dtype, layer.where)
+    if hasattr(layer, "epsilon"):
+        _validate.epsilon(layer.epsilon, dtype, layer.where)
+    activation = getattr(layer, "activation", None)
+    if isinstance(activation, Activation):
+        _validate.held(f"alpha of {activation.name}", activation.alpha, dtype, layer.where)
 
 
 def loss_fits(loss: Loss | None, plan: Plan) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._text import short
 from fastnn._version import __version__
 from fastnn.errors import ModelFormatError
 from fastnn.formulas import activations, initializers, losses
@@ -30,6 +31,7 @@ FORMAT = "fastnn model"
 ESTIMATOR = "fastnn estimator"  # what estimators/kept.py has; its name here, where scikit-learn is not needed
 VERSION = 1  # of the header; the layout of the bytes has one of its own, in files.MAGIC
 MOST = 10**4000  # of a whole number in metadata: Python reads and writes 4300 digits
+MOST_LAYERS = 4096  # of a file, where one may have 20 bytes: it takes 1,400 in memory, and 50 us to make
 _DEEPEST = 100  # a Dense, its activation; a Residual, its list, and so on for 32 of them
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "format": str,
@@ -133,11 +135,6 @@ def same_keys(where: str, got: Set[str], expected: Set[str]) -> None:
             raise ModelFormatError(f"{where} {problem} {', '.join(sorted(names))}")
 
 
-def short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 # Losses ---------------------------------------------------------------------------------------------------
 
 
@@ -181,12 +178,14 @@ def header(
     >>> made["layers"], made["metadata"]
     ([{'kind': 'PReLU', 'init': 0.25}], {'unit': 'm'})
     """
+    configs = [_layer_to_config(layer, f"layers[{index}]") for index, layer in enumerate(layers)]
+    check_count(configs, "the model")
     return {
         "format": FORMAT,
         "version": VERSION,
         "written_by": f"fastnn {__version__}, NumPy {np.__version__}",
         "dtype": dtype.name,
-        "layers": [_layer_to_config(layer, f"layers[{index}]") for index, layer in enumerate(layers)],
+        "layers": configs,
         "inputs": inputs,
         "loss": loss_to_config(loss),
         "row_shape": None if row_shape is None else list(row_shape),
@@ -194,6 +193,21 @@ def header(
         "metadata": _checked_metadata(metadata),
         **({} if target_scale is None else {"target_scale": target_scale}),
     }
+
+
+def check_count(config: Any, where: str) -> None:
+    """ModelFormatError where there are more layers in it, at any depth, than a file may have."""
+    layers, waiting = 0, [config]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            kind = each.get("kind")
+            layers += isinstance(kind, str) and kind in LAYERS
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+    if layers > MOST_LAYERS:
+        raise ModelFormatError(f"{where} has {layers:,} layers, expected at most {MOST_LAYERS:,} in a file")
 
 
 def _layer_to_config(layer: Layer, where: str) -> dict[str, Any]:
@@ -250,6 +264,7 @@ def check_header(header: dict[str, Any]) -> None:
     for name, kind in FIELDS.items():
         if not isinstance(header[name], kind) or isinstance(header[name], bool):
             raise ModelFormatError(f"{name} is {short(header[name])}, of the wrong type")
+    check_count(header["layers"], "the model")
 
 
 def layer_from_config(config: Any, where: str) -> Layer:

@@ -53,10 +53,14 @@ class TargetScale:
         return cls(tuple(shift.tolist()), scale if scale >= np.finfo(np.float64).tiny else 1.0)
 
     def applied(self, data: Data, dtype: np.dtype) -> Data:
-        """The data with y as the network learns it, from what was passed: applied twice it is the same."""
+        """The data with y as the network learns it, from what was passed: applied twice it is the same. ValueError
+        where that is beyond dtype."""
         given = data.reported_y
         values = given.reshape(len(given), -1).astype(np.float64)
-        scaled = _validate.plain((values - np.array(self.shift)) / self.scale, dtype)
+        with np.errstate(over="ignore"):  # of the cast, whose result is looked at
+            scaled = _validate.plain((values - np.array(self.shift)) / self.scale, dtype)
+        if not np.isfinite(scaled).all():
+            raise ValueError(f"y has numbers that are too large for {dtype} where they are scaled by {self.scale:g}")
         return replace(data, y=scaled, given_y=given, loss=self)
 
     def undone(self, z: Array) -> Array:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import _hints, _validate
+from fastnn._text import short
 from fastnn.formulas.rules import RULES, Rule
 
 Array = np.ndarray
@@ -90,6 +91,8 @@ class Optimizer(Penalties):
             object.__setattr__(self, item.name, checked)  # a float, whatever kind of number it was
 
     def __init_subclass__(cls) -> None:
+        instead = "`coefficients` and a property `rule`, or optim.rule(name, formula)"
+        _hints.refuse_methods(cls, ("step", "update", "update_step", "apply_gradients", "__call__"), instead)
         if "__repr__" not in vars(cls):  # which a dataclass leaves alone
             cls.__repr__ = Optimizer.__repr__  # type: ignore[method-assign]
 
@@ -355,4 +358,4 @@ def get(optimizer: str | Optimizer) -> Optimizer:
         return optimizer
     if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
         return OPTIMIZERS[optimizer]()
-    raise ValueError(f"optimizer is {optimizer!r}, expected an Optimizer or one of: {', '.join(OPTIMIZERS)}")
+    raise ValueError(f"optimizer is {short(optimizer)}, expected an Optimizer or one of: {', '.join(OPTIMIZERS)}")

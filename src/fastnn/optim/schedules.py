@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from fastnn import _text, _validate
+from fastnn._text import short
 
 
 def _setting(default: float, low: float, high: float = math.inf, open_low: bool = False) -> float:
@@ -276,4 +277,4 @@ def get(schedule: str | Schedule | None) -> Schedule:
         return schedule
     if isinstance(schedule, str) and schedule in SCHEDULES:
         return SCHEDULES[schedule]()
-    raise ValueError(f"schedule is {schedule!r}, expected a Schedule or one of: {', '.join(SCHEDULES)}")
+    raise ValueError(f"schedule is {short(schedule)}, expected a Schedule or one of: {', '.join(SCHEDULES)}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn import _frames
 from fastnn.data import Data
 from fastnn.formulas.losses import Loss
 from fastnn.metrics.answers import classifies, has_probabilities
@@ -66,7 +67,7 @@ class Subject:
     @property
     def feature_names(self) -> list[str]:
         """Those of a data frame, else the place of each value in its row: x[3], x[0, 3]."""
-        names = self.data.names or self.frozen.border.names
+        names = _frames.given_names(self.data.names) or self.frozen.border.names
         if names is not None:
             return [str(name) for name in names]
         shape = self.frozen.border.row_shape or self.frozen.plan.input_shape

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import _validate
+from fastnn import _frames, _validate
 from fastnn.data import Features
 
 _NORMALIZE = (
@@ -36,14 +36,14 @@ class Border(NamedTuple):
     def features(self, X: Any, *, name: str = "X") -> Features:
         """X checked: its values once, for `Features`, which were checked, come back as they are."""
         if isinstance(X, Features):
-            _validate.same_names(X.names, self.names, name=name)
+            self._check_names(X.names, name)
             _validate.same_row_shape(X.row_shape, self.row_shape, any_shape=self.any_shape, name=name)
             _validate.same_width(X.x.shape, self.inputs, name=name)
             if X.dtype is not None and X.dtype != self.dtype:  # 1e300 is finite in the float64 of another model alone
                 _validate.finite_rows(name, X.x, X.row_shape, self.dtype, X.names)
             return X
-        names = _validate.feature_names(X)
-        _validate.same_names(names, self.names, name=name)
+        names = _frames.feature_names(X)
+        self._check_names(names, name)
         x, row_shape = _validate.features(
             X,
             self.dtype,
@@ -55,3 +55,8 @@ class Border(NamedTuple):
             name=name,
         )
         return Features(x, row_shape, names, self.dtype)
+
+    def _check_names(self, names: list[str] | None, name: str) -> None:
+        """ValueError where columns are not those of the fit; before one, any are."""
+        if not self.new or self.names is not None:
+            _frames.same_names(names, self.names, name=name)

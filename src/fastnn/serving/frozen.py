@@ -74,7 +74,7 @@ class Frozen:
 
     @property
     def normalizes(self) -> bool:
-        """Whether rows are scaled first: then a prediction of finite rows may still be no number."""
+        """Whether rows are scaled first, in float64."""
         return self.plan.source.kind == "normalize"
 
     @property

@@ -130,7 +130,8 @@ class Predictor:
     def _by_name(self, x: Any) -> list[Any]:
         """The values of a row in the order of the features. ValueError where they are not these."""
         names = self.frozen.border.names
-        values = x if isinstance(x, Mapping) else x.to_dict()
+        given = x if isinstance(x, Mapping) else x.to_dict()
+        values = {str(name): value for name, value in given.items()}  # as the names of a data frame's columns
         if names is None:
             raise ValueError("x names its features, but this network was fitted without names, expected an array")
         if len(values) != len(x):

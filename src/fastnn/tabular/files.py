@@ -313,14 +313,24 @@ def _at_end(rows: Any) -> int:
     return len(rows) if rows.all() else int((~rows[::-1]).argmax())
 
 
-def _separator_hint(names: Sequence[str]) -> str:
-    """Where all names seem to be in one: what stands between them."""
-    found = [mark for mark in _SEPARATORS if len(names) == 1 and mark in names[0]]
+def _separator_hint(names: Sequence[str], wanted: str = "") -> str:
+    """Where all names seem to be in one, or the wanted one within another's, as of "weight, kg;age;y": what stands
+    between them."""
+    one = names[0] if len(names) == 1 else next((name for name in names if _marks_around(wanted, name)), "")
+    found = [mark for mark in _SEPARATORS if mark in one] if len(names) == 1 else _marks_around(wanted, one)
     if not found:
         return ""
-    mark = max(found, key=names[0].count)
+    mark = max(found, key=one.count)
     written = '"\\t"' if mark == "\t" else f'"{mark}"'
-    return f": its one column {names[0][:60]!r} has separators in its name, say --separator {written}"
+    which = "one column" if len(names) == 1 else "column"
+    return f": its {which} {one[:60]!r} has separators in its name, say --separator {written}"
+
+
+def _marks_around(wanted: str, name: str) -> list[str]:
+    """What separates the wanted name from others within this one. No comma: quoted names have some."""
+    return [
+        mark for mark in _SEPARATORS.replace(",", "") if wanted in map(str.strip, name.split(mark)) and mark in name
+    ]
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -336,7 +346,7 @@ def known(wanted: str, names: Sequence[str], name: str) -> str:
     """The column of this name, or, as names in a CSV have no blanks around them, of the name without them."""
     found = wanted if wanted in names else wanted.strip()
     if found not in names:
-        hint = _separator_hint(names) or f", expected one of: {listed(names)}"
+        hint = _separator_hint(names, found) or f", expected one of: {listed(names)}"
         raise ValueError(f"{shown(name)} has no column {found!r}{hint}")
     return found
 

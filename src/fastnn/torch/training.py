@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn as tnn
 
+from fastnn import _rounding
+from fastnn.formulas.losses import Loss
 from fastnn.metrics import Metrics
 from fastnn.nn import layers
 from fastnn.optim.schedules import Schedule
@@ -17,6 +20,7 @@ from fastnn.torch.optimizers import as_optimizer
 from fastnn.torch.pairs import Pair, roles, write_back
 from fastnn.torch.to_layers import convert
 from fastnn.training.history import History
+from fastnn.training.targets import shiftable
 from fastnn.training.trainer import Trainer
 
 
@@ -26,6 +30,15 @@ def _array(value: Any) -> Any:
         plain = value.detach().cpu()
         return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
     return tuple(map(_array, value)) if isinstance(value, tuple) else value
+
+
+def _warn_of_rounding(y: Any, loss: Loss, dtype: np.dtype) -> None:
+    """The Trainer's PrecisionWarning of targets, with what helps here."""
+    if loss.pointwise is None or not isinstance(y, np.ndarray) or y.dtype.kind not in "fiu" or not y.size:
+        return
+    advice = "take module.double()"
+    if y.ndim in (1, 2):
+        _rounding.warn_of_targets("y", y, dtype, f"subtract its mean, or {advice}" if shiftable(loss) else advice)
 
 
 def _all_learn(pairs: Sequence[Pair]) -> None:
@@ -110,8 +123,10 @@ def fit(
     trainer.advises = False  # of Trainer's settings
     plan = model.plan.with_penalties(penalties)
     model._plan = model.state.plan = plan
+    values = _array(y)
+    _warn_of_rounding(values, trainer.loss, model.dtype)
     try:
-        return trainer.fit(_array(X), _array(y), **{name: _array(value) for name, value in arguments.items()})
+        return trainer.fit(_array(X), values, **{name: _array(value) for name, value in arguments.items()})
     finally:
         write_back(pairs)
         for pair in pairs:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import _validate
+from fastnn._text import short
 from fastnn.formulas.losses import Loss
 
 Array = np.ndarray
@@ -59,7 +60,8 @@ def _one_a_label(class_weight: Any, labels: int) -> list[tuple[str, Any]]:
         return [("class_weight", class_weight)] * labels
     if not isinstance(class_weight, Sequence) or len(class_weight) != labels:
         raise ValueError(
-            f"class_weight is {class_weight!r}, expected 'balanced' or a list of {labels} dicts, one for each label"
+            f"class_weight is {short(class_weight)}, expected 'balanced' or a list of {labels} dicts, one for each "
+            f"label"
         )
     return [(f"class_weight[{label}]", one) for label, one in enumerate(class_weight)]
 
@@ -68,7 +70,7 @@ def _of_column(class_weight: Any, labels: Array, weight: Array | None, classes: 
     """The weight (n,) of each row: its class's, times its own."""
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise ValueError(f"{name} is {class_weight!r}, expected 'balanced', a dict or one weight a class")
+            raise ValueError(f"{name} is {short(class_weight)}, expected 'balanced', a dict or one weight a class")
         own = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
         counts = np.bincount(labels, weights=own, minlength=classes)
         present = np.count_nonzero(counts)
@@ -79,7 +81,7 @@ def _of_column(class_weight: Any, labels: Array, weight: Array | None, classes: 
         for label, value in _by_label(class_weight, classes, name):
             index = _label(label, name)
             if index >= classes:
-                raise ValueError(f"{name} has label {index}, expected labels 0 .. {classes - 1}")
+                raise ValueError(f"{name} has label {short(index)}, expected labels 0 .. {classes - 1}")
             if index in seen:
                 raise ValueError(f"{name} has label {index} twice, expected each once")
             seen.add(index)
@@ -102,7 +104,7 @@ def _by_label(class_weight: Any, classes: int, name: str) -> Iterable[tuple[Any,
             raise TypeError(f"{name} has shape {array.shape}, expected {_EXPECTED}")
         class_weight = list(array)
     if not isinstance(class_weight, Sequence) or isinstance(class_weight, bytes):  # a set has no order
-        raise TypeError(f"{name} is {class_weight!r}, expected {_EXPECTED}")
+        raise TypeError(f"{name} is {short(class_weight)}, expected {_EXPECTED}")
     if len(class_weight) != classes:
         raise ValueError(f"{name} has {len(class_weight)} weights, expected {classes}, one a class")
     return enumerate(class_weight)

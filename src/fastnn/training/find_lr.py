@@ -93,6 +93,8 @@ class LearningRates:
 def _fell(loss: Array, smooth: Array) -> bool:
     """Whether the running mean fell by more than the losses of single batches differ around it at first: 4 standard
     deviations of a mean of 10."""
+    unit = float(np.abs(loss).max()) or 1.0
+    loss, smooth = loss / unit, smooth / unit  # of targets of 1e100 the squares of the losses overflow
     first = slice(0, max(2, len(loss) // 4))
     noise = float(np.std(loss[first] - smooth[first]))
     before = smooth[: min(10, int(smooth.argmin()) + 1)]  # what rose from the first step on fell nowhere

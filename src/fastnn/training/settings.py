@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn import _validate, backends
+from fastnn._text import short
 from fastnn.formulas import losses
 from fastnn.optim import optimizers, schedules
 from fastnn.training.history import History
@@ -19,13 +20,13 @@ def _threads(value: Any) -> int | None:
     """None, or a number of threads that a C int holds."""
     whole = None if value is None else _validate.integer("threads", value)
     if whole is not None and whole > _validate.MOST_THREADS:
-        raise ValueError(f"threads is {whole}, expected an integer from 1 to {_validate.MOST_THREADS}")
+        raise ValueError(f"threads is {short(whole)}, expected an integer from 1 to {_validate.MOST_THREADS}")
     return whole
 
 
 def _history(value: Any) -> History:
     if not isinstance(value, History):
-        raise TypeError(f"history is {value!r}, expected a fastnn.History")
+        raise TypeError(f"history is {short(value)}, expected a fastnn.History")
     return value
 
 

@@ -22,6 +22,23 @@ _SPARSE_SAMPLE = 32  # of sparse rows, each made dense by itself: a wide one may
 _FEW = 10  # rows whose spread says nothing
 
 
+_WIDER = "take Sequential(layers, dtype='float64')"
+_SCALED = "take Trainer(..., scale_targets=True), which scales it before that, or Sequential(layers, dtype='float64')"
+
+
+def shiftable(loss: Loss) -> bool:
+    """Whether y less a constant are targets as well: of values in any range, by a formula that is known."""
+    return loss.built_in and loss.y_range == (-math.inf, math.inf)
+
+
+def advice(loss: Loss, *, batches: bool = False) -> str:
+    """What to do where y loses its digits in the model's dtype: what this loss allows. batches: of y is known what came
+    so far, which scale_targets does not learn from."""
+    if scalable(loss) and not batches:
+        return _SCALED
+    return f"subtract its mean, or {_WIDER}" if shiftable(loss) else _WIDER
+
+
 def chosen(
     model: Sequential, loss: Loss, wanted: bool, first: Data, data: Data | None, rows: Array | None, saved: Saved | None
 ) -> TargetScale | None:

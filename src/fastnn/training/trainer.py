@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastnn import _hints, _rounding, _text, _validate, backends
+from fastnn import _frames, _hints, _rounding, _text, _validate, backends
 from fastnn.contract import Backend
 from fastnn.data import Data
 from fastnn.engine import Objective
@@ -39,8 +39,6 @@ from fastnn.training.settings import CHECKS
 from fastnn.training.validation import ValidationBatches, is_validation_batches
 
 Array = np.ndarray
-_SCALE_BATCHES = "subtract its mean and divide by its standard deviation, or take Sequential(layers, dtype='float64')"
-_SCALE_Y = "take Trainer(..., scale_targets=True), which scales it before that, or Sequential(layers, dtype='float64')"
 _SETTINGS = [name for name in (*CHECKS, "metrics") if name != "history"]
 _ATTRIBUTES = {*_SETTINGS, "advises", "history", "model", "_seed_drawn"}
 _OF_OPTIMIZERS = {field.name for field in fields(optimizers.Adam)}
@@ -88,7 +86,7 @@ class Trainer:
     clip_norm: float | None
     clip_value: float | None
     scale_targets: bool
-    advises = True  # where targets are far: not for those who fit in their own name
+    advises = True  # where targets are far or rounded: not for those who fit in their own name
 
     @_hints.arguments(_hints.TRAINER)
     def __init__(
@@ -355,13 +353,15 @@ class Trainer:
         return run
 
     def _check_epsilon(self) -> None:
-        """ValueError where the optimizer's epsilon is 0 in the model's dtype: the first gradient of 0 would be NaN."""
+        """ValueError where the optimizer's epsilon is 0 in the model's dtype, so that the first gradient of 0 would be
+        NaN, or infinite: nothing would be learned."""
         epsilon = getattr(self.optimizer, "epsilon", None)
         if isinstance(epsilon, float):
             _validate.epsilon(epsilon, self.model.dtype, "the optimizer")
 
     def _checked_batch(self, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
-        advice = _SCALE_BATCHES if prefix.startswith("batch 0 ") else None  # said once, not of every batch
+        said = self.advises and prefix.startswith("batch 0 ")  # once, not of every batch
+        advice = targets.advice(self.loss, batches=True) if said else None
         return self.model.checked(X, y, sample_weight, self.loss, prefix=prefix, advice=advice)
 
     def _held_out(self, data: Data, validation: Any, stratify: bool) -> tuple[Array, Data]:
@@ -397,22 +397,24 @@ class Trainer:
     def _checked(self, X: Any, y: Any, sample_weight: Any) -> Data:
         """Rows to learn from. Targets that are scaled lose what float64 does not hold, others what the model's dtype
         does not."""
-        data = self.model.checked(X, y, sample_weight, self.loss, advice=None if self.scale_targets else _SCALE_Y)
-        if self.scale_targets and data.y.ndim == 2:
-            _rounding.warn_of_targets("y", data.reported_y, _rounding.FLOAT64, _SCALE_Y)
+        scaled = self.scale_targets
+        advice = targets.advice(self.loss) if self.advises and not scaled else None
+        data = self.model.checked(X, y, sample_weight, self.loss, advice=advice, scaled=scaled)
+        if scaled and data.y.ndim == 2:
+            _rounding.warn_of_targets("y", data.reported_y, _rounding.FLOAT64, "")
         return data
 
     def _checked_validation(self, data: Data, X: Any, y: Any, sample_weight: Any, prefix: str) -> Data:
         """Rows to measure on, which must be like `data`, those to learn from."""
         name = f"{prefix}X"
-        names = X.names if isinstance(X, Data) else _validate.feature_names(X)
-        _validate.same_names(names, data.names, name=name)
+        names = X.names if isinstance(X, Data) else _frames.feature_names(X)
+        _frames.same_names(names, data.names, name=name)
         features = self.model.features(X, name=name)
         any_shape, other = self.model.takes_any_shape, "X has rows of shape"
         _validate.same_row_shape(features.row_shape, data.row_shape, any_shape=any_shape, name=name, other=other)
         if features.inputs != data.inputs:
             raise ValueError(f"{name} has {features.inputs} features, but X has {data.inputs}")
-        return self.model.checked(features, y, sample_weight, self.loss, prefix=prefix)
+        return self.model.checked(features, y, sample_weight, self.loss, prefix=prefix, scaled=self.scale_targets)
 
     def _weighted(self, data: Data, rows: Array | None, class_weight: Any) -> Data:
         """The data with weights by class, which depend on the rows to learn from alone."""
@@ -454,7 +456,7 @@ class Trainer:
             targets.warn_if_far(model, self.loss, data, rows)
         model.loss, model.target_scale = self.loss, scale
         if model.feature_names is None:
-            model.feature_names = first.names
+            model.feature_names = _frames.given_names(first.names)
         model._note_shape(first.row_shape)
 
 

@@ -41,6 +41,8 @@ class Layer:
     _model: weakref.ref[Any] | None = None  # which has this layer; place and views outlive it
 
     def __init_subclass__(cls) -> None:
+        instead = "operations from its `ops`: a function of values is nn.activation's"
+        _hints.refuse_methods(cls, ("forward", "call", "__call__", "backward"), instead)
         if "__init__" in vars(cls):  # of every layer, without a decorator on each
             cls.__init__ = _hints.arguments(_hints.LAYER)(cls.__init__)  # type: ignore[method-assign]
 

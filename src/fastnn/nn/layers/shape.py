@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from fastnn import _validate
+from fastnn._text import short
 from fastnn.nn.layers.base import Layer
 from fastnn.ops.operation import Shape
 from fastnn.plan import Op
@@ -48,7 +49,7 @@ class Reshape(Layer):
         also = ", three at most, of which one may be -1"
         self.shape = _validate.sizes("shape", shape, low=-1, also=also)
         if not 1 <= len(self.shape) <= 3 or 0 in self.shape or self.shape.count(-1) > 1:
-            raise ValueError(f"shape is {shape!r}, expected an integer >= 1 or several{also}")
+            raise ValueError(f"shape is {short(shape)}, expected an integer >= 1 or several{also}")
 
     def ops(self, inputs: Shape) -> list[Op]:
         self.outputs(inputs)
@@ -57,7 +58,9 @@ class Reshape(Layer):
     def outputs(self, inputs: Shape) -> Shape:
         known, values = math.prod(size for size in self.shape if size != -1), math.prod(inputs)
         if values % known or (-1 not in self.shape and values != known):
-            raise ValueError(f"shape is {self.shape}, expected sizes for the {values} values of rows of shape {inputs}")
+            raise ValueError(
+                f"shape is {short(self.shape)}, expected sizes for the {values} values of rows of shape {inputs}"
+            )
         return tuple(values // known if size == -1 else size for size in self.shape)
 
     def settings(self) -> str:

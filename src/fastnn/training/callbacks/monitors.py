@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from fastnn import _text, _validate
+from fastnn._text import short
 from fastnn.errors import callers
 from fastnn.metrics import direction
 from fastnn.training.callbacks.learned import copies, learned, put_back
@@ -22,7 +23,7 @@ Mode = Literal["auto", "min", "max"]
 def check_monitor(monitor: Any, mode: Any) -> None:
     """TypeError where it is no name, ValueError where mode is none."""
     if not isinstance(monitor, str):
-        raise TypeError(f"monitor is {monitor!r}, expected the name of a quantity, such as 'val_loss'")
+        raise TypeError(f"monitor is {short(monitor)}, expected the name of a quantity, such as 'val_loss'")
     _text.choice("mode", mode, ("auto", "min", "max"), "'auto', 'min' or 'max'")
 
 
@@ -30,9 +31,9 @@ def check_there(monitor: str, run: Run) -> None:
     """ValueError where no epoch of the fit will measure it. Before the first step: a callback of one's own may add it
     yet, and is waited for."""
     if monitor.startswith("val_") and not run.validated:
-        raise ValueError(f"monitor is {monitor!r}, which needs fit(validation=...), or monitor='loss'")
+        raise ValueError(f"monitor is {short(monitor)}, which needs fit(validation=...), or monitor='loss'")
     if monitor not in run.names and not any(map(_may_add, run.callbacks)):
-        raise ValueError(f"monitor is {monitor!r}, expected one of: {', '.join(run.names)}")
+        raise ValueError(f"monitor is {short(monitor)}, expected one of: {', '.join(run.names)}")
 
 
 def _may_add(callback: Callback) -> bool:
@@ -44,7 +45,7 @@ def _may_add(callback: Callback) -> bool:
 def measured(monitor: str, run: Run) -> float:
     """What the epoch measured of it. ValueError where that is nothing."""
     if monitor not in run.logs:
-        raise ValueError(f"monitor is {monitor!r}, expected one of: {', '.join(run.logs)}")
+        raise ValueError(f"monitor is {short(monitor)}, expected one of: {', '.join(run.logs)}")
     return run.logs[monitor]
 
 
@@ -60,8 +61,8 @@ def sign_of(monitor: str, mode: Mode, run: Run | None = None) -> float | None:
 
 def _unknown(monitor: str) -> ValueError:
     return ValueError(
-        f"monitor is {monitor!r}, of which nobody knows whether larger or smaller is better, expected mode='min' or "
-        "mode='max' with it, or a metric that says so: fastnn.metric(function, mode=...)"
+        f"monitor is {short(monitor)}, of which nobody knows whether larger or smaller is better, expected mode='min' "
+        "or mode='max' with it, or a metric that says so: fastnn.metric(function, mode=...)"
     )
 
 
