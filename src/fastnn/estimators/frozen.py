@@ -9,8 +9,9 @@ import numpy as np
 from fastnn.estimators.labels import ANY, SEVERAL, Labels
 from fastnn.formulas import activations
 from fastnn.formulas.losses import LOSSES, Loss
+from fastnn.nn.layers import Maxout
 from fastnn.nn.model import Sequential
-from fastnn.plan import Op, Plan, State
+from fastnn.plan import Plan, State
 from fastnn.serving import Frozen
 
 
@@ -33,7 +34,7 @@ def _certain(frozen: Frozen) -> Frozen:
     plan = frozen.plan
     ops = list(plan.ops)
     if plan.outputs > 1:  # what a softmax learns of one class has two
-        ops.append(Op("maxout", plan.output_shape, (1,)))
+        ops += Maxout(plan.outputs).ops(plan.output_shape)
     kept = Plan.assemble(ops, plan.input_shape, (1,), plan.dtype)
     state = State(kept)
     for name, view in state.views.items():
