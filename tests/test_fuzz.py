@@ -76,8 +76,8 @@ def test_what_the_cases_of_files_look_for_is_seen(monkeypatch):
 
 @pytest.mark.skipif(not fuzz_networks.COMPARED, reason="no backend to compare with numpy")
 def test_random_networks():
-    result = fuzzing.fuzz(fuzz_networks.Case, seed=0, cases=200, jobs=JOBS)
-    no_faults(result, "fuzz_networks.py", 200)
+    result = fuzzing.fuzz(fuzz_networks.Case, seed=0, cases=260, jobs=JOBS)
+    no_faults(result, "fuzz_networks.py", 260)
     assert result.seen.keys() >= {kind.__name__ for kind in TIMELESS}, "layers that no network has"
 
 

@@ -57,6 +57,8 @@ class Subject:
     @property
     def class_count(self) -> int:
         outputs = self.frozen.plan.outputs
+        if self.frozen.classes is not None:
+            return len(self.frozen.classes)  # one, where y had no other
         return 2 if self.loss.link == "sigmoid" and outputs == 1 else outputs
 
     @property
