@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 import pytest
-from common import ENGINES, OF_STEPS, arguments, build, features, make_layer, parameters, stir
+from common import AUTOMATIC, ENGINES, OF_STEPS, arguments, build, features, make_layer, parameters, stir
 
 import fastnn
 from fastnn import Sequential, Trainer, nn, optim
@@ -213,6 +213,7 @@ def test_a_step_knows_nothing_of_those_behind_it(kind):
 
 
 @every
+@pytest.mark.skipif(AUTOMATIC != "native", reason="of NumPy's products the number of rows changes bits")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_row_has_the_same_bits_in_any_batch_and_in_a_predictor(kind, dtype):
     x = steps_for(kind, 70)
