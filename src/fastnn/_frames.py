@@ -33,8 +33,7 @@ def feature_names(X: Any) -> list[str] | None:
     pandas counts columns 0 .. n-1 where nobody has named them: `given_names` leaves those out, `same_names` knows them.
     Frames of these side by side, 0 1 0 1, have no names.
     """
-    columns = getattr(X, "column_names", getattr(X, "columns", None))  # the former of pyarrow
-    given = [] if columns is None or callable(columns) else list(columns)
+    given = _columns(X) or []
     names = [str(name) for name in given]
     if len(set(names)) < len(names) and not all(isinstance(name, str) for name in given):
         return None
@@ -71,5 +70,10 @@ def same_names(names: Sequence[str] | None, fitted: Sequence[str] | None, *, nam
 
 def column_names(y: Any) -> list[str] | None:
     """What messages call the columns of a data frame, which may have one name several times; None for what is none."""
-    columns = getattr(y, "column_names", getattr(y, "columns", None))  # the former of pyarrow
-    return None if columns is None or callable(columns) else [str(name) for name in columns]
+    columns = _columns(y)
+    return None if columns is None else [str(name) for name in columns]
+
+
+def _columns(value: Any) -> list[Any] | None:
+    columns = getattr(value, "column_names", getattr(value, "columns", None))  # the former of pyarrow
+    return None if columns is None or callable(columns) else list(columns)

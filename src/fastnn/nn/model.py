@@ -131,7 +131,6 @@ class Sequential(Answers):
         for layer in self.layers:
             for _, part in layer.parts():
                 rechecks.settings_fit(part, self.dtype)
-                part.check_dtype(self.dtype)
         return Plan.assemble(ops, shape, spans[-1][1], self.dtype), spans
 
     def _bind(self) -> None:

@@ -34,6 +34,7 @@ def settings_fit(layer: Any, dtype: np.dtype) -> None:
     activation = getattr(layer, "activation", None)
     if isinstance(activation, Activation):
         _validate.held(f"alpha of {activation.name}", activation.alpha, dtype, layer.where)
+    layer.check_dtype(dtype)
 
 
 def loss_fits(loss: Loss | None, plan: Plan) -> None:
