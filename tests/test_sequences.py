@@ -386,7 +386,7 @@ def test_exporters_say_what_they_do_not_write(kind, tmp_path):
 
 @recurrent
 def test_the_bridge_to_pytorch_says_what_it_has_no_module_for(kind):
-    bridge = pytest.importorskip("fastnn.torch")
+    bridge = pytest.importorskip("fastnn.torch", exc_type=ImportError)
     for several in (False, True):
         with pytest.raises(TypeError, match=rf"layers\[0\] is {kind.__name__}\(4.*returns a pair"):
             bridge.to_torch(built(kind, return_sequences=several))
