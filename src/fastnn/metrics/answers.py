@@ -17,17 +17,17 @@ Array = np.ndarray
 
 def link(loss: Loss, z: Array, kernels: Mapping[str, OpKernels] | None = None) -> Array:
     """The activation that the loss fuses, applied to its logits z (B, O): by a backend's kernels, else by NumPy."""
-    if kernels is None:
-        if loss.link == "softmax":
-            return shares(z)
-        a = np.empty_like(z)
-        activate(activations.get(loss.link), z, a)
-        return a
+    by_softmax = loss.link == "softmax"
     a = np.empty_like(z)
-    if loss.link == "softmax":
-        kernels["softmax"].forward(z, a)
-    else:
-        kernels["activation"].forward(z, activations.get(loss.link), a)
+    with np.errstate(over="ignore", invalid="ignore"):  # of logits that are infinite: predictions say so themselves
+        if kernels is not None and by_softmax:
+            kernels["softmax"].forward(z, a)
+        elif kernels is not None:
+            kernels["activation"].forward(z, activations.get(loss.link), a)
+        elif by_softmax:
+            softmax.forward(z, a)
+        else:
+            activate(activations.get(loss.link), z, a)
     return a
 
 
